@@ -1,0 +1,651 @@
+//! The job: its record, its states, and every way from one state to another.
+//!
+//! A store keeps a job's record in a *place* and moves it when told. What the next record is and
+//! where it goes is decided here, by pure functions from the record, what happened and the time;
+//! the store only checks that the mover still has the right to move it.
+//!
+//! ```text
+//!             ┌──────────── due ────────────┐
+//!  scheduled ─┘→ pending ── claim ─→ running ── complete ─→ completed
+//!                  ↑ ↑ └─ cancel ─→ cancelled ←─ cancel ─┤
+//!                  │ └─── release, crash, park ──────────┤
+//!               retrying ←───────── fail ────────────────┤
+//!                 dead   ←── exhaust, poison, bury ──────┘
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::EventKind;
+use super::id::{Epoch, JobId, RunId, WorkerId};
+use super::json::Json;
+use super::limits;
+use super::name::Name;
+use super::retry::RetryPolicy;
+use super::text::clip;
+use super::time::Ms;
+
+/// The states of a job, as the outside reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobState {
+    Scheduled,
+    Pending,
+    Running,
+    Retrying,
+    Dead,
+    Completed,
+    Cancelled,
+}
+
+impl JobState {
+    pub const ALL: [JobState; 7] = [
+        JobState::Scheduled,
+        JobState::Pending,
+        JobState::Running,
+        JobState::Retrying,
+        JobState::Dead,
+        JobState::Completed,
+        JobState::Cancelled,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Scheduled => "scheduled",
+            JobState::Pending => "pending",
+            JobState::Running => "running",
+            JobState::Retrying => "retrying",
+            JobState::Dead => "dead",
+            JobState::Completed => "completed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Reads a state by its own name or by the name another system gives it.
+    pub fn parse(word: &str) -> Option<JobState> {
+        Some(match word {
+            "scheduled" | "delayed" => JobState::Scheduled,
+            "pending" | "queued" | "waiting" => JobState::Pending,
+            "running" | "active" | "processing" => JobState::Running,
+            "retrying" | "retry" => JobState::Retrying,
+            "dead" | "failed" => JobState::Dead,
+            "completed" | "done" => JobState::Completed,
+            "cancelled" | "canceled" => JobState::Cancelled,
+            _ => return None,
+        })
+    }
+
+    /// Terminal is final: only an operator's retry begins a new life.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, JobState::Dead | JobState::Completed | JobState::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What can happen to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JobEvent {
+    /// Its time has come.
+    Due,
+    /// A worker leased it.
+    Claim,
+    /// Its handler succeeded.
+    Complete,
+    /// Its handler failed and may try again.
+    Fail,
+    /// Its handler failed and may not try again.
+    Exhaust,
+    /// Its worker gave it back unfinished.
+    Release,
+    /// Its worker died.
+    Crash,
+    /// Its worker died once too often.
+    Poison,
+    /// Its worker does not know its type.
+    Park,
+    /// Nobody came who knows its type.
+    Bury,
+    /// An operator ended it.
+    Cancel,
+    /// An operator gave it a new life.
+    Requeue,
+}
+
+impl JobEvent {
+    pub const ALL: [JobEvent; 12] = [
+        JobEvent::Due,
+        JobEvent::Claim,
+        JobEvent::Complete,
+        JobEvent::Fail,
+        JobEvent::Exhaust,
+        JobEvent::Release,
+        JobEvent::Crash,
+        JobEvent::Poison,
+        JobEvent::Park,
+        JobEvent::Bury,
+        JobEvent::Cancel,
+        JobEvent::Requeue,
+    ];
+}
+
+/// A pair of state and event that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {state} job cannot {event:?}")]
+pub struct IllegalJobEvent {
+    pub state: JobState,
+    pub event: JobEvent,
+}
+
+impl JobState {
+    /// The table. Every pair that is not here is an error.
+    pub fn next(self, event: JobEvent) -> Result<JobState, IllegalJobEvent> {
+        use JobEvent as E;
+        use JobState as S;
+        Ok(match (self, event) {
+            (S::Scheduled | S::Retrying, E::Due) => S::Pending,
+            (S::Pending, E::Claim) => S::Running,
+            (S::Running, E::Complete) => S::Completed,
+            (S::Running, E::Fail) => S::Retrying,
+            (S::Running, E::Exhaust | E::Poison) => S::Dead,
+            (S::Running, E::Release | E::Crash | E::Park) => S::Pending,
+            (S::Pending, E::Bury) => S::Dead,
+            (S::Scheduled | S::Pending | S::Running | S::Retrying, E::Cancel) => S::Cancelled,
+            (S::Dead | S::Cancelled, E::Requeue) => S::Pending,
+            (state, event) => return Err(IllegalJobEvent { state, event }),
+        })
+    }
+}
+
+/// Where a store keeps a job. Three places are one state to the outside: a pending job waits in its
+/// queue's line, or alone after a crash, or parked until a worker comes that knows its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    Scheduled,
+    Pending,
+    Suspect,
+    Parked,
+    Running,
+    Retrying,
+    Dead,
+    Completed,
+    Cancelled,
+}
+
+impl Place {
+    pub const ALL: [Place; 9] = [
+        Place::Running,
+        Place::Retrying,
+        Place::Suspect,
+        Place::Pending,
+        Place::Parked,
+        Place::Scheduled,
+        Place::Dead,
+        Place::Completed,
+        Place::Cancelled,
+    ];
+
+    pub fn state(self) -> JobState {
+        match self {
+            Place::Scheduled => JobState::Scheduled,
+            Place::Pending | Place::Suspect | Place::Parked => JobState::Pending,
+            Place::Running => JobState::Running,
+            Place::Retrying => JobState::Retrying,
+            Place::Dead => JobState::Dead,
+            Place::Completed => JobState::Completed,
+            Place::Cancelled => JobState::Cancelled,
+        }
+    }
+
+    /// One byte for records.
+    pub fn code(self) -> u8 {
+        match self {
+            Place::Scheduled => b's',
+            Place::Pending => b'p',
+            Place::Suspect => b'u',
+            Place::Parked => b'k',
+            Place::Running => b'r',
+            Place::Retrying => b't',
+            Place::Dead => b'd',
+            Place::Completed => b'c',
+            Place::Cancelled => b'x',
+        }
+    }
+
+    pub fn from_code(code: u8) -> Option<Place> {
+        Place::ALL.into_iter().find(|place| place.code() == code)
+    }
+}
+
+/// Where a move takes a job. Delays count from the store's own now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// The end of its queue's line, within its priority.
+    Pending,
+    /// The head of its queue's line, within its priority: what was given back unstarted.
+    Front,
+    /// The end of the line of those that are leased alone.
+    Suspect,
+    Scheduled(Duration),
+    Retrying(Duration),
+    Parked,
+    Dead,
+    Completed,
+    Cancelled,
+    /// Out of the store.
+    Gone,
+}
+
+impl To {
+    /// The place it arrives at; `None` for a job that is deleted.
+    pub fn place(self) -> Option<Place> {
+        Some(match self {
+            To::Pending | To::Front => Place::Pending,
+            To::Suspect => Place::Suspect,
+            To::Scheduled(_) => Place::Scheduled,
+            To::Retrying(_) => Place::Retrying,
+            To::Parked => Place::Parked,
+            To::Dead => Place::Dead,
+            To::Completed => Place::Completed,
+            To::Cancelled => Place::Cancelled,
+            To::Gone => return None,
+        })
+    }
+
+    /// Whether the job's unique key becomes free with this move.
+    pub fn frees_unique(self) -> bool {
+        self.place().is_none_or(|place| place.state().is_terminal())
+    }
+}
+
+/// The tie between a job and the step of a run that it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    #[serde(rename = "r")]
+    pub run: RunId,
+    /// The step's path in the run (`charge`).
+    #[serde(rename = "s")]
+    pub step: String,
+    /// Whether it undoes the step instead of doing it.
+    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+}
+
+/// Why an attempt failed. `class` is one word or a path of words (`exit:1`, `timeout`, `signal:9`,
+/// `no_handler`, `poison`), which retry rules match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    #[serde(rename = "c")]
+    pub class: String,
+    /// At most [`limits::ERROR_BYTES`]; may hold anything a handler printed: show it with `display_safe`.
+    #[serde(rename = "m")]
+    pub message: String,
+}
+
+impl JobError {
+    pub fn new(class: impl Into<String>, message: impl AsRef<str>) -> Self {
+        JobError { class: class.into(), message: clip(message.as_ref(), limits::ERROR_BYTES).into_owned() }
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
+}
+
+/// One failed, lost or released execution, in the job's own history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    #[serde(rename = "e")]
+    pub epoch: Epoch,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Ms>,
+    #[serde(rename = "f")]
+    pub ended_at: Ms,
+    #[serde(rename = "x")]
+    pub error: JobError,
+}
+
+/// A job's record. The serialised names are the storage format: short, never reused, unknown ones
+/// are ignored, absent ones have their default. Times are the maker's view of the store's clock and
+/// are for reading; what is judged (leases, run_at) the store keeps itself, by its own clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    #[serde(skip)]
+    pub id: JobId,
+    #[serde(rename = "t")]
+    pub kind: Name,
+    #[serde(rename = "q")]
+    pub queue: Name,
+    #[serde(rename = "p")]
+    pub payload: Json,
+    /// −100 to 100, higher is sooner.
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    pub priority: i8,
+    #[serde(rename = "y", default, skip_serializing_if = "is_default")]
+    pub retry: RetryPolicy,
+    /// Limit of one attempt, in milliseconds; none means no limit.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    #[serde(rename = "m", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+
+    /// Rises with every move; an operator's verb names the one it read.
+    #[serde(rename = "v", default, skip_serializing_if = "is_default")]
+    pub rev: u32,
+    /// Attempts that failed and were counted.
+    #[serde(rename = "f", default, skip_serializing_if = "is_default")]
+    pub failures: u32,
+    /// When its workers died, within [`limits::CRASH_WINDOW`].
+    #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
+    pub crashes: Vec<Ms>,
+    /// The last lease.
+    #[serde(rename = "e", default, skip_serializing_if = "is_default")]
+    pub epoch: Epoch,
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Ms>,
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Ms>,
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Ms>,
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Attempt>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How an execution ended, as the engine tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Completed {
+        result: Option<Json>,
+    },
+    Failed {
+        error: JobError,
+        retry: RetryHint,
+    },
+    /// Given back unfinished, at no cost: a worker that stops.
+    Released,
+    /// The lease lapsed: its worker died or was cut off.
+    Crashed,
+    /// The worker has no handler for the type.
+    Unhandled,
+}
+
+/// What the handler itself says about trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryHint {
+    /// By the job's policy.
+    Policy,
+    /// By the policy, but not sooner than this: `Retry-After`.
+    NotBefore(Duration),
+    /// Again, without counting: exit code 75, EX_TEMPFAIL of sysexits.h.
+    Uncounted,
+    /// Never: exit code 65, EX_DATAERR of sysexits.h.
+    Never,
+}
+
+impl Job {
+    /// A new job with everything at its default.
+    pub fn new(id: JobId, kind: Name, queue: Name, payload: Json) -> Job {
+        Job {
+            id,
+            kind,
+            queue,
+            payload,
+            priority: 0,
+            retry: RetryPolicy::default(),
+            timeout_ms: None,
+            unique_key: None,
+            metadata: BTreeMap::new(),
+            link: None,
+            rev: 0,
+            failures: 0,
+            crashes: Vec::new(),
+            epoch: Epoch(0),
+            worker: None,
+            started_at: None,
+            finished_at: None,
+            updated_at: None,
+            error: None,
+            result: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// The number of the attempt that is under way, or of the last one: 1 is the first. A job that
+    /// crashed or was given back runs the same attempt again, under a higher epoch.
+    pub fn attempt(&self, state: JobState) -> u32 {
+        match state {
+            JobState::Running | JobState::Completed => self.failures + 1,
+            _ => self.failures,
+        }
+    }
+
+    /// Marks the record as leased. Only the worker's copy: the store's fact is the lease itself.
+    pub fn claimed(&mut self, worker: WorkerId, epoch: Epoch, now: Ms) {
+        self.worker = Some(worker);
+        self.epoch = epoch;
+        self.started_at = Some(now);
+    }
+
+    /// What becomes of a running job when an execution ends: the next record, where it goes, and
+    /// what to call it. `random` is uniform in 0..1, for the jitter of a retry's delay.
+    pub fn settle(mut self, outcome: Outcome, now: Ms, random: f64) -> Settled {
+        match outcome {
+            Outcome::Completed { result } => {
+                self.result = result.filter(|value| !value.is_null());
+                self.error = None;
+                self.ended(JobEvent::Complete, To::Completed, EventKind::JobCompleted, now)
+            }
+            Outcome::Failed { error, retry } => self.failed(error, retry, now, random),
+            Outcome::Released => self.ended(JobEvent::Release, To::Front, EventKind::JobReleased, now),
+            Outcome::Unhandled => self.ended(JobEvent::Park, To::Parked, EventKind::JobReleased, now),
+            Outcome::Crashed => self.crashed(now),
+        }
+    }
+
+    fn failed(mut self, error: JobError, hint: RetryHint, now: Ms, random: f64) -> Settled {
+        self.remember(error.clone(), now);
+        let class = error.class.clone();
+        self.error = Some(error);
+        if hint == RetryHint::Uncounted {
+            let delay = self.retry.delay(1, random);
+            return self.ended(JobEvent::Fail, To::Retrying(delay), EventKind::JobRetried, now);
+        }
+        self.failures += 1;
+        let again = hint != RetryHint::Never && self.failures <= self.retry.max && self.retry.covers(&class);
+        if !again {
+            return self.ended(JobEvent::Exhaust, To::Dead, EventKind::JobDead, now);
+        }
+        let mut delay = self.retry.delay(self.failures, random);
+        if let RetryHint::NotBefore(least) = hint {
+            delay = delay.max(least);
+        }
+        self.ended(JobEvent::Fail, To::Retrying(delay), EventKind::JobRetried, now)
+    }
+
+    fn crashed(mut self, now: Ms) -> Settled {
+        self.crashes.retain(|at| now.since(*at) < limits::CRASH_WINDOW);
+        self.crashes.push(now);
+        let nth = self.crashes.len();
+        self.remember(JobError::new("crash", "the worker died or was cut off while it ran this job"), now);
+        if nth >= limits::CRASHES {
+            let message = format!("its worker died {nth} times within 72 hours while running it");
+            self.error = Some(JobError::new("poison", message));
+            return self.ended(JobEvent::Poison, To::Dead, EventKind::JobDead, now);
+        }
+        self.ended(JobEvent::Crash, To::Suspect, EventKind::JobReleased, now)
+    }
+
+    /// Buries a parked job that nobody came for.
+    pub fn bury_unhandled(mut self, now: Ms) -> Settled {
+        let message = format!("no worker handled the type `{}` for ten minutes", self.kind);
+        self.error = Some(JobError::new("no_handler", message));
+        self.left(JobState::Pending, JobEvent::Bury, To::Dead, EventKind::JobDead, now)
+    }
+
+    /// An operator's retry: a new life, with the old one kept in the history.
+    ///
+    /// # Errors
+    /// [`IllegalJobEvent`] unless the job is dead or cancelled.
+    pub fn requeue(mut self, state: JobState, now: Ms) -> Result<Settled, IllegalJobEvent> {
+        state.next(JobEvent::Requeue)?;
+        self.failures = 0;
+        self.crashes.clear();
+        self.finished_at = None;
+        self.error = None;
+        self.result = None;
+        Ok(self.left(state, JobEvent::Requeue, To::Pending, EventKind::JobRequeued, now))
+    }
+
+    fn ended(self, event: JobEvent, to: To, kind: EventKind, now: Ms) -> Settled {
+        self.left(JobState::Running, event, to, kind, now)
+    }
+
+    fn left(mut self, from: JobState, event: JobEvent, to: To, kind: EventKind, now: Ms) -> Settled {
+        debug_assert_eq!(from.next(event).ok(), to.place().map(Place::state), "{from} {event:?} {to:?}");
+        self.rev = self.rev.wrapping_add(1);
+        self.updated_at = Some(now);
+        if to.place().is_some_and(|place| place.state().is_terminal()) {
+            self.finished_at = Some(now);
+        }
+        Settled { job: self, to, event: kind }
+    }
+
+    /// Keeps the first and the latest failures.
+    fn remember(&mut self, error: JobError, now: Ms) {
+        if self.history.len() >= limits::HISTORY {
+            self.history.remove(1);
+        }
+        let (epoch, worker, started_at) = (self.epoch, self.worker, self.started_at);
+        self.history.push(Attempt { epoch, worker, started_at, ended_at: now, error });
+    }
+}
+
+/// The decision about a job that left a state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    pub job: Job,
+    pub to: To,
+    pub event: EventKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> Job {
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        Job::new(JobId::from_parts(Ms(1), Default::default(), 7), name("mail"), name("default"), Json::null())
+    }
+
+    #[test]
+    fn the_table_has_these_pairs_and_no_others() {
+        let mut legal = Vec::new();
+        for state in JobState::ALL {
+            for event in JobEvent::ALL {
+                match state.next(event) {
+                    Ok(next) => legal.push(format!("{state} {event:?} {next}")),
+                    Err(error) => assert_eq!(error, IllegalJobEvent { state, event }),
+                }
+            }
+        }
+        let expected = "scheduled Due pending, scheduled Cancel cancelled, pending Claim running, pending Bury dead, \
+             pending Cancel cancelled, running Complete completed, running Fail retrying, running Exhaust dead, \
+             running Release pending, running Crash pending, running Poison dead, running Park pending, \
+             running Cancel cancelled, retrying Due pending, retrying Cancel cancelled, dead Requeue pending, \
+             cancelled Requeue pending";
+        assert_eq!(legal.join(", "), expected);
+    }
+
+    #[test]
+    fn a_job_with_three_retries_dies_at_the_fourth_failure() {
+        let mut job = job();
+        for nth in 1..=4u32 {
+            job.claimed(WorkerId::default(), Epoch(u64::from(nth)), Ms(10));
+            let error = JobError::new("exit:1", "no");
+            let settled = job.settle(Outcome::Failed { error, retry: RetryHint::Policy }, Ms(20), 0.5);
+            match nth {
+                4 => assert_eq!(settled.to, To::Dead),
+                _ => assert_eq!(settled.to, To::Retrying(Duration::from_secs(1 << (nth - 1)))),
+            }
+            job = settled.job;
+        }
+        assert_eq!(job.attempt(JobState::Dead), 4);
+        assert_eq!(job.history.len(), 4);
+        assert_eq!(job.finished_at, Some(Ms(20)));
+    }
+
+    #[test]
+    fn a_worker_death_costs_no_retry_and_the_third_is_poison() {
+        let mut job = job();
+        for nth in 1..=3 {
+            let settled = job.settle(Outcome::Crashed, Ms(1_000 * nth), 0.5);
+            job = settled.job;
+            assert_eq!(job.failures, 0);
+            assert_eq!(settled.to, if nth < 3 { To::Suspect } else { To::Dead });
+        }
+        assert_eq!(job.error.as_ref().map(|error| error.class.as_str()), Some("poison"));
+        let requeued = job.requeue(JobState::Dead, Ms(9_000)).expect("a dead job may be retried");
+        assert!(requeued.job.crashes.is_empty());
+    }
+
+    #[test]
+    fn crashes_long_ago_do_not_count() {
+        let mut job = job();
+        let day = 86_400_000;
+        for nth in 0..5 {
+            let settled = job.settle(Outcome::Crashed, Ms(nth * 2 * day), 0.5);
+            assert_eq!(settled.to, To::Suspect, "crash {nth}");
+            job = settled.job;
+        }
+    }
+
+    #[test]
+    fn hints_of_the_handler_are_followed() {
+        let failed = |hint| {
+            let error = JobError::new("exit:75", "later");
+            job().settle(Outcome::Failed { error, retry: hint }, Ms(5), 0.5)
+        };
+        assert_eq!(failed(RetryHint::Never).to, To::Dead);
+        let uncounted = failed(RetryHint::Uncounted);
+        assert_eq!((uncounted.to, uncounted.job.failures), (To::Retrying(Duration::from_secs(1)), 0));
+        let later = Duration::from_secs(90);
+        assert_eq!(failed(RetryHint::NotBefore(later)).to, To::Retrying(later));
+    }
+
+    #[test]
+    fn history_keeps_the_first_and_the_latest() {
+        let mut job = job();
+        job.retry.max = 100;
+        for nth in 0..30 {
+            let error = JobError::new("exit:1", format!("failure {nth}"));
+            job = job.settle(Outcome::Failed { error, retry: RetryHint::Policy }, Ms(nth), 0.5).job;
+        }
+        assert_eq!(job.history.len(), limits::HISTORY);
+        assert_eq!(job.history[0].error.message, "failure 0");
+        assert_eq!(job.history[9].error.message, "failure 29");
+    }
+}

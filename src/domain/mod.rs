@@ -1,0 +1,25 @@
+//! The nouns and the laws, and nothing that waits: no clock, no randomness, no input or output.
+//! Every state machine of goflow is one `match (state, event)` table in this folder; stores move
+//! records between places and never decide where a record goes.
+
+pub mod event;
+pub mod id;
+pub mod job;
+pub mod json;
+pub mod limits;
+pub mod name;
+pub mod queue;
+pub mod retry;
+pub mod run;
+pub mod text;
+pub mod time;
+
+pub use event::{Event, EventKind};
+pub use id::{Epoch, JobId, ProducerId, RunId, Shard, WorkerId};
+pub use job::{Job, JobState, Link, Place, To};
+pub use json::Json;
+pub use name::Name;
+pub use queue::{QueueSettings, QueueStats};
+pub use retry::RetryPolicy;
+pub use run::{RunState, StepState};
+pub use time::Ms;
