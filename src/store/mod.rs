@@ -1,0 +1,9 @@
+//! The only place that knows a database. `contract` says what every backend does; the backends are
+//! few, dumb and atomic; no backend knows another.
+
+pub mod codec;
+pub mod contract;
+pub mod url;
+
+pub use contract::*;
+pub use url::StoreUrl;

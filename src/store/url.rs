@@ -1,0 +1,122 @@
+//! Store URLs: which backend, where. The password is taken in and never shown.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// In this process only; gone with it.
+    Memory,
+    Sqlite(PathBuf),
+    /// A URL as the Redis client reads it.
+    Redis(String),
+    /// A URL as libpq reads it.
+    Postgres(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadUrl {
+    #[error("a store URL is empty")]
+    Empty,
+    #[error("`{0}` is not a store URL: it starts with sqlite:, redis://, postgres:// or memory:")]
+    Scheme(String),
+    #[error("`{url}` is not a store URL: {why}")]
+    Malformed { url: String, why: String },
+}
+
+impl FromStr for StoreUrl {
+    type Err = BadUrl;
+
+    fn from_str(text: &str) -> Result<Self, BadUrl> {
+        let malformed = |why: &str| BadUrl::Malformed { url: hide_password(text), why: why.to_owned() };
+        if text.is_empty() {
+            return Err(BadUrl::Empty);
+        }
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err(BadUrl::Scheme(hide_password(text)));
+        };
+        match scheme {
+            "memory" => match rest.trim_start_matches('/') {
+                "" => Ok(StoreUrl::Memory),
+                _ => Err(malformed("memory: takes nothing after the colon")),
+            },
+            "sqlite" => {
+                let path = rest.strip_prefix("//").unwrap_or(rest);
+                match path {
+                    "" => Err(malformed("the path is missing, as in sqlite:goflow.db")),
+                    path => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
+                }
+            }
+            "redis" => match rest.strip_prefix("//") {
+                Some(host) if !host.is_empty() => Ok(StoreUrl::Redis(text.to_owned())),
+                _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
+            },
+            "postgres" | "postgresql" => match rest.strip_prefix("//") {
+                Some(host) if !host.is_empty() => Ok(StoreUrl::Postgres(text.to_owned())),
+                _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
+            },
+            _ => Err(BadUrl::Scheme(hide_password(text))),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::Memory => f.write_str("memory:"),
+            StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            StoreUrl::Redis(url) | StoreUrl::Postgres(url) => f.write_str(&hide_password(url)),
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `scheme://user:secret@host` with `***` for the secret; also `password=…` in a query.
+pub fn hide_password(url: &str) -> String {
+    let mut shown = url.to_owned();
+    if let Some(start) = shown.find("://").map(|at| at + 3) {
+        let end = shown[start..].find(['/', '?']).map_or(shown.len(), |at| start + at);
+        // A password may itself hold `@`: the last one before the path ends the user part.
+        if let Some(at) = shown[start..end].rfind('@').map(|at| start + at)
+            && let Some(colon) = shown[start..at].find(':').map(|colon| start + colon)
+        {
+            shown.replace_range(colon + 1..at, "***");
+        }
+    }
+    if let Some(at) = shown.find("password=") {
+        let start = at + "password=".len();
+        let end = shown[start..].find('&').map_or(shown.len(), |end| start + end);
+        shown.replace_range(start..end, "***");
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_and_passwords_are_not_shown() {
+        let shown = |text: &str| text.parse::<StoreUrl>().map(|url| url.to_string()).map_err(|error| error.to_string());
+        assert_eq!(shown("memory:"), Ok("memory:".into()));
+        assert_eq!(shown("sqlite:/tmp/a.db"), Ok("sqlite:/tmp/a.db".into()));
+        assert_eq!(shown("sqlite:///tmp/a.db"), Ok("sqlite:/tmp/a.db".into()));
+        assert_eq!(shown("redis://:s3cret@host:6379/1"), Ok("redis://:***@host:6379/1".into()));
+        assert_eq!(shown("postgres://me:p@ss@host/db"), Ok("postgres://me:***@host/db".into()));
+        assert_eq!(
+            shown("postgres://h/db?user=me&password=x&a=b"),
+            Ok("postgres://h/db?user=me&password=***&a=b".into())
+        );
+        for bad in ["", "mysql://u:secret@h", "redis:", "redis://", "sqlite:", "memory:x", "/tmp/a.db"] {
+            let error = shown(bad).expect_err(bad);
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
