@@ -30,6 +30,6 @@ mod time;
 mod worker;
 
 pub use definitions::Definitions;
-pub use handlers::{Handler, Handlers, Task};
+pub use handlers::{Ending, Handler, Handlers, Task};
 pub use options::{Summary, WorkerOptions};
 pub use worker::Worker;
