@@ -134,12 +134,12 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Vec<Field> {
             reader.wrong_hint(entry.place, format!("`{}` cannot name an input", entry.key), ID_RULE);
         }
         let Some(keys) = reader.fields(&entry.value, "an input", &["type", "required", "default"]) else { continue };
+        let required = keys.get("required").and_then(|node| reader.flag(node, "`required`")).unwrap_or(false);
         let Some(kind) = keys.get("type") else {
             reader.wrong_hint(entry.place, format!("the input `{}` has no `type`", entry.key), "`type: string`");
             continue;
         };
         let Some(kind) = reader.word(kind, "`type`", &FieldType::WORDS) else { continue };
-        let required = keys.get("required").and_then(|node| reader.flag(node, "`required`")).unwrap_or(false);
         let default = keys.get("default").map(Node::to_json);
         if let (Some(json), Some(node)) = (&default, keys.get("default"))
             && !kind.fits(json)
@@ -209,17 +209,18 @@ fn steps(reader: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Vec<Draft
 
 fn step(reader: &mut Reader<'_>, nth: usize, node: &Node, defaults: &Defaults) -> Option<Draft> {
     let fields = reader.fields(node, "a step", STEP_KEYS)?;
+    let id_place = fields.get("id").map_or(node.place, |node| node.place);
     let id = match fields.get("id") {
-        Some(node) => reader.text(node, "`id`").unwrap_or_default(),
+        Some(node) => reader.text(node, "`id`"),
         None => {
             reader.wrong_hint(node.place, "a step has no `id`", "give it one: `id: …`");
-            String::new()
+            None
         }
     };
-    let id_place = fields.get("id").map_or(node.place, |node| node.place);
-    if fields.get("id").is_some() && !is_id(&id) {
+    if let Some(id) = id.as_ref().filter(|id| !is_id(id)) {
         reader.wrong_hint(id_place, format!("`{id}` cannot be the id of a step"), ID_RULE);
     }
+    let id = id.unwrap_or_default();
     let (needs, needs_places) = needs(reader, &fields).into_iter().unzip();
     reader.at = Whereabouts::Step(nth);
     let condition = fields.get("if").and_then(|node| reader.expr(node, "`if`"));

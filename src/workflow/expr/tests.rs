@@ -84,7 +84,7 @@ fn what_does_not_exist_is_told_before_a_run() {
 fn work_and_sizes_are_bounded() {
     assert!(error("${{ range(100000000) | list }}").contains("range"));
     assert!(error("${{ 'x' * 2000000 }}").contains("larger"));
-    assert!(error("${{ 1 / 0 }}").contains("finite"));
+    assert!(error("${{ 1 / 0 }}").contains("1 / 0"));
     assert!(Expr::parse(&format!("{}1{}", "(".repeat(500), ")".repeat(500))).is_err());
 }
 
