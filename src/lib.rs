@@ -1,7 +1,12 @@
 //! goflow: background jobs and durable workflows from one binary.
 //!
-//! The map, in layer order; a module uses the ones above it only (a test keeps this).
+//! The map, in layer order; a module uses lower layers only, never a neighbour (a test keeps this).
 
 pub mod domain; // L0 nouns and laws
-pub mod engine;
-pub mod store; // L2 the only place that knows a database // L3 the loops
+
+pub mod workflow; // L1 manifest text to checked graph, expressions, advance
+
+pub mod store; // L2 the only place that knows a database
+
+pub mod engine; // L3 the loops: claim, run, settle
+
