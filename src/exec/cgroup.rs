@@ -187,4 +187,29 @@ mod tests {
         assert_eq!(below_mount(bound, "/docker/1f/w"), Some("/sys/fs/cgroup/w".into()));
         assert_eq!(below_mount(bound, "/other"), None);
     }
+
+    #[tokio::test]
+    async fn a_group_lives_as_long_as_its_command_and_a_home_as_its_worker() {
+        let home = own_group().and_then(|own| Home::open(&own).ok());
+        let Some(home) = home else {
+            // A machine that lets us make none is told as such.
+            let grounds = super::super::tree::Grounds::survey(Default::default(), Default::default());
+            assert_eq!(grounds.containment(), super::super::Containment::Walk);
+            return;
+        };
+        let group = home.nest().expect("a group");
+        let (inside, outside) = (group.path.clone(), home.dir.path().to_owned());
+        let mut sleep = std::process::Command::new("sleep");
+        sleep.arg("600");
+        let child = process::spawn(sleep, Some(group.procs().expect("open"))).await.expect("starts");
+        assert_eq!(group.members(), [child.pid()]);
+        assert!(group.populated() && home.whole().populated());
+        group.kill();
+        child.exited().await;
+        assert!(!group.populated());
+        drop(group);
+        assert!(!inside.exists() && outside.exists());
+        drop(home);
+        assert!(!outside.exists());
+    }
 }

@@ -115,16 +115,18 @@ pub(super) async fn perform(command: &Command, work: &Work, context: &Context, s
     let grace = match cut {
         Cut::Exited => {
             pipes.drain(LINGER, LINGER_LIMIT).await;
-            let left = tree.members();
-            if !left.is_empty() {
-                sink.note(work, &format!("ended {} that the command left behind", processes(left.len())));
-            }
             LEFTOVER_GRACE.min(context.settings.grace)
         }
         Cut::Stopped | Cut::TimedOut(_) => context.settings.grace,
     };
-    // Still served: whoever is asked to end may have something to say first.
-    let ended = pipes.serve_until(tree.end(grace)).await;
+    let living = tree.members().len();
+    if living > 0 && matches!(cut, Cut::Exited) {
+        sink.note(work, &format!("ended {} that the command left behind", processes(living)));
+    }
+    // Still served: whoever is asked to end may have something to say first. Where nothing lives
+    // nothing can begin to live.
+    let ended = if living > 0 { pipes.serve_until(tree.end(grace)).await } else { Ok(()) };
+    tree.close();
     pipes.drain(LINGER, LINGER_LIMIT).await;
     let (stdout, stderr) = pipes.close();
     if let Err(stuck) = &ended {

@@ -146,14 +146,11 @@ impl Tree {
     /// # Errors
     /// [`Stuck`] names what still lived [`KILL_LIMIT`] after the kill.
     pub async fn end(&self, grace: Duration) -> Result<(), Stuck> {
-        if !self.is_empty() {
-            self.terminate();
-            if !self.empties_within(grace, false).await && !self.empties_within(KILL_LIMIT, true).await {
-                return Err(Stuck(self.members()));
-            }
+        self.terminate();
+        if self.empties_within(grace, false).await || self.empties_within(KILL_LIMIT, true).await {
+            return Ok(());
         }
-        self.close();
-        Ok(())
+        Err(Stuck(self.members()))
     }
 
     async fn empties_within(&self, limit: Duration, kill: bool) -> bool {
@@ -164,7 +161,9 @@ impl Tree {
                 // Again in each round: the walk sees what was being started only the next time.
                 self.kill();
             }
-            if self.is_empty() {
+            // A walk is not one moment: what began behind it, while its parent ended before it, is
+            // seen the second time.
+            if self.is_empty() && (matches!(self, Tree::Group { .. }) || self.is_empty()) {
                 return true;
             }
             let left = limit.saturating_sub(start.elapsed());
@@ -176,7 +175,8 @@ impl Tree {
         }
     }
 
-    fn close(&self) {
+    /// Lets go of the tree, before its leader is reaped: from here on nothing is signalled.
+    pub fn close(&self) {
         match self {
             Tree::Walk(walk) => walk.set_ended(),
             // With a group nobody looks for orphans; but where this process is init to them, as in

@@ -1,6 +1,7 @@
 //! What a handler's author and an operator rely on, tried with real processes. Each test that ends
 //! a tree is tried both ways of keeping trees together.
 
+mod builtins;
 mod commands;
 mod sudden_death;
 mod trees;
