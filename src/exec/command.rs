@@ -119,13 +119,12 @@ pub(super) async fn perform(command: &Command, work: &Work, context: &Context, s
         }
         Cut::Stopped | Cut::TimedOut(_) => context.settings.grace,
     };
-    let living = tree.members().len();
-    if living > 0 && matches!(cut, Cut::Exited) {
-        sink.note(work, &format!("ended {} that the command left behind", processes(living)));
+    let living = tree.members();
+    if !living.is_empty() && matches!(cut, Cut::Exited) {
+        sink.note(work, &format!("ended {} that the command left behind", processes(living.len())));
     }
-    // Still served: whoever is asked to end may have something to say first. Where nothing lives
-    // nothing can begin to live.
-    let ended = if living > 0 { pipes.serve_until(tree.end(grace)).await } else { Ok(()) };
+    // Still served: whoever is asked to end may have something to say first.
+    let ended = if tree.is_over(&living) { Ok(()) } else { pipes.serve_until(tree.end(grace)).await };
     tree.close();
     pipes.drain(LINGER, LINGER_LIMIT).await;
     let (stdout, stderr) = pipes.close();
@@ -216,13 +215,12 @@ async fn start(
         let plot = place.grounds.plot();
         let entrance = plot.entrance().map_err(Cause::Start)?;
         let grouped = entrance.is_some();
-        match process::spawn(prepare(command, &environment), entrance).await {
-            Ok(child) => {
-                let mut mark = b"GOFLOW_OUTPUT=".to_vec();
-                mark.extend_from_slice(file.path().as_os_str().as_encoded_bytes());
-                let tree = place.grounds.tree(plot, child.pid(), mark);
-                return Ok((child, tree));
-            }
+        let mut mark = b"GOFLOW_OUTPUT=".to_vec();
+        mark.extend_from_slice(file.path().as_os_str().as_encoded_bytes());
+        let tree = move |leader| plot.tree(leader, mark);
+        match process::spawn(prepare(command, &environment), entrance, tree).await {
+            // Named in the order in which they must not be dropped.
+            Ok((tree, child)) => return Ok((child, tree)),
             Err(SpawnError::Cgroup) if grouped => place.grounds.refuse(),
             Err(SpawnError::Cgroup) => return Err(Cause::Start(io::Error::other(SpawnError::Cgroup))),
             Err(SpawnError::Start(error)) => return Err(Cause::Start(error)),
