@@ -93,7 +93,12 @@ impl Home {
         Ok(Cgroup { path })
     }
 
-    /// Everything inside as one group, for a sweep.
+    #[cfg(test)]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything inside as one group, for a sweep: dropped, it is killed and removed like any.
     pub fn whole(&self) -> Cgroup {
         Cgroup { path: self.dir.path().to_owned() }
     }

@@ -70,6 +70,11 @@ impl Grounds {
         }
     }
 
+    #[cfg(test)]
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_ref().map(Home::path)
+    }
+
     fn adopt(&self) {
         // Where the kernel refuses, orphans go to init, and are found there by their mark.
         let _ = process::adopt_orphans();

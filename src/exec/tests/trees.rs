@@ -113,3 +113,18 @@ async fn many_at_once_all_end_and_leave_no_zombie() {
         }
     }
 }
+
+#[tokio::test]
+async fn where_a_group_refuses_the_child_the_walk_steps_in() {
+    let bench = Bench::new(Containment::Cgroup);
+    let place = bench.context.place().await.expect("temp folder");
+    if let Some(home) = place.grounds.home() {
+        // In a threaded group no group can take a process: cgroups(7).
+        std::fs::write(home.join("cgroup.type"), "threaded").expect("ours");
+    }
+    let nap = long_nap();
+    let ended = bench.run(sh(&format!("setsid sleep {nap} & exit 0")), work("1")).await;
+    assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
+    assert_eq!(sleepers(&nap), [0; 0]);
+    assert_eq!(bench.context.containment().await.expect("temp folder"), Containment::Walk);
+}
