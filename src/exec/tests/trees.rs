@@ -97,7 +97,7 @@ async fn a_dropped_future_takes_its_tree_along() {
 }
 
 #[tokio::test]
-async fn many_at_once_all_end_and_leave_no_zombie() {
+async fn many_at_once_each_get_their_own_status() {
     for containment in BOTH {
         let bench = Bench::with(containment, Parentage::Sole, Duration::from_secs(5));
         let runs: Vec<_> = (0..20)
