@@ -26,11 +26,14 @@ use crate::domain::event::{Event, EventKind};
 use crate::domain::job::JobError;
 use crate::domain::limits::VALUE_BYTES;
 use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
-use crate::domain::text::size;
+use crate::domain::text::{clip, size};
 use crate::domain::{Epoch, Job, JobId, Json, Ms, RunId};
 
 /// The timer of a run's own time limit.
 pub const TIMEOUT_TIMER: &str = "timeout";
+
+/// Of an error, what the header and the events keep; the job has the whole of it.
+const TOLD_BYTES: usize = 1 << 10;
 
 /// What becomes of a run, to be committed as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,7 +208,11 @@ impl<'a> Advance<'a> {
             return false;
         }
         record.epoch = fact.epoch;
-        record.attempt = fact.attempt.max(1);
+        record.attempt = fact.attempt;
+        if began(fact) {
+            self.out.run.ended += 1;
+            record.order = self.out.run.ended;
+        }
         match &fact.what {
             What::Completed { output } => match self.published(at, output.as_ref()) {
                 Ok(output) => {
@@ -250,6 +257,7 @@ impl<'a> Advance<'a> {
     /// A step ended without completing: the run goes on or stops, as the step says.
     fn end_badly(&mut self, at: usize, event: StepEvent, error: JobError, next: &mut BTreeSet<usize>) {
         let (spec, step) = self.def.step(at);
+        let error = JobError { message: clip(&error.message, TOLD_BYTES).into_owned(), ..error };
         self.out.run.steps[at].error = Some(error.clone());
         self.step_event(at, event, Some(error.to_string()));
         if spec.continue_on_error {
@@ -410,8 +418,8 @@ impl<'a> Advance<'a> {
         steps
             .filter(|(at, step)| {
                 let Some(compensate) = &self.def.step(*at).0.compensate else { return false };
-                // Without a job it never started.
-                step.job.is_some()
+                // Without an order it never began.
+                step.order > 0
                     && !undone(step)
                     && match step.state {
                         StepState::Completed => true,
@@ -440,6 +448,7 @@ impl<'a> Advance<'a> {
 
     fn owe(&mut self, at: usize, error: JobError) {
         self.out.run.owed.push(self.out.run.steps[at].id.clone());
+        let error = JobError { message: clip(&error.message, TOLD_BYTES).into_owned(), ..error };
         self.out.run.steps[at].undo_error = Some(error.clone());
         self.step_event(at, StepEvent::UndoFailed, Some(error.to_string()));
     }
@@ -459,13 +468,8 @@ impl<'a> Advance<'a> {
         record.state = next;
         match event {
             StepEvent::Start => record.started_at = Some(self.now),
-            // Ended by its own work, or by the end of its job.
             StepEvent::Complete | StepEvent::Fail | StepEvent::Cancel | StepEvent::Skip => {
                 record.finished_at = Some(self.now);
-                if was_active {
-                    self.out.run.ended += 1;
-                    record.order = self.out.run.ended;
-                }
             }
             _ => {}
         }
@@ -494,7 +498,18 @@ impl<'a> Advance<'a> {
     }
 
     fn tell(&mut self, event: Event) {
-        self.out.events.push(Event { run: Some(self.out.run.id), ..event });
+        let data = event.data.map(|text| clip(&text, TOLD_BYTES).into_owned());
+        self.out.events.push(Event { run: Some(self.out.run.id), data, ..event });
+    }
+}
+
+/// Whether the work had begun that the fact says is over: a job that nobody leased, or nobody could
+/// handle, has done nothing that could be undone.
+fn began(fact: &Fact) -> bool {
+    match &fact.what {
+        What::Cancelled => fact.epoch != Epoch(0),
+        What::Failed { error } => error.class != "no_handler",
+        _ => true,
     }
 }
 

@@ -351,6 +351,13 @@ fn cancelling_waits_undoes_and_ends_cancelled() {
     assert_eq!(bench.states(), "cancelled create:compensated pay:compensated stock:cancelled ship:cancelled");
     bench.check_history();
 
+    // Nobody had leased it: it did nothing.
+    let mut bench = Bench::start(SAGA, "null");
+    bench.completes("create", "{\"id\": 1}");
+    let never = Fact::of_step("pay", false, Epoch(0), 0, Ms(1), What::Cancelled);
+    bench.take(&[Fact::cancel(true, Ms(1)), never]);
+    assert_eq!(bench.open(), "-create");
+
     let mut bench = Bench::start(SAGA, "null");
     bench.completes("create", "{\"id\": 1}");
     bench.take(&[Fact::cancel(false, Ms(1))]);
