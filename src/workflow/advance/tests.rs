@@ -422,6 +422,26 @@ outputs: {a: \"${{ steps.a.outputs }}\"}
 }
 
 #[test]
+fn all_that_is_missing_is_asked_for_at_once() {
+    let text = "
+name: many
+steps:
+  - {id: a, job: noop}
+  - {id: b, job: noop}
+  - {id: c, needs: [a, b], job: echo, with: \"${{ steps.a.outputs | length }}\"}
+  - {id: d, needs: [a, b], job: echo, with: \"${{ steps.b.outputs | length }} ${{ input.x | length }}\"}
+";
+    let big = format!("\"{}\"", "x".repeat(2_000));
+    let mut bench = Bench::start(text, &format!("{{\"x\": {big}}}"));
+    bench.completes("a", &big);
+    let run = bench.run();
+    let output = Some(Json::parse(&big, 9_999).expect("JSON"));
+    let fact = bench.fact("b", false, What::Completed { output });
+    let missing = advance(&bench.def, &run, &[fact], Ms(3), &|_| None);
+    assert_eq!(missing, Err(NeedValues(vec!["i".into(), "s/a".into()])));
+}
+
+#[test]
 fn the_same_arguments_give_the_same_answer() {
     let bench = Bench::start(SAGA, "null");
     let facts = [Fact::of_step("create", false, Epoch(1), 1, Ms(1), done())];
