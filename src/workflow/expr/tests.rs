@@ -42,6 +42,7 @@ fn a_whole_scalar_keeps_its_type_and_text_is_json() {
         (json!("${{ input.typo is defined and input.typo > 1 }}"), json!(false)),
         (json!("${{ 'gone' in steps }}"), json!(true)),
         (json!("plain {{ x }} $"), json!("plain {{ x }} $")),
+        (json!("${{ '${{ x }}' }}"), json!("${{ x }}")),
     ];
     for (template, expected) in cases {
         assert_eq!(render(template.clone()).as_ref(), Ok(&expected), "{template}");
