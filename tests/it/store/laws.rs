@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{EventKind, JobId, Place, QueueSettings, RetryPolicy, To};
+use goflow::domain::{EventKind, JobId, Place, QueueSettings, QueueStats, RetryPolicy, To};
 use goflow::store::*;
 
 use super::backends::Subject;
