@@ -89,10 +89,9 @@ impl Expr {
             ExprError { message: format!("not an expression: {detail}"), hint: None, at }
         })?;
         // The scan and the compiler must agree on the names, or a check would miss one.
-        for name in code.undeclared_variables(false) {
-            if !used.refs.iter().any(|found| found.path[0] == name) {
-                return Err(ExprError::new(format!("not an expression: the name `{name}` stands where none can")));
-            }
+        let names = code.undeclared_variables(false);
+        if let Some(name) = names.iter().filter(|name| !used.refs.iter().any(|found| found.path[0] == **name)).min() {
+            return Err(ExprError::new(format!("not an expression: the name `{name}` stands where none can")));
         }
         let refs = used.refs.into_iter().filter(|found| !found.call).collect();
         Ok(Expr(Arc::new(Compiled { source: source.to_owned(), code, refs })))
