@@ -9,7 +9,7 @@ pub mod value;
 
 use std::sync::{Arc, OnceLock};
 
-use minijinja::value::{Object, Value};
+use minijinja::value::{Enumerator, Object, Value};
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 use serde_json::Value as Json;
 
@@ -54,6 +54,8 @@ struct Compiled {
     source: String,
     code: Expression<'static, 'static>,
     refs: Vec<Ref>,
+    /// It is one name and nothing else (`steps.a.outputs`), as most are.
+    plain: bool,
 }
 
 /// Two expressions are the same when they are written the same.
@@ -93,8 +95,9 @@ impl Expr {
         if let Some(name) = names.iter().filter(|name| !used.refs.iter().any(|found| found.path[0] == **name)).min() {
             return Err(ExprError::new(format!("not an expression: the name `{name}` stands where none can")));
         }
-        let refs = used.refs.into_iter().filter(|found| !found.call).collect();
-        Ok(Expr(Arc::new(Compiled { source: source.to_owned(), code, refs })))
+        let refs: Vec<Ref> = used.refs.into_iter().filter(|found| !found.call).collect();
+        let plain = matches!(refs.as_slice(), [only] if only.text() == source);
+        Ok(Expr(Arc::new(Compiled { source: source.to_owned(), code, refs, plain })))
     }
 
     pub fn source(&self) -> &str {
@@ -110,7 +113,10 @@ impl Expr {
     /// A missing name (with the nearest one there is), an operation that cannot be, a result that is
     /// not JSON, or too much work.
     pub fn eval(&self, scope: &Scope) -> Result<Json, ExprError> {
-        let result = self.0.code.eval(scope.0.clone()).map_err(|error| match error.kind() {
+        if let Some(found) = self.0.refs.first().filter(|_| self.0.plain).and_then(|only| scope.find(&only.path)) {
+            return Ok(found.clone());
+        }
+        let result = self.0.code.eval(scope.value()).map_err(|error| match error.kind() {
             ErrorKind::UndefinedError => self.missing(scope).unwrap_or_else(|| ExprError::new("a name is missing")),
             ErrorKind::OutOfFuel => ExprError::new("it takes too many steps to evaluate"),
             _ => ExprError::new(error.detail().map_or_else(|| error.to_string(), str::to_owned)),
@@ -144,7 +150,7 @@ impl Expr {
     /// The first name of the expression that the scope does not have, and the nearest it has.
     fn missing(&self, scope: &Scope) -> Option<ExprError> {
         self.0.refs.iter().find_map(|found| {
-            let mut here = scope.0.clone();
+            let mut here = scope.value();
             for (nth, part) in found.path.iter().enumerate() {
                 let next = here.get_attr(part).ok().filter(|next| !next.is_undefined());
                 let Some(next) = next else {
@@ -300,9 +306,13 @@ fn invalid(message: String) -> minijinja::Error {
     minijinja::Error::new(ErrorKind::InvalidOperation, message)
 }
 
-/// The names that an expression can see.
-#[derive(Clone, Debug)]
-pub struct Scope(Value);
+/// The names that an expression can see, and their values.
+#[derive(Debug)]
+pub struct Scope {
+    roots: Vec<(&'static str, Json)>,
+    /// The same for the evaluator, made when it is first needed.
+    value: OnceLock<Value>,
+}
 
 #[derive(Debug)]
 struct Roots(Vec<(&'static str, Value)>);
@@ -316,15 +326,29 @@ impl Object for Roots {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
     }
 
-    fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {
-        minijinja::value::Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
     }
 }
 
 impl Scope {
     pub fn new(roots: Vec<(&'static str, Json)>) -> Scope {
-        let roots = roots.iter().map(|(name, json)| (*name, value::from_json(json))).collect();
-        Scope(Value::from_object(Roots(roots)))
+        Scope { roots, value: OnceLock::new() }
+    }
+
+    fn value(&self) -> Value {
+        let make = || Roots(self.roots.iter().map(|(name, json)| (*name, value::from_json(json))).collect());
+        self.value.get_or_init(|| Value::from_object(make())).clone()
+    }
+
+    /// The value at a path, if every part of it is there.
+    fn find(&self, path: &[String]) -> Option<&Json> {
+        let (root, rest) = path.split_first()?;
+        let mut here = self.roots.iter().find(|(name, _)| name == root).map(|(_, json)| json)?;
+        for part in rest {
+            here = here.as_object()?.get(part)?;
+        }
+        Some(here)
     }
 }
 
