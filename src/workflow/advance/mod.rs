@@ -208,6 +208,7 @@ impl<'a> Advance<'a> {
                 self.end_badly(at, StepEvent::Cancel, error, next);
             }
         }
+        self.out.run.steps[at].finished_at = Some(fact.at);
         true
     }
 

@@ -13,6 +13,7 @@ use minijinja::value::{Enumerator, Object, Value};
 use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
 use serde_json::Value as Json;
 
+use crate::domain::limits::PAYLOAD_BYTES;
 use crate::domain::text::nearest;
 use scan::{Piece, Ref};
 
@@ -286,7 +287,36 @@ fn environment() -> &'static Environment<'static> {
         for name in ["debug", "namespace"] {
             environment.remove_global(name);
         }
+        // Everything that makes text of a value makes it the way JSON writes it.
         environment.add_filter("string", |value: Value| to_text(&value));
+        environment.add_filter("lower", |value: Value| to_text(&value).map(|text| text.to_lowercase()));
+        environment.add_filter("upper", |value: Value| to_text(&value).map(|text| text.to_uppercase()));
+        environment.add_filter("trim", |value: Value| to_text(&value).map(|text| text.trim().to_owned()));
+        environment.add_filter("lines", |value: Value| {
+            to_text(&value).map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        });
+        environment.add_filter("split", |value: Value, at: String| {
+            to_text(&value).map(|text| text.split(at.as_str()).map(str::to_owned).collect::<Vec<_>>())
+        });
+        environment.add_filter("replace", |value: Value, from: String, to: Value| {
+            let (text, to) = (to_text(&value)?, to_text(&to)?);
+            within_limit(text.len().saturating_add(text.matches(&from).count().saturating_mul(to.len())))?;
+            Ok::<_, minijinja::Error>(text.replace(&from, &to))
+        });
+        environment
+            .add_filter("tojson", |value: Value| value::to_json(&value).map(|json| json.to_string()).map_err(invalid));
+        environment.add_filter("join", |values: Value, between: Option<String>| {
+            let between = between.unwrap_or_default();
+            let mut text = String::new();
+            for (nth, value) in values.try_iter()?.enumerate() {
+                if nth > 0 {
+                    text.push_str(&between);
+                }
+                text.push_str(&to_text(&value)?);
+                within_limit(text.len())?;
+            }
+            Ok::<_, minijinja::Error>(text)
+        });
         environment
             .add_filter("tojson", |value: Value| value::to_json(&value).map(|json| json.to_string()).map_err(invalid));
         environment.add_filter("join", |values: Value, between: Option<String>| {
@@ -300,6 +330,14 @@ fn environment() -> &'static Environment<'static> {
 
 fn to_text(value: &Value) -> Result<String, minijinja::Error> {
     value::to_json(value).map(|json| value::text(&json)).map_err(invalid)
+}
+
+/// Refuses text that data would blow up, before or while it is made.
+fn within_limit(bytes: usize) -> Result<(), minijinja::Error> {
+    if bytes > PAYLOAD_BYTES {
+        return Err(invalid("the result is larger than 1 MiB".to_owned()));
+    }
+    Ok(())
 }
 
 fn invalid(message: String) -> minijinja::Error {
