@@ -148,6 +148,8 @@ enum Failure {
 
 impl Loop {
     fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Work>>) {
+        // Here and not where the store is opened: the first time it takes some milliseconds.
+        self.desk.space.has_reserve();
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = first.size();
             let mut group = vec![first];
