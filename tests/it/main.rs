@@ -1,5 +1,6 @@
-//! The one integration binary. `store` holds every backend against the contract; `sqlite`
-//! is about files and processes.
+//! The one integration binary. `store` holds every backend against the contract;
+//! `simulation` plays the engine over a failing store; `sqlite` is about files and processes.
 
+mod simulation;
 mod sqlite;
 mod store;
