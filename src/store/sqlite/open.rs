@@ -137,8 +137,11 @@ pub(super) fn set_up_writer(conn: &mut Connection, busy: Duration) -> Result<(),
             Err(error) => return Err(error.into()),
         }
     }
+    // The log keeps the room it was given, up to twice what is written back at once.
+    let log_bytes = u64::from(CHECKPOINT_PAGES) * 2 * 4_096;
     conn.execute_batch(&format!(
-        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA foreign_keys = OFF;"
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
+         PRAGMA journal_size_limit = {log_bytes}; PRAGMA foreign_keys = OFF;"
     ))?;
     fair_waiting(conn, busy)
 }

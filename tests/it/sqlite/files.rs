@@ -85,6 +85,41 @@ async fn a_newer_store_is_refused_by_its_version() {
     assert_eq!(open(&path).err(), Some(StoreError::TooNew { found: 99, known: 1 }));
 }
 
+/// What each statement breaks must be told, and in the right words.
+#[tokio::test]
+async fn verify_tells_each_difference() {
+    let cases = [
+        ("UPDATE counts SET jobs = jobs + 1", "2 jobs counted in Pending, 1 found"),
+        ("DELETE FROM line", "is in no place"),
+        ("UPDATE jobs SET rev = 9", "indexed by what its record does not say"),
+        ("UPDATE jobs SET turn = turn + 1", "that is not there"),
+        ("DELETE FROM jobs", "that is not there"),
+        ("UPDATE jobs SET body = x'c1'", "cannot be read"),
+        ("DELETE FROM uniques", "does not hold its unique key"),
+        ("UPDATE uniques SET id = zeroblob(16)", "held by a job that is not live"),
+        ("INSERT INTO running SELECT 1, n, id, queue, id, 0, NULL FROM jobs", "both waits and runs"),
+        ("INSERT INTO inbox VALUES (7, 1, x'00')", "not marked dirty"),
+        ("INSERT INTO dirty VALUES (7, 1)", "a dirty mark is of no run"),
+        ("INSERT INTO timers VALUES (7, 'k', 1, x'00')", "a timer is of no run"),
+        ("INSERT INTO parked VALUES ('noop', 1, 1, 1)", "parked by its type and not in its queue"),
+        ("INSERT INTO current VALUES ('workflow', 'order', 'abc')", "current definition of workflow order"),
+    ];
+    for (statement, sentence) in cases {
+        let folder = folder();
+        let path = folder.path().join("queue.db");
+        let store = open(&path).expect("the store opens");
+        let producer = ProducerId::from_parts(Wall.now(), Shard(0), bits());
+        let keyed = goflow::domain::Job { unique_key: Some("k".into()), ..job() };
+        let jobs = vec![NewJob { job: keyed, start: Start::Now }];
+        store.enqueue(&Enqueue { producer, sequence: 1, jobs, runs: vec![] }).await.expect("enqueue");
+        assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+        let other = rusqlite::Connection::open(&path).expect("a database");
+        other.execute_batch(statement).expect("a statement");
+        let told = store.verify().await.expect("verify");
+        assert!(told.iter().any(|line| line.contains(sentence)), "{statement}: {told:#?}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_written_is_there_when_opened_again() {
     let folder = folder();
