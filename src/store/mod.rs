@@ -6,8 +6,10 @@ pub mod codec;
 pub mod contract;
 pub mod fault;
 pub mod memory;
+pub mod sqlite;
 pub mod url;
 
 pub use contract::*;
 pub use memory::MemoryStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use url::StoreUrl;

@@ -75,3 +75,4 @@ macro_rules! suite {
 }
 
 suite!(memory);
+suite!(sqlite);
