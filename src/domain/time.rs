@@ -31,6 +31,11 @@ impl Ms {
     }
 }
 
+/// Where the time comes from. Only `sys` asks the machine; everybody else is handed one of these.
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Ms;
+}
+
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())

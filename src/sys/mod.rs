@@ -1,0 +1,8 @@
+//! The machine around goflow: its configuration, clock, randomness and folders. The only layer that
+//! asks the operating system for them; everybody else is given what is found here.
+
+pub mod clock;
+pub mod config;
+pub mod entropy;
+pub mod env;
+pub mod paths;
