@@ -22,4 +22,4 @@ pub use name::Name;
 pub use queue::{QueueSettings, QueueStats};
 pub use retry::RetryPolicy;
 pub use run::{RunState, StepState};
-pub use time::{Clock, Ms};
+pub use time::{Clock, Entropy, Ms};

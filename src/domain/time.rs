@@ -36,6 +36,17 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Ms;
 }
 
+/// Where randomness comes from: the machine's in a process, a seed's in a test.
+pub trait Entropy: Send + Sync + 'static {
+    /// 64 random bits.
+    fn next(&self) -> u64;
+
+    /// Uniform in 0..1.
+    fn fraction(&self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())

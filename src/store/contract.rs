@@ -188,6 +188,38 @@ pub struct Move {
     pub event: EventKind,
 }
 
+impl NewJob {
+    /// What the event log keeps of its enqueue.
+    pub fn log_entry(&self, start: EventKind) -> Event {
+        entry(start, &self.job)
+    }
+}
+
+impl Move {
+    /// What the event log keeps of it when it is applied.
+    pub fn log_entry(&self) -> Event {
+        let attempt = match self.to.place() {
+            Some(place) => self.job.attempt(place.state()),
+            None => self.job.failures,
+        };
+        let data = match self.event {
+            EventKind::JobRetried | EventKind::JobDead => self.job.error.as_ref().map(|error| error.class.clone()),
+            _ => None,
+        };
+        Event { worker: self.job.worker, attempt: Some(attempt), data, ..entry(self.event, &self.job) }
+    }
+}
+
+fn entry(kind: EventKind, job: &Job) -> Event {
+    Event {
+        job: Some(job.id),
+        run: job.link.as_ref().map(|link| link.run),
+        step: job.link.as_ref().map(|link| link.step.clone()),
+        queue: Some(job.queue.clone()),
+        ..Event::new(kind)
+    }
+}
+
 /// What became of one move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
@@ -220,8 +252,9 @@ pub struct Advance {
 
 /// One atomic item of an exchange.
 ///
-/// If every move applies, and the run has `from_rev` and nothing undrained in its inbox, then moves
-/// and effects are committed together ([`RunAnswer::Advanced`]). Otherwise the moves that apply are
+/// If every move applies, and the run still has `from_rev`, then moves and effects are committed
+/// together ([`RunAnswer::Advanced`]; what else waits in the inbox waits on, and the run stays dirty
+/// for it). Otherwise the moves that apply are
 /// committed, their facts go to the run's inbox, and the run is marked dirty
 /// ([`RunAnswer::Inboxed`]); without any such fact nothing happens ([`RunAnswer::Contended`]).
 #[derive(Clone, Debug, PartialEq)]
@@ -235,7 +268,7 @@ pub enum RunAnswer {
     /// The commit had no part for a run.
     None,
     Advanced {
-        /// More facts came in the meantime: the run is still dirty.
+        /// The inbox still holds facts that were not drained: the run is dirty, and may be taken at once.
         more: bool,
     },
     Inboxed,
@@ -408,7 +441,7 @@ pub struct ListQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// Order: pending, suspect and parked as they would be claimed; scheduled and retrying by due time;
+/// Without a queue, the queues follow each other by name. Order in a queue: pending, suspect and parked as they would be claimed; scheduled and retrying by due time;
 /// running by epoch; dead, completed and cancelled latest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {

@@ -3,7 +3,9 @@
 
 pub mod codec;
 pub mod contract;
+pub mod memory;
 pub mod url;
 
 pub use contract::*;
+pub use memory::MemoryStore;
 pub use url::StoreUrl;

@@ -1,0 +1,13 @@
+//! One command, one file; its doc comment is its help.
+
+pub mod bulk;
+pub mod completions;
+pub mod config;
+pub mod dlq;
+pub mod doctor;
+pub mod enqueue;
+pub mod explain;
+pub mod job;
+pub mod man;
+pub mod queue;
+pub mod rows;

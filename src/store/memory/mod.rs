@@ -1,0 +1,304 @@
+//! The reference store: the contract in the plainest words, in this process only. The other backends
+//! are held against it by the contract suite and by random differential tests, and the simulation
+//! runs on it. Everything lies under one lock; nothing here waits.
+
+mod commit;
+mod jobs;
+mod runs;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::contract::*;
+use crate::domain::limits;
+use crate::domain::{
+    Clock, Event, EventKind, Job, JobId, Json, Ms, Name, Place, ProducerId, QueueSettings, QueueStats, RunId, To,
+    WorkerId,
+};
+
+/// A store that lives as long as its last handle.
+pub struct MemoryStore {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    hints: watch::Sender<u64>,
+}
+
+/// A job with its place. `key` orders it there: see [`State::key`].
+struct Kept {
+    job: Job,
+    place: Place,
+    at: Ms,
+    key: (i64, i64),
+    lease: Option<Lease>,
+    /// The job's own expiry while it runs.
+    expires: Option<Ms>,
+}
+
+struct KeptRun {
+    record: RunRecord,
+    inbox: BTreeMap<u64, Vec<u8>>,
+    values: BTreeMap<String, Json>,
+    timers: BTreeMap<String, (Ms, Vec<u8>)>,
+    history: Vec<Event>,
+    finished: Option<Ms>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: BTreeMap<JobId, Kept>,
+    /// Which jobs are where, in order.
+    index: BTreeMap<(Name, Place, i64, i64), JobId>,
+    queues: BTreeMap<Name, QueueSettings>,
+    unique: BTreeMap<String, JobId>,
+    workers: BTreeMap<WorkerId, (WorkerInfo, Ms)>,
+    producers: BTreeMap<ProducerId, (u64, Ms, EnqueueAnswer)>,
+    runs: BTreeMap<RunId, KeptRun>,
+    dirty: BTreeMap<RunId, Ms>,
+    definitions: BTreeMap<String, Definition>,
+    current: BTreeMap<(String, Name), String>,
+    /// Packed records: one a call, with the time of the call.
+    log: BTreeMap<u64, (Ms, Vec<Event>)>,
+    log_next: u64,
+    epoch: u64,
+    inbox_next: u64,
+    seq_back: i64,
+    seq_front: i64,
+}
+
+impl MemoryStore {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        MemoryStore { state: Mutex::new(State::default()), clock, hints: watch::Sender::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held is a bug that its own test shows; the data is still whole
+        // enough to be looked at.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hint(&self) {
+        self.hints.send_modify(|count| *count += 1);
+    }
+}
+
+impl State {
+    fn log(&mut self, now: Ms, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.log_next += 1;
+            self.log.insert(self.log_next, (now, events));
+        }
+    }
+
+    fn know_queue(&mut self, queue: &Name) {
+        if !self.queues.contains_key(queue) {
+            self.queues.insert(queue.clone(), QueueSettings::default());
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn describe(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
+        let answer = self.state().enqueue(batch, self.clock.now())?;
+        self.hint();
+        Ok(answer)
+    }
+
+    async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
+        let answer = self.state().exchange(exchange, self.clock.now());
+        if !exchange.commits.is_empty() {
+            self.hint();
+        }
+        Ok(answer)
+    }
+
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
+        let now = self.clock.now();
+        let (answer, unparked) = self.state().heartbeat(beat, now);
+        if unparked {
+            self.hint();
+        }
+        Ok(answer)
+    }
+
+    async fn farewell(&self, worker: WorkerId) -> Result<()> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        if state.workers.remove(&worker).is_some() {
+            let stopped = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStopped) };
+            state.log(now, vec![stopped]);
+        }
+        Ok(())
+    }
+
+    async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue> {
+        Ok(self.state().overdue(parked, limit, self.clock.now()))
+    }
+
+    async fn tick(&self, limit: usize) -> Result<Ticked> {
+        let ticked = self.state().tick(limit, self.clock.now());
+        if ticked.fired > 0 {
+            self.hint();
+        }
+        Ok(ticked)
+    }
+
+    async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>> {
+        Ok(self.state().take_dirty(limit, hold, self.clock.now()))
+    }
+
+    async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
+        Ok(self.state().trim(retention, limit, self.clock.now()))
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+        let state = self.state();
+        Ok(ids.iter().map(|id| state.jobs.get(id).map(Kept::stored)).collect())
+    }
+
+    async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
+        let state = self.state();
+        let matches = |id: &&JobId| id.to_string().replace('-', "").contains(part);
+        Ok(state.jobs.keys().filter(matches).take(limit).copied().collect())
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
+        self.state().list(query)
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>> {
+        Ok(self.state().stats(self.clock.now()))
+    }
+
+    async fn queues(&self) -> Result<Vec<(Name, QueueSettings)>> {
+        Ok(self.state().queues.iter().map(|(name, settings)| (name.clone(), settings.clone())).collect())
+    }
+
+    async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.know_queue(queue);
+        let before = state.queues.insert(queue.clone(), settings.clone()).unwrap_or_default();
+        if before.paused != settings.paused {
+            let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
+            state.log(now, vec![Event { queue: Some(queue.clone()), ..Event::new(kind) }]);
+        }
+        drop(state);
+        self.hint();
+        Ok(())
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerStatus>> {
+        let state = self.state();
+        let running = |worker: WorkerId| {
+            let holds = |kept: &&Kept| kept.lease.as_ref().is_some_and(|lease| lease.worker == worker);
+            state.jobs.values().filter(holds).count() as u64
+        };
+        let status = |(info, expires_at): &(WorkerInfo, Ms)| WorkerStatus {
+            info: info.clone(),
+            expires_at: *expires_at,
+            running: running(info.id),
+        };
+        Ok(state.workers.values().map(status).collect())
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>> {
+        Ok(self.state().runs.get(&id).map(|kept| kept.record.clone()))
+    }
+
+    async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
+        let state = self.state();
+        let matches = |id: &&RunId| id.to_string().replace('-', "").contains(part);
+        Ok(state.runs.keys().filter(matches).take(limit).copied().collect())
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
+        self.state().list_runs(query)
+    }
+
+    async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>> {
+        let state = self.state();
+        let values = state.runs.get(&run).map(|kept| &kept.values);
+        Ok(keys.iter().map(|key| values.and_then(|values| values.get(key).cloned())).collect())
+    }
+
+    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
+        Ok(self.state().runs.get(&run).map(|kept| kept.history.clone()).unwrap_or_default())
+    }
+
+    async fn define(&self, definitions: &[Definition]) -> Result<()> {
+        let mut state = self.state();
+        for definition in definitions {
+            state.definitions.insert(definition.hash.clone(), definition.clone());
+            state.current.insert((definition.kind.clone(), definition.name.clone()), definition.hash.clone());
+        }
+        Ok(())
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<Definition>> {
+        Ok(self.state().definitions.get(hash).cloned())
+    }
+
+    async fn definitions(&self, kind: &str) -> Result<Vec<Definition>> {
+        let state = self.state();
+        let of_kind = state.current.iter().filter(|((its_kind, _), _)| its_kind == kind);
+        Ok(of_kind.filter_map(|(_, hash)| state.definitions.get(hash).cloned()).collect())
+    }
+
+    async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        let mut from = parse_cursor::<1>(after)?.map_or(0, |[position]| position as u64);
+        let state = self.state();
+        let mut events = Vec::new();
+        for (position, (at, record)) in state.log.range(from + 1..) {
+            if !events.is_empty() && events.len() + record.len() > limit {
+                break;
+            }
+            events.extend(record.iter().map(|event| Event { at: *at, ..event.clone() }));
+            from = *position;
+        }
+        Ok((events, Cursor(from.to_string())))
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.subscribe()
+    }
+
+    async fn health(&self) -> Result<Health> {
+        Ok(Health {
+            server: "memory".to_owned(),
+            durability: "nothing survives the end of this process".to_owned(),
+            schema: 1,
+            warnings: Vec::new(),
+        })
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        Ok(self.state().verify())
+    }
+}
+
+/// Reads a cursor of `N` numbers joined by dots.
+fn parse_cursor<const N: usize>(cursor: Option<&Cursor>) -> Result<Option<[i64; N]>> {
+    let Some(Cursor(text)) = cursor else { return Ok(None) };
+    let bad = || StoreError::Refused(format!("`{text}` is not a cursor of this store"));
+    let mut numbers = [0; N];
+    let mut parts = text.splitn(N, '.');
+    for number in &mut numbers {
+        *number = parts.next().and_then(|part| part.parse().ok()).ok_or_else(bad)?;
+    }
+    Ok(Some(numbers))
+}
+
+impl Kept {
+    fn stored(&self) -> Stored {
+        Stored { job: self.job.clone(), place: self.place, at: self.at, lease: self.lease.clone() }
+    }
+}

@@ -1,0 +1,3 @@
+//! The one integration binary. `store` holds every backend against the contract.
+
+mod store;

@@ -1,0 +1,56 @@
+//! How to open a fresh store of each backend, and how its clock is moved.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use goflow::domain::{Clock, Ms};
+use goflow::store::{MemoryStore, Store};
+
+/// A store under test.
+pub struct Subject {
+    pub store: Arc<dyn Store>,
+    clock: Option<Arc<TestClock>>,
+    /// A server or folder that lives as long as the test.
+    _keeps: Box<dyn Any + Send + Sync>,
+}
+
+impl Subject {
+    /// Whether the store has a clock of its own.
+    pub fn is_real(&self) -> bool {
+        self.clock.is_none()
+    }
+
+    /// Lets the store's clock advance: at once where the test owns it, in real time elsewhere.
+    pub async fn pass(&self, time: Duration) {
+        match &self.clock {
+            Some(clock) => clock.advance(time),
+            None => tokio::time::sleep(time).await,
+        }
+    }
+}
+
+/// A clock that moves when it is told to.
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(TestClock(AtomicI64::new(1_770_000_000_000)))
+    }
+
+    pub fn advance(&self, time: Duration) {
+        self.0.fetch_add(time.as_millis() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Ms {
+        Ms(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub async fn memory() -> Subject {
+    let clock = TestClock::new();
+    Subject { store: Arc::new(MemoryStore::new(clock.clone())), clock: Some(clock), _keeps: Box::new(()) }
+}

@@ -1,0 +1,74 @@
+//! Every backend against the contract: the same laws for all, and each against the reference store.
+
+mod backends;
+mod differential;
+mod laws;
+mod make;
+mod run_laws;
+
+/// One test a law and backend. A backend is a function in `backends`.
+macro_rules! suite {
+    ($backend:ident) => {
+        mod $backend {
+            use super::{backends, differential, laws, run_laws};
+            suite! { @ $backend laws:
+                claims_follow_priority_then_turn
+                queues_are_served_in_the_order_asked
+                a_batch_sent_again_is_one_batch
+                an_id_is_kept_once
+                a_unique_key_has_one_live_job
+                delayed_work_is_never_early
+                a_stale_epoch_changes_nothing
+                epochs_rise_with_every_claim
+                a_silent_worker_loses_its_leases
+                a_late_lease_may_settle_until_it_is_reaped
+                a_heartbeat_tells_and_prolongs_leases
+                a_job_past_its_own_expiry_lapses
+                farewell_ends_all_leases
+                suspects_are_leased_alone
+                unknown_types_are_parked_until_a_worker_announces_them
+                what_is_given_back_is_first_again
+                a_paused_queue_gives_nothing
+                an_operator_moves_only_what_it_saw
+                every_place_can_be_left_by_an_operator
+                a_deleted_job_is_gone
+                racing_claimers_never_share_a_job
+                racing_producers_share_one_unique_key
+                lists_are_paged_and_ordered
+                parts_of_ids_are_found
+                counters_match_states
+                finished_work_is_trimmed_by_age_and_by_count
+                events_are_read_once_and_in_order
+                definitions_are_kept_by_hash_and_by_name
+                hints_follow_new_work
+                records_come_back_as_they_went_in
+            }
+            suite! { @ $backend run_laws:
+                a_run_starts_once
+                a_step_and_its_advance_are_one_commit
+                a_contended_run_keeps_the_fact_in_its_inbox
+                a_stale_move_takes_no_advance_along
+                a_drain_that_lost_the_race_changes_nothing
+                facts_that_come_during_a_drain_are_not_lost
+                timers_fire_into_the_inbox
+                dropped_timers_do_not_fire
+                a_finished_run_is_listed_and_trimmed
+                a_step_of_a_vanished_run_settles_alone
+            }
+            suite! { @ $backend differential: agrees_with_the_reference_store }
+        }
+    };
+    (@ $backend:ident $module:ident: $($law:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $law() {
+                let subject = backends::$backend().await;
+                $module::$law(&subject).await;
+                let differences = subject.store.verify().await.expect("verify answers");
+                assert!(differences.is_empty(), "{differences:#?}");
+            }
+        )*
+    };
+}
+
+suite!(memory);
