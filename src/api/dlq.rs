@@ -73,7 +73,10 @@ impl Client {
             let (state, rev) = (stored.place.state(), stored.job.rev);
             let settled = stored.job.clone().requeue(state, self.clock().now());
             let settled = settled.map_err(|_| {
-                ApiError::Conflict(format!("job {} is {state}, and only a dead or cancelled job can be retried", stored.job.id))
+                ApiError::Conflict(format!(
+                    "job {} is {state}, and only a dead or cancelled job can be retried",
+                    stored.job.id
+                ))
             })?;
             let expect = Expect::Idle(stored.place, rev);
             moves.push(Move { expect, to: settled.to, job: settled.job, event: settled.event });

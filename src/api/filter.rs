@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::domain::text::nearest;
 use crate::domain::time::{Ms, parse_duration};
 use crate::domain::{JobState, Name, Place};
-use crate::domain::text::nearest;
 use crate::store::Stored;
 
 /// Which jobs are meant. The default is all of them.
@@ -175,7 +175,14 @@ mod tests {
 
     #[test]
     fn globs() {
-        let yes = [("mail*", "mail"), ("mail*", "mail.send"), ("*", "x"), ("a*b*c", "a1b2b3c"), ("m?il", "mail"), ("*.x", "a.x.x")];
+        let yes = [
+            ("mail*", "mail"),
+            ("mail*", "mail.send"),
+            ("*", "x"),
+            ("a*b*c", "a1b2b3c"),
+            ("m?il", "mail"),
+            ("*.x", "a.x.x"),
+        ];
         let no = [("mail*", "email"), ("a*b", "abc"), ("m?il", "mil"), ("", "x")];
         for (pattern, text) in yes {
             assert!(Glob(pattern.into()).matches(text), "{pattern} {text}");
@@ -194,7 +201,13 @@ mod tests {
         let stored = Stored { job, place: Place::Dead, at: Ms(0), lease: None };
         let now = Ms(600_000);
         let matches = |text: &str| Filter::parse(text).expect(text).matches(&stored, now);
-        for text in ["", "state:dead", "state:failed,running", "type:mail* age>5m error~TIMEOUT error~gateway", "queue:q? age<11m"] {
+        for text in [
+            "",
+            "state:dead",
+            "state:failed,running",
+            "type:mail* age>5m error~TIMEOUT error~gateway",
+            "queue:q? age<11m",
+        ] {
             assert!(matches(text), "{text}");
         }
         for text in ["state:pending", "type:mail", "error~disk", "age>10m", "age<10m", "queue:q1 queue:q2"] {
@@ -202,7 +215,10 @@ mod tests {
         }
         assert_eq!(Filter::parse("queue:q1").expect("reads").queue(), Some(name("q1")));
         assert_eq!(Filter::parse("queue:q*").expect("reads").queue(), None);
-        assert_eq!(Filter::parse("state:waiting").expect("reads").places(), [Place::Suspect, Place::Pending, Place::Parked]);
+        assert_eq!(
+            Filter::parse("state:waiting").expect("reads").places(),
+            [Place::Suspect, Place::Pending, Place::Parked]
+        );
     }
 
     #[test]

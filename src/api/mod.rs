@@ -12,9 +12,8 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use crate::domain::{Clock, JobId, Name, ProducerId, RunId, Shard};
+use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
-use crate::sys::entropy::Entropy;
 
 pub use filter::Filter;
 pub use wire::{JobView, QueueView};
@@ -69,14 +68,14 @@ impl Client {
 
     /// A fresh job id. One store is shard 0.
     pub fn job_id(&self) -> JobId {
-        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.bits())
+        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
     }
 
     pub fn run_id(&self) -> RunId {
-        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.bits())
+        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
     }
 
     pub fn producer_id(&self) -> ProducerId {
-        ProducerId::from_parts(self.clock.now(), Shard::default(), self.entropy.bits())
+        ProducerId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
     }
 }

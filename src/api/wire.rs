@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::{Json, JobState, Ms, QueueStats};
+use crate::domain::{JobState, Json, Ms, QueueStats};
 use crate::store::Stored;
 
 /// A value as real JSON instead of as text.

@@ -11,12 +11,12 @@ use super::codes::Code;
 use super::error::{Result, fail};
 use super::ui::Ui;
 use crate::api::Client;
-use crate::domain::{Clock, Name};
+use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Search};
-use crate::sys::entropy::{Entropy, SystemEntropy};
+use crate::sys::entropy::SystemEntropy;
 use crate::sys::env::Env;
 use crate::sys::paths::Paths;
 
@@ -45,6 +45,13 @@ impl Context {
         }
     }
 
+    /// As [`Context::new`], but says nothing: for completion.
+    pub fn silent(env: Env, global: Global) -> Context {
+        let mut context = Context::new(env, global);
+        context.ui.silence();
+        context
+    }
+
     /// The configuration, read on first use; its warnings are said then.
     ///
     /// # Errors
@@ -55,8 +62,7 @@ impl Context {
         }
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let flag = self.global.config.as_deref();
-        let config =
-            Config::load(Search { flag, folder: &folder, env: &self.env, paths: self.paths.as_ref() })?;
+        let config = Config::load(Search { flag, folder: &folder, env: &self.env, paths: self.paths.as_ref() })?;
         for warning in &config.warnings {
             self.ui.warn(warning);
         }
@@ -83,7 +89,7 @@ impl Context {
     pub async fn client(&self) -> Result<Client> {
         let (url, _) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let store = crate::store::open(&url, self.clock.clone(), self.entropy.clone()).await?;
+        let store = crate::store::open(&url, self.clock.clone()).await?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }
 

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use self::args::{Cli, ColorWhen, Command, Format};
+use self::args::{Cli, ColorWhen, Command};
 use self::codes::{Code, exit};
 use self::context::Context;
 use self::error::{CommandError, Result, fail};
@@ -78,6 +78,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
 fn bug(panic: &(dyn std::any::Any + Send)) -> CommandError {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned());
-    fail(Code::Bug, format!("goflow broke: {text}"))
-        .hint("please report this line with the command and the version, goflow ".to_owned() + env!("CARGO_PKG_VERSION"))
+    fail(Code::Bug, format!("goflow broke: {text}")).hint(
+        "please report this line with the command and the version, goflow ".to_owned() + env!("CARGO_PKG_VERSION"),
+    )
 }

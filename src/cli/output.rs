@@ -110,20 +110,53 @@ impl Ui {
         }
     }
 
+    /// As [`Ui::result`], with lines that are safe and painted already.
+    ///
+    /// # Errors
+    /// Only of writing.
+    pub fn result_lines(&self, value: &impl Serialize, lines: &[String]) -> Result {
+        match self.format {
+            Format::Table | Format::Wide | Format::Name => lines.iter().try_for_each(|line| self.line(line)),
+            Format::Json | Format::Jsonl | Format::Yaml => self.result(value, ""),
+        }
+    }
+
+    /// What switches a tone on and off again within a line; nothing without colours.
+    pub fn ink(&self, tone: Tone) -> (&'static str, &'static str) {
+        if !self.color {
+            return ("", "");
+        }
+        let on = match tone {
+            Tone::Good => "\u{1b}[32m",
+            Tone::Busy => "\u{1b}[34m",
+            Tone::Wait => "\u{1b}[33m",
+            Tone::Bad => "\u{1b}[31m",
+            Tone::Faint => "\u{1b}[2m",
+        };
+        (on, "\u{1b}[0m")
+    }
+
     fn table<T>(&self, rows: &[T], columns: &[Column<T>]) -> String {
         let wide = self.format == Format::Wide;
         let columns: Vec<&Column<T>> = columns.iter().filter(|column| wide || !column.wide).collect();
         let mut table = Table::new();
-        table.load_style(TableStyle::empty());
+        table.load_style(TableStyle::new());
         match self.width {
             Some(width) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width).set_truncation_indicator("…");
+                table
+                    .set_content_arrangement(ContentArrangement::Dynamic)
+                    .set_width(width)
+                    .set_truncation_indicator("…");
             }
             None => {
                 table.set_content_arrangement(ContentArrangement::Disabled);
             }
         }
-        if self.color { table.enforce_styling() } else { table.force_no_tty() };
+        if self.color {
+            table.enforce_styling()
+        } else {
+            table.force_no_tty()
+        };
         let mut header = Row::new();
         for column in &columns {
             let cell = Cell::new(column.title);

@@ -26,6 +26,7 @@ pub struct Ui {
     stdin_terminal: bool,
     stderr_terminal: bool,
     verbose: bool,
+    silent: bool,
 }
 
 impl Ui {
@@ -49,7 +50,13 @@ impl Ui {
             stdin_terminal: io::stdin().is_terminal(),
             stderr_terminal: stderr_terminal && env.get("TERM") != Some("dumb"),
             verbose,
+            silent: false,
         }
+    }
+
+    /// No more talk on stderr.
+    pub fn silence(&mut self) {
+        self.silent = true;
     }
 
     /// Whether people, not programs, read stdout.
@@ -80,6 +87,9 @@ impl Ui {
 
     /// Says something beside the data. Whether anybody listens does not matter.
     pub fn say(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         if self.format.is_json() {
             let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "message": text }));
         } else {
@@ -95,6 +105,9 @@ impl Ui {
     }
 
     pub fn warn(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         if self.format.is_json() {
             let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "warning": text }));
         } else {

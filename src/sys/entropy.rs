@@ -1,18 +1,9 @@
-//! Randomness for ids and for the jitter of delays. A trait, so that a simulation brings its seed.
+//! The machine's randomness, for ids and for the jitter of delays.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A source of random bits.
-pub trait Entropy: Send + Sync + 'static {
-    /// 64 uniform bits.
-    fn bits(&self) -> u64;
-
-    /// Uniform in 0..1.
-    fn unit(&self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
+use crate::domain::Entropy;
 
 /// The kernel's generator, read in blocks: a bulk enqueue needs an id for each line.
 #[derive(Default)]
@@ -23,7 +14,7 @@ pub struct SystemEntropy {
 const BLOCK: usize = 256;
 
 impl Entropy for SystemEntropy {
-    fn bits(&self) -> u64 {
+    fn next(&self) -> u64 {
         let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if pool.is_empty() {
             *pool = kernel_block();
@@ -67,10 +58,10 @@ mod tests {
     #[test]
     fn values_do_not_repeat_over_blocks_and_both_sources() {
         let source = SystemEntropy::default();
-        let mut seen: BTreeSet<u64> = (0..3 * BLOCK).map(|_| source.bits()).collect();
+        let mut seen: BTreeSet<u64> = (0..3 * BLOCK).map(|_| source.next()).collect();
         seen.extend(fallback_block());
         seen.extend(fallback_block());
         assert_eq!(seen.len(), 5 * BLOCK);
-        assert!((0..1000).map(|_| source.unit()).all(|unit| (0.0..1.0).contains(&unit)));
+        assert!((0..1000).map(|_| source.fraction()).all(|unit| (0.0..1.0).contains(&unit)));
     }
 }

@@ -51,10 +51,7 @@ mod tests {
     fn one_variable_replaces_every_folder() {
         let found = |env: Env| Paths::find(&env).map(|paths| (paths.config_file(), paths.database()));
         let pair = |config: &str, data: &str| Some((PathBuf::from(config), PathBuf::from(data)));
-        assert_eq!(
-            found([("HOME", "/u"), ("GOFLOW_HOME", "/g")].into()),
-            pair("/g/goflow.yaml", "/g/goflow.db")
-        );
+        assert_eq!(found([("HOME", "/u"), ("GOFLOW_HOME", "/g")].into()), pair("/g/goflow.yaml", "/g/goflow.db"));
         assert_eq!(
             found([("HOME", "/u")].into()),
             pair("/u/.config/goflow/goflow.yaml", "/u/.local/share/goflow/goflow.db")

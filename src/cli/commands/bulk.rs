@@ -50,8 +50,7 @@ pub async fn run(context: &Context, template: Template, as_text: bool) -> Result
     let stopped = loop {
         let Batch { payloads, ended } = collect(&mut chunks).await;
         if !payloads.is_empty() && !matches!(ended, End::Broken(_) if done == 0) {
-            let jobs: Vec<_> =
-                payloads.into_iter().map(|payload| template.job(producer.job_id(), payload)).collect();
+            let jobs: Vec<_> = payloads.into_iter().map(|payload| template.job(producer.job_id(), payload)).collect();
             let added = jobs.len() as u64;
             tokio::select! {
                 biased;

@@ -199,8 +199,9 @@ fn payload(data: Option<&str>) -> Result<Json> {
         Some("-") => ("standard input".to_owned(), read_bounded("standard input", std::io::stdin().lock())?),
         Some(data) => match data.strip_prefix('@') {
             Some(path) => {
-                let unreadable =
-                    |error: &std::io::Error| fail(Code::Unreadable, format!("{path} cannot be read: {}", reason(error)));
+                let unreadable = |error: &std::io::Error| {
+                    fail(Code::Unreadable, format!("{path} cannot be read: {}", reason(error)))
+                };
                 let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
                 (path.to_owned(), read_bounded(path, file)?)
             }

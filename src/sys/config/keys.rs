@@ -116,8 +116,7 @@ pub fn is_section(name: &str) -> bool {
 pub fn children(section: &str) -> Vec<&'static str> {
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
     let names = KEYS.iter().map(|key| key.name).chain([HANDLERS]);
-    let mut found: Vec<&str> =
-        names.filter_map(|name| name.strip_prefix(prefix.as_str())?.split('.').next()).collect();
+    let mut found: Vec<&str> = names.filter_map(|name| name.strip_prefix(prefix.as_str())?.split('.').next()).collect();
     found.dedup();
     found
 }

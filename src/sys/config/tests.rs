@@ -59,11 +59,7 @@ fn the_replaced_systems_file_loads_unchanged() {
 fn the_store_is_the_first_found_in_order() {
     let project = "store: sqlite:project.db\ndatabase: {address: 'db:6379', password: 'p@ss', database: 2}\n";
     let folder = Folder::with(&[("goflow.yaml", project), ("user/goflow.yaml", "store: sqlite:user.db\n")]);
-    let both = [
-        ("GOFLOW_STORE", "memory:"),
-        ("DATABASE_ADDRESS", "env:6379"),
-        ("DB_DSN", "postgres://h/db"),
-    ];
+    let both = [("GOFLOW_STORE", "memory:"), ("DATABASE_ADDRESS", "env:6379"), ("DB_DSN", "postgres://h/db")];
     let none = StoreFlags::default();
     let flag = StoreFlags { store: Some("sqlite:flag.db"), redis: None };
     let cases: [(Env, StoreFlags<'_>, &str, &str); 7] = [
@@ -87,12 +83,18 @@ fn the_project_file_hides_the_users_and_the_environment_hides_both() {
     let folder = Folder::with(&[
         ("goflow.yaml", "worker: {concurrency: 4}\nhandlers: {a: {run: [x, '${{ payload }}']}}\n"),
         ("config.yaml", "worker: {concurrency: 5}\n"),
-        ("user/goflow.yaml", "worker: {concurrency: 6}\nqueue: {name: mine}\nhandlers: {a: {run: [y]}, b: {run: [z]}}\n"),
+        (
+            "user/goflow.yaml",
+            "worker: {concurrency: 6}\nqueue: {name: mine}\nhandlers: {a: {run: [y]}, b: {run: [z]}}\n",
+        ),
     ]);
     let config = folder.load(Env::default()).expect("loads");
     assert_eq!((config.concurrency(), config.queue().0), (4, "mine"));
-    let handlers: Vec<String> =
-        config.handlers.iter().map(|handler| format!("{} {} {}", handler.name, handler.fields, handler.origin)).collect();
+    let handlers: Vec<String> = config
+        .handlers
+        .iter()
+        .map(|handler| format!("{} {} {}", handler.name, handler.fields, handler.origin))
+        .collect();
     assert_eq!(handlers.len(), 2);
     assert_eq!(handlers[0], "a {\"run\":[\"x\",\"${{ payload }}\"]} goflow.yaml:2:12");
     let config = folder.load([("WORKER_CONCURRENCY", "7")].into()).expect("loads");
@@ -105,7 +107,10 @@ fn mistakes_are_told_with_their_place() {
         ("server:\n  port: 99999\n", "goflow.yaml:2:9: `server.port`: `99999` is out of range: 0 to 65535"),
         ("worker: {concurrency: many}\n", "goflow.yaml:1:23: `worker.concurrency`: `many` is not a whole number"),
         ("worker: 5\n", "goflow.yaml:1:9: `worker` is a mapping, not a whole number"),
-        ("worker: {shutdown_timeout: 30}\n", "goflow.yaml:1:28: `worker.shutdown_timeout`: `30` has no unit: write `30s` for seconds, or ms, m, h, d"),
+        (
+            "worker: {shutdown_timeout: 30}\n",
+            "goflow.yaml:1:28: `worker.shutdown_timeout`: `30` has no unit: write `30s` for seconds, or ms, m, h, d",
+        ),
         ("queue: {name: [a, b]}\n", "goflow.yaml:1:15: `queue.name` is a single value, not a list"),
         ("- a\n", "goflow.yaml:1:1: a configuration is a mapping, this is a list"),
     ];

@@ -99,7 +99,10 @@ pub fn parse(text: &str) -> Result<Node, NotYaml> {
             let whole = error.without_snippet().to_string();
             let message = whole.lines().next().unwrap_or(&whole);
             let message = message.split(" at line ").next().unwrap_or(message);
-            Err(NotYaml { at, message: lower_first(message.trim_start_matches("error: ").trim_end_matches([',', ':', ' '])) })
+            Err(NotYaml {
+                at,
+                message: lower_first(message.trim_start_matches("error: ").trim_end_matches([',', ':', ' '])),
+            })
         }
     }
 }
