@@ -2,8 +2,18 @@
 //!
 //! The map, in layer order; a module uses the ones above it only (a test keeps this).
 
-pub mod api; // L3 the operator's verbs and wire types
+// L0: nouns and laws.
+pub mod domain;
+
+// L1: the machine; manifests, expressions and the pure engine of runs.
+pub mod sys;
+
+// L2: the only place that knows a database; doing one piece of work.
+pub mod store;
+
+// L3: the operator's verbs and wire types; the loops.
+pub mod api;
+pub mod engine;
+
+// L6: the commands.
 pub mod cli;
-pub mod domain; // L0 nouns and laws
-pub mod store; // L2 the only place that knows a database
-pub mod sys; // L1 the machine: configuration, clock, entropy, paths // L6 the commands
