@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, Store};
+use goflow::store::{MemoryStore, SqliteOptions, SqliteStore, Store};
 
 /// A store under test.
 pub struct Subject {
@@ -53,4 +53,12 @@ impl Clock for TestClock {
 pub async fn memory() -> Subject {
     let clock = TestClock::new();
     Subject { store: Arc::new(MemoryStore::new(clock.clone())), clock: Some(clock), _keeps: Box::new(()) }
+}
+
+pub async fn sqlite() -> Subject {
+    let clock = TestClock::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("queue.db");
+    let store = SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).expect("the store opens");
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(folder) }
 }
