@@ -7,6 +7,7 @@ pub mod domain;
 
 // L1: the machine; manifests, expressions and the pure engine of runs.
 pub mod sys;
+pub mod workflow;
 
 // L2: the only place that knows a database; doing one piece of work.
 pub mod store;
