@@ -10,6 +10,7 @@ pub mod sys;
 pub mod workflow;
 
 // L2: the only place that knows a database; doing one piece of work.
+pub mod exec;
 pub mod store;
 
 // L3: the operator's verbs and wire types; the loops.

@@ -6,3 +6,6 @@ pub mod config;
 pub mod entropy;
 pub mod env;
 pub mod paths;
+//! The machine: what goflow asks of the operating system, and the one place that may need `unsafe`.
+pub mod process;
+pub mod procfs;
