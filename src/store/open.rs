@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{MemoryStore, Result, Store, StoreError, StoreUrl};
+use super::{MemoryStore, Result, SqliteOptions, SqliteStore, Store, StoreError, StoreUrl};
 use crate::domain::Clock;
 
 /// Opens the store at `url`. The memory store takes the clock; every other one has its own.
@@ -12,6 +12,7 @@ use crate::domain::Clock;
 pub async fn open(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>> {
     match url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, clock, SqliteOptions::default())?)),
         other => Err(StoreError::Refused(format!("{other}: no such backend in this build"))),
     }
 }
