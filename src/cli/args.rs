@@ -26,7 +26,7 @@ const STYLES: Styles = Styles::styled()
     styles = STYLES,
     max_term_width = 100,
     disable_help_subcommand = true,
-    after_help = "`goflow COMMAND --help` ends with examples; `goflow explain GF0012` tells about an error.",
+    after_help = "Everywhere: --store URL, --config FILE, -o FORMAT, --color WHEN, -v; more with --help",
     after_long_help = "\
 Examples:
   Put three jobs on the queue and look at them:
@@ -47,22 +47,22 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The store: sqlite:PATH, redis://…, postgres://…, memory:
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "redis")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", conflicts_with = "redis")]
     pub store: Option<String>,
     /// The store at redis://ADDRESS
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "ADDRESS")]
     pub redis: Option<String>,
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Output format
-    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(short, long, global = true, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Format,
     /// Colours
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    #[arg(long, global = true, hide_short_help = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: ColorWhen,
     /// Say more on stderr
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, hide_short_help = true)]
     pub verbose: bool,
 }
 
@@ -100,6 +100,8 @@ pub enum ColorWhen {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
+    Worker(commands::worker::WorkerArgs),
+    Apply(commands::apply::ApplyArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]

@@ -7,6 +7,9 @@ mod commands;
 mod complete;
 mod context;
 mod error;
+mod handlers;
+mod log;
+mod manifests;
 mod output;
 mod ui;
 mod usage;
@@ -67,6 +70,8 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Job(command) => commands::job::run(context, command),
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
+        Command::Apply(args) => commands::apply::run(context, &args),
+        Command::Worker(args) => commands::worker::run(context, args),
         Command::Doctor(args) => commands::doctor::run(context, &args),
         Command::Config(command) => commands::config::run(context, command),
         Command::Explain(args) => commands::explain::run(context, &args),

@@ -18,7 +18,8 @@ pub struct Ui {
     pub format: Format,
     /// Colours on stdout.
     pub color: bool,
-    color_err: bool,
+    /// Colours on stderr.
+    pub color_err: bool,
     /// Columns of the terminal; `None` when stdout is none.
     pub width: Option<u16>,
     /// The locale knows more than ASCII.

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod entropy;
 pub mod env;
+pub mod host;
 pub mod paths;
 pub mod process;
 pub mod procfs;

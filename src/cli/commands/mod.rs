@@ -1,5 +1,6 @@
 //! One command, one file; its doc comment is its help.
 
+pub mod apply;
 pub mod bulk;
 pub mod completions;
 pub mod config;
@@ -11,3 +12,4 @@ pub mod job;
 pub mod man;
 pub mod queue;
 pub mod rows;
+pub mod worker;
