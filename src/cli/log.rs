@@ -77,17 +77,30 @@ fn write(work: &Work, lines: &[u8]) {
 
 /// goflow's own log on stderr: `GOFLOW_LOG` in the syntax of `tracing`'s filters, else warnings, and
 /// with `verbose` what it does.
-pub fn start(env: &Env, verbose: bool, color: bool) {
+pub fn start(env: &Env, verbose: bool) {
     let usual = if verbose { "goflow=debug" } else { "goflow=warn" };
     let filter = match env.get("GOFLOW_LOG") {
         Some(filter) => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)),
         None => EnvFilter::new(usual),
     };
+    // Without colours: then no control character is goflow's own, and all of them can be shown.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| SafeStderr).with_ansi(false);
     // A second start, in one process, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .with_target(false)
-        .try_init();
+    let _ = log.with_target(false).try_init();
+}
+
+/// Makes lines harmless: errors in the log quote what handlers printed.
+struct SafeStderr;
+
+impl Write for SafeStderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let lines: String = text.lines().map(|line| display_safe(line).into_owned() + "\n").collect();
+        std::io::stderr().write_all(lines.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

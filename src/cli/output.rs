@@ -232,7 +232,9 @@ fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {
 }
 
 fn to_yaml(value: &impl Serialize) -> Result<String> {
-    let text = serde_saphyr::to_string(value)
+    // Folded text is for people who write YAML; here every string is to be seen as it is.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false, compact_list_indent: true };
+    let text = serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| fail(super::codes::Code::Bug, format!("a value cannot be written as YAML: {error}")))?;
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }

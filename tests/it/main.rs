@@ -1,3 +1,4 @@
 //! The one integration binary. `store` holds every backend against the contract.
 
+mod cli;
 mod store;

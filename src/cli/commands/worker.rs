@@ -75,7 +75,7 @@ struct Done {
 }
 
 pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    log::start(&context.env, context.global.verbose, context.ui.color_err);
+    log::start(&context.env, context.global.verbose);
     let options = WorkerOptions {
         concurrency: args.concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: args.queues,
