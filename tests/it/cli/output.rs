@@ -98,16 +98,16 @@ fn settings_are_shown_with_their_sources_and_without_secrets() {
     insta::assert_snapshot!(answer.text(), @r"
     exit 0
     --- stdout
-    KEY                      VALUE                   ORIGIN
-    store                    redis://:***@db:6379    goflow.yaml:1:21
-    database.address         db:6379                 goflow.yaml:1:21
-    database.password        ***                     goflow.yaml:1:42
-    queue.name               default                 default
-    queue.max_retries        3                       default
-    worker.concurrency       4                       environment WORKER_CONCURRENCY
-    worker.shutdown_timeout  25s                     default
-    server.port              8080                    default
-    server.bind              127.0.0.1               default
-    webhooks.secret          ***                     goflow.yaml:2:20
+    KEY                      VALUE                 ORIGIN
+    store                    redis://:***@db:6379  goflow.yaml:1:21
+    database.address         db:6379               goflow.yaml:1:21
+    database.password        ***                   goflow.yaml:1:42
+    queue.name               default               default
+    queue.max_retries        3                     default
+    worker.concurrency       4                     environment WORKER_CONCURRENCY
+    worker.shutdown_timeout  25s                   default
+    server.port              8080                  default
+    server.bind              127.0.0.1             default
+    webhooks.secret          ***                   goflow.yaml:2:20
     ");
 }
