@@ -1,21 +1,16 @@
 //! goflow: background jobs and durable workflows from one binary.
 //!
-//! The map, in layer order; a module uses the ones above it only (a test keeps this).
+//! The map, in layer order; a module uses lower layers only, never a neighbour (a test keeps this).
 
-// L0: nouns and laws.
-pub mod domain;
+pub mod domain; // L0 nouns and laws
 
-// L1: the machine; manifests, expressions and the pure engine of runs.
-pub mod sys;
-pub mod workflow;
+pub mod sys; // L1 the machine: configuration, clock, entropy, paths
+pub mod workflow; // L1 manifest text to checked graph, expressions, advance
 
-// L2: the only place that knows a database; doing one piece of work.
-pub mod exec;
-pub mod store;
+pub mod exec; // L2 does one piece of work
+pub mod store; // L2 the only place that knows a database
 
-// L3: the operator's verbs and wire types; the loops.
-pub mod api;
-pub mod engine;
+pub mod api; // L3 the operator's verbs and wire types
+pub mod engine; // L3 the loops: claim, run, settle
 
-// L6: the commands.
-pub mod cli;
+pub mod cli; // L6 the commands

@@ -1,6 +1,7 @@
 //! The only place that knows a database. `contract` says what every backend does; the backends are
 //! few, dumb and atomic; no backend knows another.
 
+pub mod advanced;
 pub mod codec;
 pub mod contract;
 pub mod fault;

@@ -176,8 +176,11 @@ impl Graph<'_> {
             return None;
         }
         let message = format!("`{base}.{id}` is read as a subtraction");
-        tell(reader, site, found, message, Some(format!("a name with a hyphen is written `{base}['{id}']`")));
-        Some(found.at + base.len() + 1 + id.len())
+        let hint = Some(format!("a name with a hyphen is written `{base}['{id}']`"));
+        let len = base.len() + 1 + id.len();
+        let error = super::expr::ExprError { message, hint, at: found.at };
+        reader.wrong_expr_at(&site.node, site.expr.source(), &error, len);
+        Some(found.at + len)
     }
 
     fn input(&self, reader: &mut Reader<'_>, site: &Site, found: &Ref) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{self, Draft};
 use super::definition::Definition;
 use super::handler::HandlerDef;
-use super::problem::{Place, Problems, Source};
+use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::*;
 use super::yaml::{self, Node, Value};
@@ -43,6 +43,27 @@ impl Manifest {
             Manifest::Handler(_) => "Handler",
         }
     }
+
+    /// The canonical form, as a store keeps it: JSON, and a manifest too.
+    pub fn text(&self) -> String {
+        match self {
+            Manifest::Workflow(definition) => definition.text().to_owned(),
+            Manifest::Handler(handler) => handler.canonical().to_string(),
+        }
+    }
+
+    /// Loads what [`Manifest::text`] gave. A workflow is loaded by [`Definition::load`] to keep its hash.
+    ///
+    /// # Errors
+    /// Text that is not JSON, or is not a manifest of this version.
+    pub fn load(text: &str) -> Result<Manifest, Problems> {
+        let source = Source { file: "stored definition", text: "" };
+        let wrong = |message: String| Problems(vec![Problem::new(source, Place::default(), message, None)]);
+        let json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut reader = Reader::new(source);
+        let manifest = document(&mut reader, &Node::from_json(&json));
+        reader.finish(manifest)?.ok_or_else(|| wrong("it is not a manifest".to_owned()))
+    }
 }
 
 /// Reads every document of a text; `file` is only for messages.
@@ -65,7 +86,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, Problems> {
 }
 
 /// One document; `None` when something in it is wrong and has been told.
-pub(super) fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
+fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
     let Value::Map(entries) = &node.value else {
         let hint = "a manifest begins with `name:`";
         reader.wrong_hint(node.place, format!("a manifest is a mapping, not {}", node.what()), hint);
@@ -134,12 +155,12 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Vec<Field> {
             reader.wrong_hint(entry.place, format!("`{}` cannot name an input", entry.key), ID_RULE);
         }
         let Some(keys) = reader.fields(&entry.value, "an input", &["type", "required", "default"]) else { continue };
+        let required = keys.get("required").and_then(|node| reader.flag(node, "`required`")).unwrap_or(false);
         let Some(kind) = keys.get("type") else {
             reader.wrong_hint(entry.place, format!("the input `{}` has no `type`", entry.key), "`type: string`");
             continue;
         };
         let Some(kind) = reader.word(kind, "`type`", &FieldType::WORDS) else { continue };
-        let required = keys.get("required").and_then(|node| reader.flag(node, "`required`")).unwrap_or(false);
         let default = keys.get("default").map(Node::to_json);
         if let (Some(json), Some(node)) = (&default, keys.get("default"))
             && !kind.fits(json)
@@ -209,17 +230,18 @@ fn steps(reader: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Vec<Draft
 
 fn step(reader: &mut Reader<'_>, nth: usize, node: &Node, defaults: &Defaults) -> Option<Draft> {
     let fields = reader.fields(node, "a step", STEP_KEYS)?;
+    let id_place = fields.get("id").map_or(node.place, |node| node.place);
     let id = match fields.get("id") {
-        Some(node) => reader.text(node, "`id`").unwrap_or_default(),
+        Some(node) => reader.text(node, "`id`"),
         None => {
             reader.wrong_hint(node.place, "a step has no `id`", "give it one: `id: …`");
-            String::new()
+            None
         }
     };
-    let id_place = fields.get("id").map_or(node.place, |node| node.place);
-    if fields.get("id").is_some() && !is_id(&id) {
+    if let Some(id) = id.as_ref().filter(|id| !is_id(id)) {
         reader.wrong_hint(id_place, format!("`{id}` cannot be the id of a step"), ID_RULE);
     }
+    let id = id.unwrap_or_default();
     let (needs, needs_places) = needs(reader, &fields).into_iter().unzip();
     reader.at = Whereabouts::Step(nth);
     let condition = fields.get("if").and_then(|node| reader.expr(node, "`if`"));

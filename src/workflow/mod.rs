@@ -43,3 +43,6 @@ pub const RUN_KIND: &str = "goflow:run";
 pub fn is_reserved(kind: &Name) -> bool {
     kind.as_str().starts_with("goflow:")
 }
+
+#[cfg(test)]
+mod tests;

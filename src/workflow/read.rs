@@ -94,13 +94,16 @@ impl<'s> Reader<'s> {
 
     /// As [`Reader::wrong_expr`], underlining only `len` characters.
     pub fn wrong_expr_at(&mut self, node: &Node, expr: &str, error: &ExprError, len: usize) {
-        let mut place = node.place_of(expr, self.source);
         let (before, meant) = expr.split_at_checked(error.at).unwrap_or(("", expr));
-        if place != node.place && !before.contains('\n') {
-            let meant = meant.lines().next().unwrap_or("").chars().count();
-            place.column += before.chars().count() as u32;
-            place.len = meant.min(len) as u32;
-        }
+        let place = match node.place_of(expr, self.source) {
+            Some(mut place) if !before.contains('\n') => {
+                let meant = meant.lines().next().unwrap_or("").chars().count();
+                place.column += before.chars().count() as u32;
+                place.len = meant.min(len) as u32;
+                place
+            }
+            _ => node.place,
+        };
         self.problems.push(Problem::new(self.source, place, error.message.clone(), error.hint.clone()));
     }
 
@@ -160,7 +163,11 @@ impl<'s> Reader<'s> {
     pub fn text(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = node.scalar_text().filter(|_| node.value != Value::Null);
         if text.is_none() {
-            self.wrong(node.place, format!("{what} is text, not {}", node.what()));
+            let message = format!("{what} is text, not {}", node.what());
+            match &node.written {
+                Some(written) => self.wrong_hint(node.place, message, format!("write it in quotes: \"{written}\"")),
+                None => self.wrong(node.place, message),
+            }
         }
         text
     }

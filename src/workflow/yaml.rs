@@ -102,19 +102,16 @@ impl Node {
         }
     }
 
-    /// The place of `part`, a piece of this scalar's text, if it can be found in the source; else
-    /// the place of the whole scalar.
-    pub fn place_of(&self, part: &str, source: Source<'_>) -> Place {
-        let found = self.bytes.and_then(|(from, to)| {
-            let at = from + source.text.get(from..to)?.find(part)?;
-            let before = source.text.get(..at)?;
-            let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
-            let line = before.matches('\n').count() + 1;
-            let column = before[start_of_line..].chars().count() + 1;
-            let len = part.lines().next().unwrap_or("").chars().count();
-            Some(Place { line: line as u32, column: column as u32, len: len as u32 })
-        });
-        found.unwrap_or(self.place)
+    /// The place of `part`, a piece of this scalar's text, if the source has it as it is.
+    pub fn place_of(&self, part: &str, source: Source<'_>) -> Option<Place> {
+        let (from, to) = self.bytes?;
+        let at = from + source.text.get(from..to)?.find(part)?;
+        let before = source.text.get(..at)?;
+        let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before[start_of_line..].chars().count() + 1;
+        let len = part.lines().next().unwrap_or("").chars().count();
+        Some(Place { line: line as u32, column: column as u32, len: len as u32 })
     }
 
     fn remember_writing(&mut self, text: &str) {
@@ -312,6 +309,6 @@ mod tests {
         let Value::Map(entries) = &nodes[0].value else { panic!("a mapping") };
         let Value::Map(inner) = &entries[0].value.value else { panic!("a mapping") };
         let place = inner[0].value.place_of("${{ é }}", Source { file: "", text });
-        assert_eq!(place, Place { line: 2, column: 9, len: 8 });
+        assert_eq!(place, Some(Place { line: 2, column: 9, len: 8 }));
     }
 }

@@ -42,6 +42,7 @@ fn a_whole_scalar_keeps_its_type_and_text_is_json() {
         (json!("${{ input.typo is defined and input.typo > 1 }}"), json!(false)),
         (json!("${{ 'gone' in steps }}"), json!(true)),
         (json!("plain {{ x }} $"), json!("plain {{ x }} $")),
+        (json!("${{ '${{ x }}' }}"), json!("${{ x }}")),
     ];
     for (template, expected) in cases {
         assert_eq!(render(template.clone()).as_ref(), Ok(&expected), "{template}");
@@ -84,7 +85,7 @@ fn what_does_not_exist_is_told_before_a_run() {
 fn work_and_sizes_are_bounded() {
     assert!(error("${{ range(100000000) | list }}").contains("range"));
     assert!(error("${{ 'x' * 2000000 }}").contains("larger"));
-    assert!(error("${{ 1 / 0 }}").contains("finite"));
+    assert!(error("${{ 1 / 0 }}").contains("1 / 0"));
     assert!(Expr::parse(&format!("{}1{}", "(".repeat(500), ")".repeat(500))).is_err());
 }
 
