@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ApiError, Client, Result};
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Enqueue, Enqueued, NewJob, Start, StoreError, Stored};
+use crate::store::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -77,12 +77,24 @@ impl Producer {
     /// The store's, once it was asked as often as patience allows; then it is unknown whether the
     /// batch was added only if the last answer was [`StoreError::Unknown`].
     pub async fn send(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
+        Ok(self.send_batch(jobs, Vec::new()).await?.jobs)
+    }
+
+    /// Sends new runs, each with its first effects.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_runs(&mut self, runs: Vec<Effects>) -> Result<Vec<Enqueued>> {
+        Ok(self.send_batch(Vec::new(), runs).await?.runs)
+    }
+
+    async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<Effects>) -> Result<EnqueueAnswer> {
         self.sequence += 1;
-        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs: Vec::new() };
+        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
         let mut nth = 0;
         loop {
             match self.client.store.enqueue(&batch).await {
-                Ok(answer) => return Ok(answer.jobs),
+                Ok(answer) => return Ok(answer),
                 // A full store stays full: only the operator can make room.
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
                     nth += 1;

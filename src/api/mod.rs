@@ -8,6 +8,7 @@ pub mod enqueue;
 pub mod filter;
 pub mod jobs;
 pub mod queues;
+pub mod runs;
 pub mod wire;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
 
 pub use filter::Filter;
+pub use runs::RunView;
 pub use wire::{JobView, QueueView};
 
 /// Why a verb did not do what was asked, by what the operator can do about it.

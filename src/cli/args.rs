@@ -100,6 +100,7 @@ pub enum ColorWhen {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
+    Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerArgs),
     Apply(commands::apply::ApplyArgs),
     #[command(subcommand)]

@@ -73,6 +73,8 @@ codes! {
     ReservedType = "GF0023", USAGE;
     Differences = "GF0024", FAILED;
     OutputFailed = "GF0025", FAILED;
+    RunFailed = "GF0026", FAILED;
+    RunInput = "GF0027", USAGE;
     Bug = "GF0070", BUG;
     Interrupted = "GF0130", INTERRUPTED;
 }

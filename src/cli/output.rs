@@ -121,19 +121,9 @@ impl Ui {
         }
     }
 
-    /// What switches a tone on and off again within a line; nothing without colours.
+    /// What switches a tone on and off again within a line of stdout.
     pub fn ink(&self, tone: Tone) -> (&'static str, &'static str) {
-        if !self.color {
-            return ("", "");
-        }
-        let on = match tone {
-            Tone::Good => "\u{1b}[32m",
-            Tone::Busy => "\u{1b}[34m",
-            Tone::Wait => "\u{1b}[33m",
-            Tone::Bad => "\u{1b}[31m",
-            Tone::Faint => "\u{1b}[2m",
-        };
-        (on, "\u{1b}[0m")
+        ink(self.color, tone)
     }
 
     fn table<T>(&self, rows: &[T], columns: &[Column<T>]) -> String {
@@ -224,6 +214,21 @@ pub fn state_tone(state: JobState) -> Option<Tone> {
         JobState::Cancelled => Some(Tone::Faint),
         JobState::Pending => None,
     }
+}
+
+/// What switches a tone on and off again within a line; nothing without colours.
+pub fn ink(color: bool, tone: Tone) -> (&'static str, &'static str) {
+    if !color {
+        return ("", "");
+    }
+    let on = match tone {
+        Tone::Good => "\u{1b}[32m",
+        Tone::Busy => "\u{1b}[34m",
+        Tone::Wait => "\u{1b}[33m",
+        Tone::Bad => "\u{1b}[31m",
+        Tone::Faint => "\u{1b}[2m",
+    };
+    (on, "\u{1b}[0m")
 }
 
 fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {

@@ -153,9 +153,14 @@ impl Ui {
         Err(CommandError::Silent(super::codes::exit::FAILED))
     }
 
+    /// Whether things may be drawn on stderr and changed in place.
+    pub fn draws(&self) -> bool {
+        self.stderr_terminal && !self.format.is_json()
+    }
+
     /// A progress bar on stderr; hidden where stderr is no terminal. `total` 0 means unknown.
     pub fn progress(&self, total: u64, noun: &str) -> ProgressBar {
-        if !self.stderr_terminal || self.format.is_json() {
+        if !self.draws() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match total {

@@ -38,9 +38,8 @@ struct Counted {
 }
 
 /// Reads every line and prints how many jobs there are now.
-pub async fn run(context: &Context, mut template: Template, as_text: bool) -> Result {
+pub async fn run(context: &Context, template: Template, as_text: bool) -> Result {
     let client = context.client().await?;
-    template.take_retry_of_handler(context, &client).await?;
     let mut producer = client.producer(Patience::default());
     let (to, mut chunks) = mpsc::channel(AHEAD);
     // Not joined: it may wait for standard input for ever, and the process does not wait for it.

@@ -8,11 +8,11 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::bulk;
-use crate::api::{Client, JobView};
+use crate::api::JobView;
 use crate::cli::codes::Code;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, Result, fail, reason};
-use crate::cli::{complete, handlers};
 use crate::domain::json::BadJson;
 use crate::domain::time::parse_duration;
 use crate::domain::{Job, JobId, Json, Ms, Name, RetryPolicy, limits, text};
@@ -103,26 +103,12 @@ pub struct Template {
     priority: i8,
     start: Start,
     retry: RetryPolicy,
-    retries_named: bool,
     timeout_ms: Option<u64>,
     unique_key: Option<String>,
     metadata: BTreeMap<String, String>,
 }
 
 impl Template {
-    /// Without --max-retries the policy of the type's handler holds, where one is known.
-    ///
-    /// # Errors
-    /// Of reading the handlers.
-    pub async fn take_retry_of_handler(&mut self, context: &Context, client: &Client) -> Result {
-        if !self.retries_named
-            && let Some(retry) = handlers::retry_of(context, client, &self.kind).await?
-        {
-            self.retry = retry;
-        }
-        Ok(())
-    }
-
     pub fn job(&self, id: JobId, payload: Json) -> NewJob {
         let job = Job {
             priority: self.priority,
@@ -137,14 +123,13 @@ impl Template {
 }
 
 pub fn run(context: &Context, args: EnqueueArgs) -> Result {
-    let mut template = template(context, &args)?;
+    let template = template(context, &args)?;
     if args.lines || args.text_lines {
         return context.block_on(bulk::run(context, template, args.text_lines));
     }
     let payload = payload(args.data.as_deref())?;
     context.block_on(async {
         let client = context.client().await?;
-        template.take_retry_of_handler(context, &client).await?;
         let stored = client.enqueue(template.job(client.job_id(), payload)).await?;
         let view = JobView::from(&stored);
         context.ui.result(&view, &view.id)
@@ -188,7 +173,6 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         priority: args.priority,
         start,
         retry: RetryPolicy { max, ..RetryPolicy::default() },
-        retries_named: args.max_retries.is_some(),
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
         unique_key: args.unique.clone(),
         metadata,
@@ -210,7 +194,11 @@ fn time_to_come(text: &str, now: Ms) -> Result<Ms> {
     Ok(at)
 }
 
-fn payload(data: Option<&str>) -> Result<Json> {
+/// A payload or input: JSON, `@FILE`, or `-` for standard input; null when there is none.
+///
+/// # Errors
+/// Unreadable, too large, not JSON.
+pub fn payload(data: Option<&str>) -> Result<Json> {
     let (source, text) = match data {
         None => return Ok(Json::null()),
         Some("-") => ("standard input".to_owned(), read_bounded("standard input", std::io::stdin().lock())?),

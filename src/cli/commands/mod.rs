@@ -12,4 +12,5 @@ pub mod job;
 pub mod man;
 pub mod queue;
 pub mod rows;
+pub mod run;
 pub mod worker;

@@ -106,15 +106,8 @@ pub fn run(context: &Context, args: WorkerArgs) -> Result {
 async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, bool)> {
     let client = context.client().await?;
     let sink = Arc::new(log::StderrLog::new(context.global.verbose));
-    let (handlers, machine) = handlers::all(context, &client, sink).await?;
-    match machine.sweep_stale().await {
-        Ok(swept) if swept.processes > 0 => {
-            let what = count(swept.processes as u64, "process");
-            context.ui.say(&format!("ended {what} that a worker before this one had left behind"));
-        }
-        Ok(_) => {}
-        Err(error) => context.ui.warn(&format!("leftovers of earlier workers cannot be looked for: {error}")),
-    }
+    let (handlers, machine) = handlers::all(context, sink)?;
+    handlers::sweep(context, &machine).await;
     announce(context, &client, &options).await?;
     let stop = Stop::watch(context.ui.clone())?;
     let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
