@@ -4,8 +4,10 @@
 pub mod codec;
 pub mod contract;
 pub mod memory;
+pub mod postgres;
 pub mod url;
 
 pub use contract::*;
 pub use memory::MemoryStore;
+pub use postgres::PostgresStore;
 pub use url::StoreUrl;
