@@ -11,4 +11,3 @@ pub mod exec; // L2 does one piece of work
 pub mod store; // L2 the only place that knows a database
 
 pub mod engine; // L3 the loops: claim, run, settle
-

@@ -124,9 +124,9 @@ impl Jobs {
 }
 
 pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
-    names
-        .number(queue)
-        .ok_or_else(|| StoreError::Corrupt(format!("queue {queue} was made and cannot be found: is the schema intact?")).into())
+    names.number(queue).ok_or_else(|| {
+        StoreError::Corrupt(format!("queue {queue} was made and cannot be found: is the schema intact?")).into()
+    })
 }
 
 /// The effects of an advance as columns.

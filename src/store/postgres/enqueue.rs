@@ -11,8 +11,8 @@ use super::columns::{EffectColumns, Jobs, job_id, job_uuid, number, packed, plac
 use super::errors::Fault;
 use super::pool::{Connection, DEADLINE, Param, again};
 use super::{PostgresStore, WAKE};
-use crate::domain::time::millis;
 use crate::domain::EventKind;
+use crate::domain::time::millis;
 use crate::store::contract::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
 
 const ENQUEUE: &str = "SELECT * FROM goflow.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \

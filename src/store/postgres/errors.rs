@@ -31,10 +31,8 @@ impl From<Fault> for StoreError {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let again = matches!(
-            error.code(),
-            Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
-        );
+        let again =
+            matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED));
         Fault { error: judge(&error, StoreError::Unknown), again }
     }
 }

@@ -20,7 +20,8 @@ use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
 use crate::store::codec::decode_job;
 use crate::store::contract::*;
 
-const EXCHANGE: &str = "SELECT * FROM goflow.exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+const EXCHANGE: &str =
+    "SELECT * FROM goflow.exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// Plain settles as columns.
 #[derive(Default)]
@@ -112,7 +113,9 @@ impl PostgresStore {
             Some(settles) => {
                 let row = connection.run(async |client| ask(client, &settles, &wish).await).await?;
                 let moved: BTreeSet<i64> = row.get::<_, Vec<i64>>("moved").into_iter().collect();
-                let told = |place: usize| if moved.contains(&number(place as u64 + 1)) { Moved::Applied } else { Moved::Stale };
+                let told = |place: usize| {
+                    if moved.contains(&number(place as u64 + 1)) { Moved::Applied } else { Moved::Stale }
+                };
                 let committed = |place| Committed { moves: vec![told(place)], run: RunAnswer::None };
                 let commits = (0..exchange.commits.len()).map(committed).collect();
                 if exchange.commits.iter().zip(0..).any(|(commit, place)| {
@@ -142,7 +145,12 @@ impl PostgresStore {
     }
 
     /// The general way. Statements of a transaction, sent without waiting for each other.
-    async fn one_by_one(&self, connection: &mut Connection, exchange: &Exchange, wish: &Wish) -> Result<Exchanged, Fault> {
+    async fn one_by_one(
+        &self,
+        connection: &mut Connection,
+        exchange: &Exchange,
+        wish: &Wish,
+    ) -> Result<Exchanged, Fault> {
         let moved = exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue);
         let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
         let effects = advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue);
@@ -185,7 +193,8 @@ impl PostgresStore {
         if woke {
             self.hint();
         }
-        let committed = rows.iter().zip(&exchange.commits).map(|(row, commit)| super::commit::read(row, commit)).collect();
+        let committed =
+            rows.iter().zip(&exchange.commits).map(|(row, commit)| super::commit::read(row, commit)).collect();
         self.read_exchanged(&last, committed)
     }
 

@@ -11,7 +11,8 @@ impl PostgresStore {
     pub(super) async fn look_at_health(&self) -> Result<Health> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let schema = schema::version(&mut connection).await?;
-        let sql = "SELECT name, setting FROM pg_settings WHERE name IN ('server_version', 'fsync', 'synchronous_commit',
+        let sql =
+            "SELECT name, setting FROM pg_settings WHERE name IN ('server_version', 'fsync', 'synchronous_commit',
                    'full_page_writes', 'autovacuum', 'synchronous_standby_names')
                    UNION ALL SELECT 'standby', pg_is_in_recovery()::text
                    UNION ALL SELECT 'owner', pg_has_role(relowner, 'USAGE')::text FROM pg_class
@@ -49,7 +50,10 @@ fn warnings<'a>(setting: &impl Fn(&str) -> &'a str) -> Vec<String> {
         (setting("synchronous_commit") == "off", "synchronous_commit is off: acknowledged work may be lost in a crash"),
         (setting("autovacuum") != "on", "autovacuum is off: finished work will bloat the tables"),
         (setting("standby") == "true", "the server is a standby: it takes no writes"),
-        (setting("owner") == "false", "this role does not own the goflow tables: it cannot clean them between autovacuums"),
+        (
+            setting("owner") == "false",
+            "this role does not own the goflow tables: it cannot clean them between autovacuums",
+        ),
     ];
     all.into_iter().filter(|(on, _)| *on).map(|(_, text)| text.to_owned()).collect()
 }
@@ -61,8 +65,12 @@ mod tests {
     #[test]
     fn durability_follows_the_settings() {
         let with = |changes: &[(&'static str, &'static str)]| {
-            let mut settings =
-                BTreeMap::from([("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on"), ("autovacuum", "on")]);
+            let mut settings = BTreeMap::from([
+                ("fsync", "on"),
+                ("synchronous_commit", "on"),
+                ("full_page_writes", "on"),
+                ("autovacuum", "on"),
+            ]);
             settings.extend(changes.iter().copied());
             let setting = |name: &str| settings.get(name).copied().unwrap_or("");
             (durability(&setting), warnings(&setting))

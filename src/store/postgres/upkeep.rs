@@ -99,7 +99,12 @@ impl PostgresStore {
         Ok(self.try_trim(&mut connection, retention, limit).await?)
     }
 
-    async fn try_trim(&self, connection: &mut Connection, retention: Retention, limit: usize) -> Result<Trimmed, Fault> {
+    async fn try_trim(
+        &self,
+        connection: &mut Connection,
+        retention: Retention,
+        limit: usize,
+    ) -> Result<Trimmed, Fault> {
         connection.rows("SELECT goflow.fold()", &[]).await?;
         self.names.refresh(connection).await?;
         let row = connection.row("SELECT goflow.now_ms()", &[]).await?;

@@ -109,7 +109,10 @@ fn record_and_columns(row: &tokio_postgres::Row, queues: &BTreeMap<i32, String>)
         ("type", row.get::<_, &str>(2) == job.kind.as_str()),
         ("priority", its_lane == lane(job.priority) || its_lane == lane(job.priority) - 1),
         ("revision", row.get::<_, i64>(4) == i64::from(job.rev)),
-        ("time-out", row.get::<_, Option<i64>>(5).map(|ms| ms as u64) == job.timeout_ms.map(|ms| ms.min(i64::MAX as u64 / 4))),
+        (
+            "time-out",
+            row.get::<_, Option<i64>>(5).map(|ms| ms as u64) == job.timeout_ms.map(|ms| ms.min(i64::MAX as u64 / 4)),
+        ),
         ("run", run == job.link.as_ref().map(|link| run_uuid(link.run))),
         ("unique key", row.get::<_, Option<Vec<u8>>>(9) == waits_for),
     ];

@@ -72,3 +72,4 @@ macro_rules! suite {
 }
 
 suite!(memory);
+suite!(postgres);
