@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::columns::{EffectColumns, Jobs, job_id, job_uuid, number, packed, placeholders, run_uuid};
+use super::columns::{EffectColumns, Jobs, job_id, number, packed, placeholders, run_uuid};
 use super::errors::Fault;
 use super::pool::{Connection, DEADLINE, Param, again};
 use super::{PostgresStore, WAKE};
@@ -219,6 +219,5 @@ mod tests {
         assert_eq!(start_of(Start::After(Duration::from_secs(2))), 2_000);
         assert_eq!(start_of(Start::At(Ms(5_000))), -5_000);
         assert_eq!(start_of(Start::At(Ms(-7))), 0, "long ago is now");
-        assert_eq!(job_uuid(job.id), Uuid::nil());
     }
 }

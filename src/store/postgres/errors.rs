@@ -46,11 +46,6 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
     }
 }
 
-/// What an error of the first connection means.
-pub(super) fn not_connected(error: &Error) -> StoreError {
-    judge(error, StoreError::Unavailable)
-}
-
 /// `lost` says what a failure without an answer from the server means.
 fn judge(error: &Error, lost: fn(String) -> StoreError) -> StoreError {
     let Some(answer) = error.as_db_error() else {

@@ -4,6 +4,7 @@ mod backends;
 mod differential;
 mod laws;
 mod make;
+mod postgres_alone;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.

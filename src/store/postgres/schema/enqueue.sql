@@ -129,11 +129,13 @@ $$;
 
 -- Keeps the answer of a batch for the one who asks again.
 CREATE FUNCTION goflow.remember(p_producer uuid, p_sequence bigint, p_states smallint[], p_holders uuid[])
-RETURNS void LANGUAGE sql AS $$
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO goflow.producer (id, sequence, at, states, holders)
     VALUES (p_producer, p_sequence, goflow.now_ms(), p_states, p_holders)
     ON CONFLICT (id) DO UPDATE
-    SET sequence = EXCLUDED.sequence, at = EXCLUDED.at, states = EXCLUDED.states, holders = EXCLUDED.holders
+    SET sequence = EXCLUDED.sequence, at = EXCLUDED.at, states = EXCLUDED.states, holders = EXCLUDED.holders;
+END
 $$;
 
 -- A new run with its first effects. False: it is there already.

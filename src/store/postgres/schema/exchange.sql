@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     -- Up to two blocks of 500 a call, the rest with the next: a transaction stays short.
     SELECT array_agg(d.id) INTO ready FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
-        LATERAL (SELECT j.id FROM goflow.job j WHERE j.place = p.place AND j.queue = q.queue AND j.at <= p_now
+        LATERAL (SELECT j.id FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue AND j.at <= p_now
                  ORDER BY j.at, j.turn LIMIT 500) d;
     PERFORM pg_current_xact_id();
     WITH due AS MATERIALIZED (
@@ -34,12 +34,15 @@ BEGIN
 END
 $$;
 
--- When the next job of these queues is due.
-CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE sql STABLE
+-- When the next job of these queues is due. (That the place is not `p` must be said: the planner
+-- needs it to use the index.)
+CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET jit = off AS $$
-    SELECT min(d.at) FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
-        LATERAL (SELECT j.at FROM goflow.job j WHERE j.place = p.place AND j.queue = q.queue
-                 ORDER BY j.at LIMIT 1) d
+BEGIN
+    RETURN (SELECT min(d.at) FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
+        LATERAL (SELECT j.at FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue
+                 ORDER BY j.at LIMIT 1) d);
+END
 $$;
 
 -- `s_…`: plain settles, each by its lease to a place outside the line. `f_…`: below these turns the
