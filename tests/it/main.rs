@@ -4,6 +4,7 @@
 
 mod cli;
 mod house;
+mod servers;
 mod simulation;
 mod sqlite;
 mod store;

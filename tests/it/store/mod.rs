@@ -5,6 +5,7 @@ mod differential;
 mod laws;
 mod looks;
 mod make;
+mod postgres_alone;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
@@ -76,3 +77,4 @@ macro_rules! suite {
 
 suite!(memory);
 suite!(sqlite);
+suite!(postgres);
