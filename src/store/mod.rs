@@ -4,8 +4,10 @@
 pub mod codec;
 pub mod contract;
 pub mod memory;
+pub mod redis;
 pub mod url;
 
+pub use self::redis::{RedisOptions, RedisStore};
 pub use contract::*;
 pub use memory::MemoryStore;
 pub use url::StoreUrl;

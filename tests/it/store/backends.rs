@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, Store};
+use goflow::store::{MemoryStore, RedisOptions, RedisStore, Store};
+
+use super::redis_server::Server;
 
 /// A store under test.
 pub struct Subject {
@@ -53,4 +55,10 @@ impl Clock for TestClock {
 pub async fn memory() -> Subject {
     let clock = TestClock::new();
     Subject { store: Arc::new(MemoryStore::new(clock.clone())), clock: Some(clock), _keeps: Box::new(()) }
+}
+
+pub async fn redis() -> Subject {
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
 }

@@ -4,6 +4,7 @@ mod backends;
 mod differential;
 mod laws;
 mod make;
+mod redis_server;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
@@ -72,3 +73,4 @@ macro_rules! suite {
 }
 
 suite!(memory);
+suite!(redis);
