@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod contract;
+pub mod fault;
 pub mod memory;
 pub mod redis;
 pub mod url;

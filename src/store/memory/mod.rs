@@ -24,7 +24,9 @@ use crate::domain::{
 pub struct MemoryStore {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
-    hints: watch::Sender<u64>,
+    /// One channel a listener: a channel with several wakes them in random order, and the simulation
+    /// must replay.
+    hints: Mutex<Vec<watch::Sender<u64>>>,
 }
 
 /// A job with its place. `key` orders it there: see [`State::key`].
@@ -71,7 +73,7 @@ struct State {
 
 impl MemoryStore {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        MemoryStore { state: Mutex::new(State::default()), clock, hints: watch::Sender::new(0) }
+        MemoryStore { state: Mutex::new(State::default()), clock, hints: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,7 +83,11 @@ impl MemoryStore {
     }
 
     fn hint(&self) {
-        self.hints.send_modify(|count| *count += 1);
+        let mut listeners = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| !listener.is_closed());
+        for listener in listeners.iter() {
+            listener.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -268,7 +274,9 @@ impl Store for MemoryStore {
     }
 
     fn hints(&self) -> watch::Receiver<u64> {
-        self.hints.subscribe()
+        let (sender, receiver) = watch::channel(0);
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver
     }
 
     async fn health(&self) -> Result<Health> {

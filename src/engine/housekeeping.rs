@@ -1,0 +1,287 @@
+//! What every worker does for all: takes over what dead workers held, fires timers, drains inboxes,
+//! trims, and gives back leases that came by lost answers. Each chore is one short task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::domain::job::Outcome;
+use crate::domain::{Entropy, Epoch, JobId, Ms, limits};
+use crate::store::{Commit, Exchange, Expect, Move, Result, RunAnswer, Store, Stored};
+
+use super::definitions::Definitions;
+use super::options::WorkerOptions;
+use super::settle::{Decided, commits, tally};
+use super::time::StoreTime;
+
+/// Records a chore handles in one go; when it was not enough it is due again at once.
+const REAP_BATCH: usize = 128;
+const TICK_BATCH: usize = 256;
+const DRAIN_BATCH: usize = 16;
+const TRIM_BATCH: usize = 1_000;
+/// How long a dirty run is left to the one who took it.
+const HOLD: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+struct Means {
+    store: Arc<dyn Store>,
+    definitions: Arc<Definitions>,
+    entropy: Arc<dyn Entropy>,
+    retention: crate::store::Retention,
+}
+
+enum Kind {
+    Reap,
+    Tick,
+    Drain,
+    Trim,
+    GiveBack(Vec<(JobId, Epoch)>),
+}
+
+/// One piece of housekeeping, ready to be run.
+pub struct Chore {
+    kind: Kind,
+    means: Means,
+}
+
+/// What a chore came to.
+pub enum Done {
+    Reaped(Result<bool>),
+    Ticked(Result<(bool, Option<Ms>)>),
+    Drained(Result<bool>),
+    Trimmed(Result<bool>),
+    GivenBack(Result<()>),
+}
+
+/// When which chore is due.
+pub struct Housekeeper {
+    means: Means,
+    reap_every: Duration,
+    tick_every: Duration,
+    trim_every: Duration,
+    /// `None` while it is under way.
+    reap: Option<Instant>,
+    tick: Option<Instant>,
+    trim: Option<Instant>,
+    draining: bool,
+    dirty: bool,
+    orphans: Vec<(JobId, Epoch)>,
+}
+
+impl Housekeeper {
+    pub fn new(
+        store: &Arc<dyn Store>,
+        definitions: &Arc<Definitions>,
+        entropy: &Arc<dyn Entropy>,
+        options: &WorkerOptions,
+    ) -> Self {
+        let means = Means {
+            store: store.clone(),
+            definitions: definitions.clone(),
+            entropy: entropy.clone(),
+            retention: options.retention,
+        };
+        let now = Instant::now();
+        Housekeeper {
+            reap_every: options.reap_every,
+            tick_every: options.poll,
+            trim_every: options.trim_every,
+            reap: Some(now),
+            tick: Some(now),
+            // Not all workers of a deployment at once.
+            trim: Some(now + options.trim_every.mul_f64(means.entropy.fraction())),
+            draining: false,
+            dirty: true,
+            orphans: Vec::new(),
+            means,
+        }
+    }
+
+    /// Runs wait in an inbox, or may do so: nobody has looked yet.
+    pub fn dirty(&mut self) {
+        self.dirty = true;
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.dirty || self.draining
+    }
+
+    /// A timer of some run is due then.
+    pub fn timer_due(&mut self, at: Instant) {
+        self.tick = self.tick.map(|tick| tick.min(at));
+    }
+
+    pub fn give_back(&mut self, orphans: Vec<(JobId, Epoch)>) {
+        self.orphans.extend(orphans);
+    }
+
+    pub fn next(&self, now: Instant) -> Instant {
+        let far = now + self.trim_every;
+        [self.reap, self.tick, self.trim].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// Takes the chores that are due.
+    pub fn due(&mut self, now: Instant) -> Vec<Chore> {
+        let mut kinds = Vec::new();
+        for (at, kind) in [(&mut self.reap, Kind::Reap), (&mut self.tick, Kind::Tick), (&mut self.trim, Kind::Trim)] {
+            if at.is_some_and(|at| at <= now) {
+                *at = None;
+                kinds.push(kind);
+            }
+        }
+        if self.dirty && !self.draining {
+            (self.dirty, self.draining) = (false, true);
+            kinds.push(Kind::Drain);
+        }
+        if !self.orphans.is_empty() {
+            kinds.push(Kind::GiveBack(std::mem::take(&mut self.orphans)));
+        }
+        kinds.into_iter().map(|kind| Chore { kind, means: self.means.clone() }).collect()
+    }
+
+    /// Notes what a chore came to, and when it is due again.
+    ///
+    /// # Errors
+    /// The chore's own, after it has been planned again.
+    pub fn done(&mut self, done: Done, time: &StoreTime) -> Result<()> {
+        let now = Instant::now();
+        let again = |more: &Result<bool>, every: Duration| match more {
+            Ok(true) => Some(now),
+            _ => Some(now + every),
+        };
+        match done {
+            Done::Reaped(result) => {
+                self.reap = again(&result, self.reap_every);
+                result.map(drop)
+            }
+            Done::Trimmed(result) => {
+                self.trim = again(&result, self.trim_every);
+                result.map(drop)
+            }
+            Done::Ticked(result) => {
+                self.tick = Some(now + self.tick_every);
+                let (fired, next) = result?;
+                self.dirty |= fired;
+                if let Some(due) = next {
+                    self.timer_due(time.instant(due).max(now));
+                }
+                Ok(())
+            }
+            Done::Drained(result) => {
+                self.draining = false;
+                // After an error the run's hold passes by itself; the next answer will say dirty.
+                self.dirty |= *result.as_ref().unwrap_or(&true);
+                result.map(drop)
+            }
+            Done::GivenBack(result) => result,
+        }
+    }
+}
+
+impl Chore {
+    /// Does it. `now` is the store's clock, for the records that are written.
+    pub async fn run(self, now: Ms) -> Done {
+        let means = &self.means;
+        match self.kind {
+            Kind::Reap => Done::Reaped(means.reap().await),
+            Kind::Tick => Done::Ticked(means.tick().await),
+            Kind::Drain => Done::Drained(means.drain(now).await),
+            Kind::Trim => Done::Trimmed(means.trim().await),
+            Kind::GiveBack(orphans) => Done::GivenBack(means.give_back(orphans, now).await),
+        }
+    }
+}
+
+impl Means {
+    async fn reap(&self) -> Result<bool> {
+        let overdue = self.store.overdue(limits::PARKED, REAP_BATCH).await?;
+        let more = overdue.lapsed.len() == REAP_BATCH || overdue.unhandled.len() == REAP_BATCH;
+        let now = overdue.now;
+        let mut decided = Vec::new();
+        for stored in overdue.lapsed {
+            let Some(lease) = stored.lease.clone() else { continue };
+            let job = leased(stored);
+            info!(job = %job.id, kind = %job.kind, worker = %lease.worker, "the lease has lapsed: taken over");
+            decided.push((job.settle(Outcome::Crashed, now, self.entropy.fraction()), Expect::Lapsed(lease.epoch)));
+        }
+        for stored in overdue.unhandled {
+            let expect = Expect::Idle(stored.place, stored.job.rev);
+            decided.push((stored.job.bury_unhandled(now), expect));
+        }
+        let mut moves = Vec::with_capacity(decided.len());
+        for (settled, expect) in decided {
+            let record = match &settled.job.link {
+                Some(link) => self.store.run(link.run).await?,
+                None => None,
+            };
+            let step = Move { expect, to: settled.to, job: settled.job, event: settled.event };
+            moves.push(Decided { step, record });
+        }
+        self.commit(commits(moves, now, &self.definitions).await?).await?;
+        Ok(more)
+    }
+
+    async fn tick(&self) -> Result<(bool, Option<Ms>)> {
+        let ticked = self.store.tick(TICK_BATCH).await?;
+        Ok((ticked.fired > 0, ticked.next_due))
+    }
+
+    /// Advances dirty runs by what waits in their inboxes; answers whether there is more to do.
+    async fn drain(&self, now: Ms) -> Result<bool> {
+        let work = self.store.take_dirty(DRAIN_BATCH, HOLD).await?;
+        let mut more = work.len() == DRAIN_BATCH;
+        let mut drains = Vec::with_capacity(work.len());
+        for one in work {
+            let part = self.definitions.drain(one, now).await?;
+            drains.push(Commit { moves: Vec::new(), run: Some(part) });
+        }
+        for answer in self.commit(drains).await? {
+            // Contended: another one advanced the run, and marked it if anything is left.
+            more |= matches!(answer, RunAnswer::Advanced { more: true } | RunAnswer::Contended);
+        }
+        Ok(more)
+    }
+
+    async fn trim(&self) -> Result<bool> {
+        let trimmed = self.store.trim(self.retention, TRIM_BATCH).await?;
+        Ok(trimmed.jobs >= TRIM_BATCH || trimmed.runs >= TRIM_BATCH)
+    }
+
+    async fn give_back(&self, orphans: Vec<(JobId, Epoch)>, now: Ms) -> Result<()> {
+        let ids: Vec<JobId> = orphans.iter().map(|(id, _)| *id).collect();
+        let mut commits = Vec::new();
+        for (stored, (id, epoch)) in self.store.get(&ids).await?.into_iter().zip(orphans) {
+            let Some(stored) = stored.filter(|stored| stored.lease.as_ref().is_some_and(|lease| lease.epoch == epoch))
+            else {
+                continue;
+            };
+            warn!(job = %id, "a lease whose answer was lost goes back to its line");
+            let settled = leased(stored).settle(Outcome::Released, now, 0.0);
+            let step = Move { expect: Expect::Lease(epoch), to: settled.to, job: settled.job, event: settled.event };
+            commits.push(Commit { moves: vec![step], run: None });
+        }
+        self.commit(commits).await.map(drop)
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<RunAnswer>> {
+        if commits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let exchange = Exchange { commits, claim: None };
+        let answer = self.store.exchange(&exchange).await?;
+        self.definitions.learn(&exchange.commits, &answer.commits);
+        tally(&exchange.commits, &answer.commits);
+        Ok(answer.commits.into_iter().map(|committed| committed.run).collect())
+    }
+}
+
+/// The record with its lease noted, as the worker that holds it has it.
+fn leased(stored: Stored) -> crate::domain::Job {
+    let mut job = stored.job;
+    if let Some(lease) = stored.lease {
+        job.claimed(lease.worker, lease.epoch, lease.since);
+    }
+    job
+}

@@ -1,0 +1,35 @@
+//! The loops: claim → run → settle, heartbeat, reaper, timers, and the advance of runs.
+//!
+//! A worker is one task that owns all its state, and short-lived tasks that report back to it:
+//!
+//! ```text
+//!            hints ─┐      ┌── stop (TERM), stop at once (second TERM)
+//!                   ↓      ↓
+//!   ┌────────── Worker: one select loop ──────────┐
+//!   │  Ledger: ahead → running → finished → settling │
+//!   └──┬──────────┬──────────┬──────────┬─────────┘
+//!      │ spawn    │          │          │             every task answers once, with a `Happened`,
+//!      ↓          ↓          ↓          ↓             through the JoinSet: there is no channel
+//!   handlers  exchanges  heartbeat  housekeeping      that could fill up or lose a message
+//!             (at most    (one)     (reap, tick,
+//!              PIPELINE)            drain, trim)
+//! ```
+//!
+//! What bounds memory: running ≤ concurrency, ahead ≤ 64, finished ≤ running + ahead, exchanges ≤ 2.
+//! Time and randomness come as arguments, and every `select!` is biased, so that a worker over the
+//! reference store under a paused clock does the same for the same seed.
+
+mod definitions;
+mod handlers;
+mod housekeeping;
+mod ledger;
+mod options;
+mod pace;
+mod settle;
+mod time;
+mod worker;
+
+pub use definitions::Definitions;
+pub use handlers::{Ending, Handler, Handlers, Task};
+pub use options::{Summary, WorkerOptions};
+pub use worker::Worker;

@@ -1,0 +1,98 @@
+//! From outcomes to commits: what the domain says becomes of each job, and, for a step of a run, the
+//! advance of the run that rides on the same commit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::{Entropy, EventKind, Ms, RunId, To};
+use crate::store::{Commit, Committed, Expect, Move, Moved, Result, RunRecord};
+
+use super::definitions::Definitions;
+use super::ledger::Finished;
+use super::options::Summary;
+
+/// A job's next move, and the run it is a step of, as far as it is known.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    pub step: Move,
+    pub record: Option<RunRecord>,
+}
+
+/// Decides what becomes of the worker's own leases.
+pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Decided> {
+    let decide = |one: &Finished| {
+        let settled = one.job.clone().settle(one.outcome.clone(), now, entropy.fraction());
+        let expect = Expect::Lease(one.epoch);
+        let step = Move { expect, to: settled.to, job: settled.job, event: settled.event };
+        Decided { step, record: one.run.clone() }
+    };
+    finished.iter().map(decide).collect()
+}
+
+/// Makes the commits: a plain job's move on its own, the last moves of steps together with the
+/// others of the same run and with its advance.
+///
+/// # Errors
+/// Of the store, when a definition or a value of a run had to be read.
+pub async fn commits(decided: Vec<Decided>, now: Ms, definitions: &Definitions) -> Result<Vec<Commit>> {
+    let mut commits = Vec::with_capacity(decided.len());
+    let mut runs: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
+    for Decided { step, record } in decided {
+        match step.job.link.as_ref().map(|link| link.run).filter(|_| step.to.frees_unique()) {
+            // A plain job, or a step that is not over yet: nobody else has to know.
+            None => commits.push(Commit { moves: vec![step], run: None }),
+            Some(run) => {
+                let (latest, moves) = runs.entry(run).or_default();
+                if latest.as_ref().map(|record| record.rev) < record.as_ref().map(|record| record.rev) {
+                    *latest = record;
+                }
+                moves.push(step);
+            }
+        }
+    }
+    for (run, (record, moves)) in runs {
+        let part = definitions.advance_with(run, record, &moves, now).await?;
+        commits.push(Commit { moves, run: Some(part) });
+    }
+    Ok(commits)
+}
+
+/// Adds up what became of the moves.
+pub fn tally(commits: &[Commit], answers: &[Committed]) -> Summary {
+    let mut summary = Summary::default();
+    for (commit, answer) in commits.iter().zip(answers) {
+        for (step, moved) in commit.moves.iter().zip(&answer.moves) {
+            let counter = match (moved, step.to) {
+                (Moved::Stale | Moved::Conflict(_), _) => &mut summary.lost,
+                (Moved::Applied, To::Completed) => &mut summary.completed,
+                (Moved::Applied, To::Dead) => &mut summary.dead,
+                (Moved::Applied, To::Retrying(_)) => &mut summary.retried,
+                (Moved::Applied, _) => &mut summary.released,
+            };
+            *counter += 1;
+            log(step, *moved);
+        }
+    }
+    summary
+}
+
+fn log(step: &Move, moved: Moved) {
+    let job = &step.job;
+    if moved != Moved::Applied {
+        tracing::warn!(job = %job.id, kind = %job.kind, epoch = %job.epoch, "the lease was gone: the result is dropped");
+        return;
+    }
+    match step.event {
+        EventKind::JobCompleted => tracing::debug!(job = %job.id, kind = %job.kind, "completed"),
+        EventKind::JobReleased => tracing::debug!(job = %job.id, kind = %job.kind, "given back"),
+        _ => {
+            let error = job.error.as_ref().map(ToString::to_string).unwrap_or_default();
+            let delay = match step.to {
+                To::Retrying(delay) => delay,
+                _ => Duration::ZERO,
+            };
+            let failures = job.failures;
+            tracing::warn!(job = %job.id, kind = %job.kind, failures, %error, ?delay, "{}", step.event.as_str());
+        }
+    }
+}

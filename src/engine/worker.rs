@@ -1,0 +1,560 @@
+//! The worker's loop. It owns the [`Ledger`]; everything that takes time is a task that reports back
+//! once. See the drawing in the module above.
+
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::domain::job::{JobError, Outcome, RetryHint};
+use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, Shard, WorkerId};
+use crate::store::{Beat, Claim, Exchange, Exchanged, Heartbeat, Result, Store, StoreError, WorkerInfo};
+
+use super::definitions::Definitions;
+use super::handlers::{Handlers, Task};
+use super::housekeeping::{Chore, Done, Housekeeper};
+use super::ledger::{Finished, Ledger, Wish};
+use super::options::{Summary, WorkerOptions};
+use super::settle::{commits, decide, tally};
+use super::time::StoreTime;
+
+/// Exchanges under way at once: while the store works on one, the worker prepares the other.
+const PIPELINE: usize = 2;
+/// As many outcomes make a second exchange worth its round trip.
+const WORTHWHILE: usize = 32;
+/// How long suspects may wait before a worker drains to take them, at least and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+/// Between two looks for new queues when hints come in thick.
+const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
+/// Between two looks whether everything is done, with `until_empty`.
+const LOOK_FOR_END: Duration = Duration::from_millis(100);
+/// How long a stopping worker goes on trying to tell a store that does not answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// After a failed call; doubles up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A worker over a store. [`Worker::run`] is its life.
+pub struct Worker {
+    store: Arc<dyn Store>,
+    options: WorkerOptions,
+    handlers: Handlers,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What a task reports.
+enum Happened {
+    Exchanged {
+        settled: Vec<Finished>,
+        wish: Option<Wish>,
+        result: Result<(Exchanged, Summary)>,
+    },
+    Ended {
+        id: JobId,
+        epoch: Epoch,
+        outcome: Option<Outcome>,
+    },
+    Beaten {
+        asked: Instant,
+        result: Result<Beat>,
+    },
+    Queues(Result<Vec<Name>>),
+    Chore(Done),
+    /// Whether anything is left that `--until-empty` waits for.
+    Busy(Result<bool>),
+}
+
+impl Worker {
+    pub fn new(
+        store: Arc<dyn Store>,
+        options: WorkerOptions,
+        handlers: Handlers,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Worker { store, options, handlers, clock, entropy }
+    }
+
+    /// Works until `stop` is cancelled and everything running has ended or was given back, or,
+    /// with `until_empty`, until nothing is left. Cancelling `now` ends running jobs at once.
+    ///
+    /// # Errors
+    /// What only somebody else can mend: refused, corrupt, too new. Everything transient is waited
+    /// out; while the store is away, running jobs go on.
+    pub async fn run(self, stop: CancellationToken, now: CancellationToken) -> Result<Summary> {
+        let born = self.clock.now();
+        let id = WorkerId::from_parts(born, Shard(0), self.entropy.next());
+        let definitions = Arc::new(Definitions::new(self.store.clone()));
+        let housekeeper = Housekeeper::new(&self.store, &definitions, &self.entropy, &self.options);
+        let mut life = Life {
+            id,
+            born,
+            ledger: Ledger::new(self.options.concurrency),
+            time: StoreTime::new(born),
+            hints: self.store.hints(),
+            queues: self.options.queues.iter().map(|(name, _)| name.clone()).collect(),
+            worker: self,
+            definitions,
+            housekeeper,
+            tasks: JoinSet::new(),
+            in_flight: 0,
+            coming: 0,
+            plan: Plan::new(Instant::now()),
+            orphans: BTreeSet::new(),
+            stopping: None,
+            summary: Summary::default(),
+        };
+        let result = life.live(stop, now).await;
+        life.tasks.shutdown().await;
+        if let Err(error) = life.worker.store.farewell(id).await {
+            debug!(%error, "the farewell did not arrive: leases lapse by themselves");
+        }
+        result.map(|()| life.summary)
+    }
+}
+
+/// When to do what next. Everything is due at the start except housekeeping.
+struct Plan {
+    claim: Instant,
+    beat: Instant,
+    queues: Instant,
+    /// No call before this: the last one failed.
+    retry: Instant,
+    backoff: Duration,
+    /// Until when the registration surely holds; claims need it.
+    registered: Option<Instant>,
+    beating: bool,
+    looking: bool,
+    /// The next look whether everything is done; none while one is under way.
+    check: Option<Instant>,
+    /// Suspects wait: until when that is left to others.
+    suspects: Option<Instant>,
+    /// The last look found less than was asked for.
+    idle: bool,
+}
+
+impl Plan {
+    fn new(now: Instant) -> Self {
+        Plan {
+            claim: now,
+            beat: now,
+            queues: now,
+            retry: now,
+            backoff: BACKOFF.0,
+            registered: None,
+            beating: false,
+            looking: false,
+            check: Some(now),
+            suspects: None,
+            idle: false,
+        }
+    }
+}
+
+struct Life {
+    worker: Worker,
+    id: WorkerId,
+    born: Ms,
+    ledger: Ledger,
+    time: StoreTime,
+    hints: watch::Receiver<u64>,
+    queues: Vec<Name>,
+    definitions: Arc<Definitions>,
+    housekeeper: Housekeeper,
+    tasks: JoinSet<Happened>,
+    in_flight: usize,
+    /// Leases asked for and not answered yet.
+    coming: usize,
+    plan: Plan,
+    /// Leases that the last heartbeat showed and nobody here knows of.
+    orphans: BTreeSet<(JobId, Epoch)>,
+    /// Since a stop was asked for: when running jobs are ended.
+    stopping: Option<Instant>,
+    summary: Summary,
+}
+
+impl Life {
+    async fn live(&mut self, stop: CancellationToken, at_once: CancellationToken) -> Result<()> {
+        loop {
+            self.start_jobs();
+            let now = Instant::now();
+            self.send_due(now);
+            if self.is_over() {
+                return Ok(());
+            }
+            let wake = self.next_wake(now);
+            tokio::select! {
+                biased;
+                () = at_once.cancelled(), if self.stopping.is_none_or(|end| end > now) => {
+                    self.begin_stop(Duration::ZERO);
+                }
+                () = stop.cancelled(), if self.stopping.is_none() => {
+                    self.begin_stop(self.worker.options.shutdown_timeout);
+                }
+                Some(joined) = self.tasks.join_next() => {
+                    self.joined(joined)?;
+                    while let Some(joined) = self.tasks.try_join_next() {
+                        self.joined(joined)?;
+                    }
+                }
+                Ok(()) = self.hints.changed() => {
+                    self.hints.borrow_and_update();
+                    self.plan.idle = false;
+                    self.plan.claim = Instant::now();
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn joined(&mut self, joined: Result<Happened, tokio::task::JoinError>) -> Result<()> {
+        match joined {
+            Ok(happened) => self.happened(happened),
+            // Handlers are caught where they run: this is a panic of the engine itself.
+            Err(error) => Err(StoreError::Corrupt(format!("a task of the engine failed: {error}"))),
+        }
+    }
+
+    /// Starts what has been leased, as far as there is room.
+    fn start_jobs(&mut self) {
+        if self.stopping.is_some() {
+            self.ledger.release_ahead();
+            return;
+        }
+        let now = self.time.now();
+        while let Some(mut claimed) = self.ledger.next() {
+            claimed.job.claimed(self.id, claimed.epoch, now);
+            let Some(handler) = self.worker.handlers.get(&claimed.job.kind) else {
+                warn!(job = %claimed.job.id, kind = %claimed.job.kind, "no handler for this type: parked");
+                self.ledger.done(claimed, Duration::ZERO, Outcome::Unhandled);
+                continue;
+            };
+            let begun = Instant::now();
+            if let Some(outcome) = handler.immediate(&claimed.job) {
+                self.ledger.done(claimed, begun.elapsed(), outcome);
+                continue;
+            }
+            let stop = CancellationToken::new();
+            let (id, epoch) = (claimed.job.id, claimed.epoch);
+            let run = handler.run(Task { job: claimed.job.clone(), stop: stop.clone() });
+            self.ledger.started(claimed, stop);
+            self.tasks.spawn(async move {
+                let outcome = match AssertUnwindSafe(run).catch_unwind().await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Some(Outcome::Failed {
+                        error: JobError::new("panic", "the handler panicked"),
+                        retry: RetryHint::Policy,
+                    }),
+                };
+                Happened::Ended { id, epoch, outcome }
+            });
+        }
+    }
+
+    fn happened(&mut self, happened: Happened) -> Result<()> {
+        match happened {
+            Happened::Ended { id, epoch, outcome } => {
+                if !self.ledger.ended(id, epoch, outcome) {
+                    self.summary.lost += 1;
+                }
+                Ok(())
+            }
+            Happened::Exchanged { settled, wish, result } => self.exchanged(settled, wish, result),
+            Happened::Beaten { asked, result } => self.beaten(asked, result),
+            Happened::Queues(result) => {
+                self.plan.looking = false;
+                if let Some(queues) = self.accept_or_back_off(result)? {
+                    if queues != self.queues {
+                        self.plan.idle = false;
+                        self.plan.claim = Instant::now();
+                    }
+                    self.queues = queues;
+                }
+                Ok(())
+            }
+            Happened::Chore(done) => {
+                let result = self.housekeeper.done(done, &self.time);
+                self.accept_or_back_off(result).map(drop)
+            }
+            Happened::Busy(result) => {
+                self.plan.check = Some(Instant::now() + LOOK_FOR_END);
+                if self.accept_or_back_off(result)? == Some(false) && self.ledger.is_empty() && self.in_flight == 0 {
+                    self.begin_stop(Duration::ZERO);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Passes good answers on; waits after transient failures; gives up on the others.
+    fn accept_or_back_off<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(answer) => {
+                self.plan.backoff = BACKOFF.0;
+                Ok(Some(answer))
+            }
+            Err(error) if error.is_transient() => {
+                warn!(%error, wait = ?self.plan.backoff, "the store did not answer");
+                self.plan.retry = Instant::now() + self.plan.backoff;
+                self.plan.backoff = (self.plan.backoff * 2).min(BACKOFF.1);
+                // Leases may have been given to us by a call whose answer was lost.
+                self.plan.beat = self.plan.retry;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn exchanged(
+        &mut self,
+        settled: Vec<Finished>,
+        wish: Option<Wish>,
+        result: Result<(Exchanged, Summary)>,
+    ) -> Result<()> {
+        self.in_flight -= 1;
+        self.coming -= wish.map_or(0, |wish| wish.want);
+        let Some((answer, summary)) = self.accept_or_back_off(result)? else {
+            self.ledger.unsettled(settled);
+            return Ok(());
+        };
+        self.ledger.settled(&settled);
+        self.summary.add(summary);
+        self.time = StoreTime::new(answer.now);
+        if let Some(wish) = wish {
+            let now = Instant::now();
+            self.plan.idle = answer.claimed.len() < wish.want;
+            self.plan.claim = now + self.worker.options.poll;
+            if let Some(due) = answer.next_due {
+                self.plan.claim = self.plan.claim.min(self.time.instant(due)).max(now);
+                self.housekeeper.timer_due(self.time.instant(due));
+            }
+            if self.plan.idle && self.worker.options.queues.is_empty() {
+                self.plan.queues = self.plan.queues.min(now + LOOK_FOR_QUEUES);
+            }
+            self.note_suspects(answer.suspects && !wish.alone, now);
+            self.ledger.accept(answer.claimed, wish.alone);
+        }
+        if answer.dirty {
+            self.housekeeper.dirty();
+        }
+        Ok(())
+    }
+
+    fn note_suspects(&mut self, waiting: bool, now: Instant) {
+        if !waiting {
+            self.plan.suspects = None;
+        } else if self.plan.suspects.is_none() {
+            let extra = (PATIENCE.1 - PATIENCE.0).mul_f64(self.worker.entropy.fraction());
+            self.plan.suspects = Some(now + PATIENCE.0 + extra);
+        }
+    }
+
+    fn beaten(&mut self, asked: Instant, result: Result<Beat>) -> Result<()> {
+        self.plan.beating = false;
+        let Some(beat) = self.accept_or_back_off(result)? else { return Ok(()) };
+        let lease = self.worker.options.lease;
+        self.plan.registered = Some(asked + lease * 2 / 3);
+        self.plan.beat = asked + lease / 3;
+        let (lost, unknown) = self.ledger.reconcile(&beat.held, asked);
+        for id in lost {
+            warn!(job = %id, "the lease is lost: its command is ended, its result dropped");
+            self.summary.lost += 1;
+        }
+        // Seen twice in a row, a lease came by an answer that was lost: it goes back to its line.
+        let unknown: BTreeSet<_> = unknown.into_iter().collect();
+        let orphaned: Vec<_> = unknown.intersection(&self.orphans).copied().collect();
+        self.orphans = unknown;
+        if !self.orphans.is_empty() {
+            self.plan.beat = self.plan.beat.min(asked + Duration::from_secs(1));
+        }
+        self.housekeeper.give_back(orphaned);
+        Ok(())
+    }
+
+    fn begin_stop(&mut self, patience: Duration) {
+        let now = Instant::now();
+        if self.stopping.is_none() {
+            info!(running = self.ledger.running(), "stopping");
+        }
+        self.stopping = Some(now + patience);
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(end) = self.stopping else { return false };
+        let done = self.ledger.is_empty() && self.in_flight == 0;
+        let given_up = Instant::now() > end + LAST_WORDS && self.ledger.running() == 0;
+        if given_up && !done {
+            warn!("the store does not answer: what is unsettled will be run again when its lease has lapsed");
+        }
+        done || given_up
+    }
+
+    /// Sends every call whose time has come.
+    fn send_due(&mut self, now: Instant) {
+        if self.stopping.is_some_and(|end| end <= now) {
+            self.ledger.stop_running();
+        }
+        if now < self.plan.retry {
+            return;
+        }
+        if now >= self.plan.beat && !self.plan.beating {
+            self.send_beat(now);
+        }
+        self.send_exchanges(now);
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.worker.options.queues.is_empty() && now >= self.plan.queues && !self.plan.looking {
+            self.plan.looking = true;
+            self.plan.queues = now + self.worker.options.poll;
+            let store = self.worker.store.clone();
+            self.tasks.spawn(async move {
+                let queues = store.queues().await;
+                Happened::Queues(queues.map(|queues| queues.into_iter().map(|(name, _)| name).collect()))
+            });
+        }
+        for chore in self.housekeeper.due(now) {
+            self.spawn_chore(chore);
+        }
+        self.check_empty(now);
+    }
+
+    fn spawn_chore(&mut self, chore: Chore) {
+        let now = self.time.now();
+        self.tasks.spawn(async move { Happened::Chore(chore.run(now).await) });
+    }
+
+    fn send_beat(&mut self, now: Instant) {
+        self.plan.beating = true;
+        self.plan.beat = now + self.worker.options.lease / 3;
+        let options = &self.worker.options;
+        let info = WorkerInfo {
+            id: self.id,
+            host: options.host.clone(),
+            pid: options.pid,
+            version: options.version.clone(),
+            concurrency: options.concurrency as u32,
+            queues: options.queues.iter().map(|(name, _)| name.clone()).collect(),
+            types: self.worker.handlers.types(),
+            started_at: self.born,
+        };
+        let beat = Heartbeat { info, lease: options.lease };
+        let store = self.worker.store.clone();
+        self.tasks.spawn(async move { Happened::Beaten { asked: now, result: store.heartbeat(&beat).await } });
+    }
+
+    fn send_exchanges(&mut self, now: Instant) {
+        while self.in_flight < PIPELINE {
+            let finished = self.ledger.finished();
+            let free = self.in_flight == 0;
+            let may_claim = self.may_claim(now);
+            let look = may_claim && (!self.plan.idle || now >= self.plan.claim);
+            if !(finished >= WORTHWHILE || (free && (finished > 0 || look))) {
+                return;
+            }
+            let settled = self.ledger.take_finished();
+            let drain = self.plan.suspects.is_some_and(|until| until <= now);
+            let wish = self.ledger.wish(settled.len(), self.coming, drain).filter(|_| may_claim);
+            if settled.is_empty() && wish.is_none() {
+                return;
+            }
+            self.send_exchange(settled, wish);
+        }
+    }
+
+    /// Leases are only worth having while the registration holds them.
+    fn may_claim(&self, now: Instant) -> bool {
+        let registered = self.plan.registered.is_some_and(|until| now < until);
+        registered && self.stopping.is_none() && !self.queues.is_empty()
+    }
+
+    fn send_exchange(&mut self, settled: Vec<Finished>, wish: Option<Wish>) {
+        self.in_flight += 1;
+        self.coming += wish.map_or(0, |wish| wish.want);
+        let claim =
+            wish.map(|wish| Claim { worker: self.id, queues: self.queue_order(), want: wish.want, alone: wish.alone });
+        let (store, definitions, entropy) =
+            (self.worker.store.clone(), self.definitions.clone(), self.worker.entropy.clone());
+        let now = self.time.now();
+        self.tasks.spawn(async move {
+            let result = async {
+                let commits = commits(decide(&settled, now, &*entropy), now, &definitions).await?;
+                let exchange = Exchange { commits, claim };
+                let answer = store.exchange(&exchange).await?;
+                definitions.learn(&exchange.commits, &answer.commits);
+                let summary = tally(&exchange.commits, &answer.commits);
+                Ok((answer, summary))
+            };
+            let result = result.await;
+            Happened::Exchanged { settled, wish, result }
+        });
+    }
+
+    /// Strictly as given, or a random order in which a queue of twice the weight comes first twice
+    /// as often (Efraimidis and Spirakis, weighted sampling without replacement).
+    fn queue_order(&self) -> Vec<Name> {
+        if self.worker.options.strict || self.queues.len() < 2 {
+            return self.queues.clone();
+        }
+        let weight = |queue: &Name| {
+            let known = self.worker.options.queues.iter().find(|(name, _)| name == queue);
+            f64::from(known.map_or(1, |(_, weight)| *weight).max(1))
+        };
+        let mut order: Vec<(f64, Name)> = self
+            .queues
+            .iter()
+            .map(|queue| (self.worker.entropy.fraction().powf(1.0 / weight(queue)), queue.clone()))
+            .collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        order.into_iter().map(|(_, queue)| queue).collect()
+    }
+
+    fn may_be_empty(&self) -> bool {
+        let idle = self.plan.idle || self.queues.is_empty();
+        self.worker.options.until_empty && idle && self.ledger.is_empty() && self.in_flight == 0
+    }
+
+    fn check_empty(&mut self, now: Instant) {
+        if !self.may_be_empty() || self.housekeeper.is_dirty() || self.plan.check.is_none_or(|at| now < at) {
+            return;
+        }
+        self.plan.check = None;
+        let store = self.worker.store.clone();
+        let served: BTreeSet<Name> = self.worker.options.queues.iter().map(|(name, _)| name.clone()).collect();
+        self.tasks.spawn(async move {
+            let stats = store.stats().await;
+            let ours = |name: &Name| served.is_empty() || served.contains(name);
+            Happened::Busy(stats.map(|stats| stats.iter().any(|queue| ours(&queue.name) && queue.is_busy())))
+        });
+    }
+
+    /// The next moment at which time alone changes something. What waits for an answer, a hint or
+    /// the end of a job is woken by that.
+    fn next_wake(&self, now: Instant) -> Instant {
+        let mut wake = now + self.worker.options.poll;
+        let mut consider = |moment: Instant, matters: bool| {
+            if matters {
+                wake = wake.min(moment);
+            }
+        };
+        let working = self.stopping.is_none();
+        consider(self.plan.beat, !self.plan.beating);
+        consider(self.plan.claim, self.plan.idle && self.in_flight == 0 && self.may_claim(now));
+        consider(self.plan.queues, working && self.worker.options.queues.is_empty() && !self.plan.looking);
+        consider(self.housekeeper.next(now), working);
+        if let Some(at) = self.plan.check.filter(|_| self.may_be_empty()) {
+            consider(at, working);
+        }
+        if let Some(end) = self.stopping {
+            consider(if end > now { end } else { end + LAST_WORDS }, true);
+        }
+        wake.max(self.plan.retry).max(now + Duration::from_millis(1))
+    }
+}
