@@ -1,7 +1,7 @@
 //! The arguments of the scripts that write, and the reading of what they answer. `scripts/*.lua` say
 //! at their heads what they take. It sends nothing itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
@@ -37,6 +37,8 @@ pub static DEFINE: Script = Script::new("define", include_str!("scripts/define.l
 
 /// Items of one enqueue script: long enough to be cheap, short enough to let others in between.
 pub const CHUNK: usize = 100;
+/// Moves that a script takes without looking at each.
+const PLAIN: usize = 400;
 
 /// The queues of one call, each with its number there.
 #[derive(Default)]
@@ -104,8 +106,13 @@ impl Args {
 }
 
 fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -> Result<()> {
+    // Of timers set twice, the script is to see the last.
+    let mut timers = BTreeMap::new();
+    for timer in &effects.timers {
+        timers.insert(&timer.key, timer);
+    }
     let mut head = vec![u8::from(effects.record.state.is_terminal())];
-    let counts = [effects.jobs.len(), effects.values.len(), effects.timers.len(), effects.drop_timers.len()];
+    let counts = [effects.jobs.len(), effects.values.len(), timers.len(), effects.drop_timers.len()];
     for count in counts.into_iter().chain([effects.events.len()]) {
         let count = u16::try_from(count)
             .map_err(|_| StoreError::Refused(format!("{count} items in one advance are too many")))?;
@@ -124,7 +131,7 @@ fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -
         bytes.extend_from_slice(value.as_str().as_bytes());
         args.push(bytes);
     }
-    for timer in &effects.timers {
+    for timer in timers.values() {
         args.push(pack::key(&timer.key));
         args.push(delay(timer.delay).to_be_bytes());
         args.push(timer.fact.clone());
@@ -138,19 +145,61 @@ fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -
     Ok(())
 }
 
+/// What scripts are told of many jobs or moves at once: plans behind their lengths, and events with
+/// their lengths beside them, so that a script which needs no single one can take all as they are.
+#[derive(Default)]
+struct Packed {
+    plans: Vec<u8>,
+    lengths: Vec<u8>,
+    events: Vec<u8>,
+}
+
+impl Packed {
+    fn push(&mut self, plan: &[u8], event: &[u8]) -> Result<()> {
+        let length = |bytes: &[u8]| {
+            u16::try_from(bytes.len())
+                .map_err(|_| StoreError::Refused("a unique key or an event is longer than 64 KiB".to_owned()))
+        };
+        self.plans.extend_from_slice(&length(plan)?.to_be_bytes());
+        self.plans.extend_from_slice(plan);
+        self.lengths.extend_from_slice(&length(event)?.to_be_bytes());
+        self.events.extend_from_slice(event);
+        Ok(())
+    }
+
+    fn add_to(&self, call: &mut Cmd) {
+        call.arg(&self.plans[..]).arg(&self.lengths[..]).arg(&self.events[..]);
+    }
+}
+
+/// Whether no id comes twice.
+fn distinct<'a>(ids: impl Iterator<Item = &'a JobId>) -> bool {
+    let mut seen = HashSet::new();
+    ids.into_iter().all(|id| seen.insert(id))
+}
+
 /// One part of a batch: some of its jobs, then some of its runs.
 pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs: &[Effects]) -> Result<Cmd> {
     let mut queues = Queues::default();
     let defaults = Defaults { worker: None, queue: jobs.first().map(|new| new.job.queue.clone()) };
+    let mut packed = Packed::default();
     let mut rest = Args::default();
     for new in jobs {
         rest.push(*new.job.id.as_bytes());
     }
     for new in jobs {
-        rest.push(new_plan(new, &mut queues));
+        let event = pack::event(&new.log_entry(EventKind::JobCreated), &defaults);
+        packed.push(&new_plan(new, &mut queues), &event)?;
+        rest.push(*new.job.id.as_bytes());
         rest.push(pack::job(&new.job, Place::Pending)?);
-        rest.push(pack::event(&new.log_entry(EventKind::JobCreated), &defaults));
     }
+    let plain = !jobs.is_empty()
+        && runs.is_empty()
+        && queues.names.len() == 1
+        && jobs.iter().all(|new| {
+            new.start == Start::Now && new.job.priority == 0 && new.job.unique_key.as_ref().is_none_or(String::is_empty)
+        })
+        && distinct(jobs.iter().map(|new| &new.job.id));
     for run in runs {
         effects(run, &mut rest, &mut queues)?;
     }
@@ -158,8 +207,10 @@ pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs
     for count in [chunk, jobs.len(), runs.len(), queues.names.len()] {
         head.extend_from_slice(&(count as u16).to_be_bytes());
     }
+    head.push(u8::from(plain));
     let mut call = call(&ENQUEUE, keys, &queues.names);
     call.arg(batch.producer.as_bytes()).arg(head).arg(limits::EVENT_RECORDS).arg(defaults.bytes());
+    packed.add_to(&mut call);
     finish(&mut call, &queues, rest);
     Ok(call)
 }
@@ -217,17 +268,31 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
     for step in moves() {
         rest.push(*step.job.id.as_bytes());
     }
+    let mut packed = Packed::default();
+    for step in moves() {
+        packed.push(&move_plan(step, &mut queues), &pack::event(&step.log_entry(), &defaults))?;
+        rest.push(*step.job.id.as_bytes());
+        rest.push(match step.to.place() {
+            Some(place) => pack::job(&step.job, place)?,
+            None => Vec::new(),
+        });
+    }
+    let plain = first.is_some()
+        && queues.names.len() == 1
+        && exchange.commits.len() <= PLAIN
+        && exchange.commits.iter().all(|commit| match &commit.moves[..] {
+            [step] => {
+                commit.run.is_none()
+                    && matches!(step.expect, Expect::Lease(_))
+                    && step.to == To::Completed
+                    && step.job.unique_key.as_ref().is_none_or(String::is_empty)
+            }
+            _ => false,
+        })
+        && distinct(moves().map(|step| &step.job.id));
     for commit in &exchange.commits {
         plan.extend_from_slice(&(commit.moves.len() as u16).to_be_bytes());
         plan.push(u8::from(commit.run.is_some()));
-        for step in &commit.moves {
-            rest.push(move_plan(step, &mut queues));
-            rest.push(match step.to.place() {
-                Some(place) => pack::job(&step.job, place)?,
-                None => Vec::new(),
-            });
-            rest.push(pack::event(&step.log_entry(), &defaults));
-        }
         if let Some(part) = &commit.run {
             rest.push(*part.run.as_bytes());
             // A move without a fact would leave the script's count of arguments wrong.
@@ -258,8 +323,10 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
     }
     let mut head = (moves().count() as u16).to_be_bytes().to_vec();
     head.extend_from_slice(&(queues.names.len() as u16).to_be_bytes());
+    head.push(u8::from(plain));
     let mut call = call(&EXCHANGE, keys, &queues.names);
     call.arg(head).arg(plan).arg(limits::EVENT_RECORDS).arg(defaults.bytes()).arg(wish);
+    packed.add_to(&mut call);
     finish(&mut call, &queues, rest);
     Ok(call)
 }

@@ -1,14 +1,40 @@
--- Settles, promotes, claims: one call. ARGV: `moves queues`, plan of the commits (`moves run` each),
--- limit of the event log, event defaults, claim (worker, `want alone grace`, queue numbers) or '',
--- queue names, ids of all moves, then for each commit its moves (plan, body, event) and its run.
+-- Settles, promotes, claims: one call. ARGV: `moves queues plain`, plan of the commits (`moves run`
+-- each), limit of the event log, event defaults, claim (worker, `want alone grace`, queue numbers) or
+-- '', the moves' plans (each behind its length), lengths of their events, their events, queue names,
+-- ids of all moves, (id, record) of all moves, then the runs' parts. `plain`: each commit is one lease
+-- of the first queue completed, without unique keys; then nothing is looked at one by one.
 local head, commits, limit, defaults, claim = arg(), arg(), arg(), arg(), arg()
-local moves, queues = unp('>HH', head)
+local plans, lengths, events = arg(), arg(), arg()
+local moves, queues, plain = unp('>HHB', head)
 local names = {}
 for i = 1, queues do names[i] = arg() end
 local ids = cursor
-cursor = cursor + moves
+local records_at = ids + moves
+cursor = cursor + 3 * moves
 
 local leases, worker_expiry, touched = {}, {}, {}
+local answers = {}
+if plain == 1 then
+  local read = call('HMGET', RUNNING, unpack(ARGV, ids + 1, ids + moves))
+  local finished = {}
+  for i = 1, moves do
+    local lease = read[i]
+    if not lease or sub(lease, 17, 24) ~= sub(plans, 26 * i - 17, 26 * i - 10) then
+      plain = 0
+      break
+    end
+    finished[2 * i - 1] = now_text
+    finished[2 * i] = ARGV[ids + i]
+  end
+  if plain == 1 then
+    call('HDEL', RUNNING, unpack(ARGV, ids + 1, ids + moves))
+    call('HSET', JOBS, unpack(ARGV, records_at + 1, records_at + 2 * moves))
+    call('ZADD', queue_key(0, COMPLETED), unpack(finished))
+    log[1] = events
+    answers[1] = string.rep('aN', moves)
+    moves, commits = 0, ''
+  end
+end
 for first = 1, moves, 1000 do
   local last = min(first + 999, moves)
   local read = call('HMGET', RUNNING, unpack(ARGV, ids + first, ids + last))
@@ -54,17 +80,20 @@ local function move(number, id, plan, body, event)
     flush(true)
     leases[id] = call('HGET', RUNNING, id)
   end
-  local expect, from, to, queue, priority, stamp, delay, key_length = unp('>BBBHbI8I8H', plan)
+  local expect, from, to, high, low, priority = byte(plan, 1, 6)
+  local queue = high * 256 + low
+  if priority > 127 then priority = priority - 256 end
   local lease = leases[id]
   local unique, kind = '', ''
   if #plan > 24 then
+    local key_length = unp('>H', plan, 23)
     unique = sub(plan, 25, 24 + key_length)
     kind = sub(plan, 25 + key_length)
   end
   local old_priority, parked
   if expect == 3 then
     local right
-    right, old_priority, parked = idle(id, queue, from, stamp, kind)
+    right, old_priority, parked = idle(id, queue, from, unp('>I8', plan, 7), kind)
     if not right then return 's' end
   elseif not lease or sub(lease, 17, 24) ~= sub(plan, 7, 14) or (expect == 2 and not lapsed(lease)) then
     return 's'
@@ -89,15 +118,24 @@ local function move(number, id, plan, body, event)
   if to == P_GONE then
     drop_jobs[#drop_jobs + 1] = id
   else
-    local due = now + delay
-    if to == P_PARKED then
-      -- Unlike the time alone, a position keeps the order of those that came in one millisecond.
-      due = pack('>I8', take('s', 1, now * 1024))
-      body = sub(body, 1, 1) .. due .. sub(body, 10)
+    local n = #set_jobs
+    if to == P_COMPLETED then
+      set_jobs[n + 1] = id
+      set_jobs[n + 2] = body
+      gather(zadd, KEYS[COMPLETED + queue * STRIDE], now_text, id)
+    else
+      local due = now
+      if to == P_SCHEDULED or to == P_RETRYING then
+        due = now + unp('>I8', plan, 15)
+      elseif to == P_PARKED then
+        -- Unlike the time alone, a position keeps the order of those that came in one millisecond.
+        due = pack('>I8', take('s', 1, now * 1024))
+        body = sub(body, 1, 1) .. due .. sub(body, 10)
+      end
+      set_jobs[n + 1] = id
+      set_jobs[n + 2] = body
+      enter(to, queue, id, priority, due, kind)
     end
-    set_jobs[#set_jobs + 1] = id
-    set_jobs[#set_jobs + 1] = body
-    enter(to, queue, id, priority, due, kind)
   end
   wrote = true
   log[#log + 1] = event
@@ -145,16 +183,19 @@ local function run_part(count, all_applied, codes)
   return 'I'
 end
 
-local answers = {}
-local moved, number = ids, 0
+local moved, number, plan_at, event_at = 0, 0, 1, 1
 for at = 1, #commits, 3 do
   local count, has_run = unp('>HB', commits, at)
   local codes, all_applied = {}, true
   number = number + 1
   for i = 1, count do
     moved = moved + 1
-    local code = move(number, ARGV[moved], ARGV[cursor + 1], ARGV[cursor + 2], ARGV[cursor + 3])
-    cursor = cursor + 3
+    local plan_length, event_length = unp('>H', plans, plan_at), unp('>H', lengths, 2 * moved - 1)
+    local plan = sub(plans, plan_at + 2, plan_at + 1 + plan_length)
+    local event = sub(events, event_at, event_at + event_length - 1)
+    plan_at = plan_at + 2 + plan_length
+    event_at = event_at + event_length
+    local code = move(number, ARGV[ids + moved], plan, ARGV[records_at + 2 * moved], event)
     codes[i] = code
     answers[#answers + 1] = code
     if code ~= 'a' then all_applied = false end
@@ -256,31 +297,30 @@ if claim ~= '' then
     local plain = pack('>I8I8', 9007199254740992, now) .. tail
     local first, n, entries = take('e', #popped, now * 1024), #claimed, {}
     if epoch == 0 then epoch = first end
+    local before = n
     for i = 1, #popped do
-      local body = read[i]
+      local body, id = read[i], popped[i]
       if body then
         n = n + 1
-        local rest, place_flags = plain, byte(body)
-        if place_flags >= 32 then
+        local rest = plain
+        if byte(body) >= 32 then
           local _, _, run, timeout = header(body)
           if timeout then rest = pack('>I8I8', min(now + timeout + grace, 9007199254740992), now) .. tail end
           if run then records[#records + 1] = pack('>H', n) .. (call('HGET', RUNS, run) or '') end
         end
-        claimed[n] = popped[i]
+        claimed[n] = id
         bodies[n] = body
-        local stamp = pack('>I8', epoch + n - 1)
-        entries[#entries + 1] = popped[i]
-        entries[#entries + 1] = worker .. stamp .. rest
+        local at = 2 * (n - before)
+        entries[at - 1] = id
+        entries[at] = worker .. pack('>I8', epoch + n - 1) .. rest
       end
     end
-    if #entries > 0 then
+    if n > before then
       many('HSET', RUNNING, entries)
-      claims = (claims or worker) .. pack('B', #name) .. name .. pack('>H', #entries / 2)
-      local list = {}
-      for i = 1, #entries, 2 do list[#list + 1] = entries[i] end
-      claims = claims .. concat(list)
+      claims = (claims or worker) .. pack('B', #name) .. name .. pack('>H', n - before)
+        .. concat(claimed, '', before + 1, n)
     end
-    return #entries / 2
+    return n - before
   end
 
   if want > 0 and alone == 1 then

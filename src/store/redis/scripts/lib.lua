@@ -27,6 +27,8 @@ end
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
+-- As text, because Redis writes numbers of this size out slowly.
+local now_text = string.format('%.0f', now)
 
 local function many(command, key, list)
   local n = #list
@@ -90,8 +92,9 @@ local function gather(into, key, a, b)
     list = {}
     into[key] = list
   end
-  list[#list + 1] = a
-  if b then list[#list + 1] = b end
+  local n = #list
+  list[n + 1] = a
+  if b then list[n + 2] = b end
   wrote = true
 end
 
@@ -215,25 +218,30 @@ end
 local created = {}
 local function add(id, plan, body, event, names, kept)
   if kept or created[id] then return 'e' end
-  local start, queue, priority, ms = unp('>BHbI8', plan)
-  local unique = sub(plan, 13)
-  if unique ~= '' then
+  local start, high, low, priority = byte(plan, 1, 4)
+  local queue = high * 256 + low
+  if priority > 127 then priority = priority - 256 end
+  if #plan > 12 then
+    local unique = sub(plan, 13)
     local other = holder(unique)
     if other and event then return 'x' .. other end
     hold(unique, id)
   end
   created[id] = true
   know(queue, names[queue + 1])
-  local due = ms
-  if start == 1 then due = now + ms end
-  local place = P_PENDING
-  if start ~= 0 and due > now then
+  local place, due = P_PENDING, 0
+  if start ~= 0 then
+    due = unp('>I8', plan, 5)
+    if start == 1 then due = now + due end
+  end
+  if due > now then
     place = P_SCHEDULED
     body = char(byte(body) + P_SCHEDULED) .. sub(body, 2)
     if event then event = '\2' .. sub(event, 2) end
   end
-  set_jobs[#set_jobs + 1] = id
-  set_jobs[#set_jobs + 1] = body
+  local n = #set_jobs
+  set_jobs[n + 1] = id
+  set_jobs[n + 2] = body
   enter(place, queue, id, priority, due)
   if event then log[#log + 1] = event end
   return 'c'
