@@ -49,7 +49,8 @@ struct Slot {
     /// Tells connections apart, so that the report of an old one's end does not end a new one.
     number: u64,
     failures: u32,
-    not_before: Option<Instant>,
+    /// Until when nobody tries again, and what was said the last time.
+    pause: Option<(Instant, StoreError)>,
 }
 
 pub struct Link {
@@ -86,8 +87,10 @@ impl Link {
         if let Some(connection) = &slot.connection {
             return Ok((connection.clone(), slot.number));
         }
-        if slot.not_before.is_some_and(|at| Instant::now() < at) {
-            return Err(StoreError::Unavailable(format!("cannot connect to {}: waiting to try again", self.shown)));
+        if let Some((until, error)) = &slot.pause
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
         }
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(RESPONSE));
@@ -96,20 +99,21 @@ impl Link {
                 slot.connection = Some(connection.clone());
                 slot.number += 1;
                 slot.failures = 0;
-                slot.not_before = None;
+                slot.pause = None;
                 Ok((connection, slot.number))
             }
             Err(error) => {
                 let pause = PAUSE.0.saturating_mul(1 << slot.failures.min(10)).min(PAUSE.1);
                 slot.failures += 1;
-                slot.not_before = Some(Instant::now() + pause);
-                Err(match fail(&error) {
+                let error = match fail(&error) {
                     // Nothing was asked yet, so nothing can have happened.
-                    StoreError::Unknown(text) => {
+                    StoreError::Unknown(text) | StoreError::Unavailable(text) => {
                         StoreError::Unavailable(format!("cannot connect to {}: {text}", self.shown))
                     }
                     other => other,
-                })
+                };
+                slot.pause = Some((Instant::now() + pause, error.clone()));
+                Err(error)
             }
         }
     }

@@ -25,6 +25,8 @@ impl Server {
     /// # Errors
     /// Only those of the connection.
     pub async fn ask(link: &Link) -> Result<Self> {
+        // Credentials that do not do are no matter of one command.
+        link.command(&cmd("PING")).await?;
         let mut info = BTreeMap::new();
         match link.command(&cmd("INFO")).await {
             Ok(answer) => {
@@ -105,6 +107,35 @@ impl Server {
             warnings.push("the server does not tell its maxmemory-policy: make sure that it is noeviction".to_owned());
         }
         Health { server: self.name(), durability: self.durability(), schema: SCHEMA, warnings }
+    }
+}
+
+/// Has the append-only file written anew, once in each life of the server.
+///
+/// A power cut may end the file in the middle of a script's writes. The server then leaves them out, but
+/// (as of Redis 7) takes only the last, torn command off the file, so that at its *next* start those
+/// before it would be done after all: half a script. A file written anew from memory has no such end.
+///
+/// # Errors
+/// Those of the connection; a server that does not allow it is left as it is.
+pub async fn mend_log(link: &Link, keys: &Keys, server: &Server) -> Result<()> {
+    let (Some(life), Some("1")) = (server.info.get("run_id"), server.info.get("aof_enabled").map(String::as_str))
+    else {
+        return Ok(());
+    };
+    let known = reply::maybe_bytes(link.command(cmd("GET").arg(keys.server())).await?)?;
+    if known.as_deref() == Some(life.as_bytes()) {
+        return Ok(());
+    }
+    match link.command(&cmd("BGREWRITEAOF")).await {
+        Ok(_) => {}
+        Err(StoreError::Refused(why)) => tracing::info!("the append-only file is not written anew: {why}"),
+        Err(error) => return Err(error),
+    }
+    match link.command(cmd("SET").arg(keys.server()).arg(life)).await {
+        // A full server asks again at the next opening.
+        Ok(_) | Err(StoreError::Full(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -136,6 +136,10 @@ impl Keys {
     pub fn schema(&self) -> String {
         format!("{}schema", self.tag)
     }
+    /// Which life of the server was seen last.
+    pub fn server(&self) -> String {
+        format!("{}server", self.tag)
+    }
     pub fn definitions(&self) -> String {
         format!("{}definitions", self.tag)
     }

@@ -13,7 +13,8 @@
 //!
 //! A record is written by moves only: a job that became due or was claimed still has the record it
 //! had before, and is where the indexes say. What a crash of the server cuts off is always the end of
-//! the history, whole scripts at a time, so the structures agree with each other afterwards.
+//! the history, whole scripts at a time, so the structures agree with each other afterwards
+//! (see [`health::mend_log`] for what that takes).
 
 mod connection;
 mod health;
@@ -27,7 +28,7 @@ mod runs;
 mod verify;
 mod write;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,8 +58,8 @@ pub struct RedisOptions {
 }
 
 pub struct RedisStore {
-    link: Link,
-    keys: Keys,
+    link: Arc<Link>,
+    keys: Arc<Keys>,
     hints: Hints,
     /// Where the last trim stopped looking at producers.
     forgetting: Mutex<String>,
@@ -71,7 +72,7 @@ impl RedisStore {
     /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, or a server that may
     /// evict; [`StoreError::TooNew`]; otherwise those of the connection.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        let link = Link::new(url)?;
+        let link = Arc::new(Link::new(url)?);
         let server = Server::ask(&link).await?;
         if let Some(policy) = server.evicts().filter(|_| !options.allow_eviction) {
             return Err(StoreError::Refused(format!(
@@ -83,9 +84,10 @@ impl RedisStore {
         for warning in server.health().warnings {
             tracing::warn!(store = link.shown(), "{warning}");
         }
-        let keys = Keys::new(options.shard);
+        let keys = Arc::new(Keys::new(options.shard));
         health::check_schema(&link, &keys).await?;
-        let hints = Hints::listen(link.client().clone(), keys.hint().to_owned());
+        health::mend_log(&link, &keys, &server).await?;
+        let hints = Hints::listen(link.clone(), keys.clone());
         Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
     }
 

@@ -4,6 +4,7 @@ mod backends;
 mod differential;
 mod laws;
 mod make;
+mod redis_only;
 mod redis_server;
 mod run_laws;
 

@@ -28,10 +28,6 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Starts it (again) on the files it has, and waits until it answers.
     pub fn revive(&mut self) {
         let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
@@ -90,6 +86,20 @@ impl Server {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the append-only file has been written anew, if that is under way.
+    pub fn wait_for_log(&self) {
+        let mut plain = self.plain();
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let info: String = redis::cmd("INFO").arg("persistence").query(&mut plain).expect("info");
+            if info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0") {
+                return;
+            }
+            assert!(Instant::now() < patience, "{info}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A plain connection, for looking and setting behind the store's back.
