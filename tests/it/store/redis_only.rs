@@ -180,6 +180,35 @@ async fn a_large_batch_sent_again_is_one_batch() {
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn marks_in_a_line_hit_the_entry_they_are_for() {
+    let server = Server::start(&[]);
+    let store = open(&server).await;
+    let store = &*store;
+    let jobs = plain_jobs(6);
+    let line: Vec<JobId> = jobs.iter().map(|new| new.job.id).collect();
+    enqueue(store, jobs).await;
+    let shift = async |id: JobId, to: To| {
+        let waiting = stored(store, id).await;
+        assert_eq!(make(store, idle(&waiting, to, EventKind::JobRequeued)).await, Moved::Applied);
+    };
+    // Out and in again, twice; to the end; to the head, marked before and not.
+    for to in [To::Cancelled, To::Pending, To::Cancelled, To::Pending] {
+        shift(line[1], to).await;
+    }
+    shift(line[2], To::Pending).await;
+    shift(line[2], To::Front).await;
+    shift(line[4], To::Front).await;
+    shift(line[3], To::Gone).await;
+    let expected = [line[4], line[2], line[0], line[5], line[1]];
+    assert_eq!(ids(store, Place::Pending).await, expected);
+    assert_eq!(store.stats().await.expect("stats")[0].pending, 5);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+    let worker = hired(store).await;
+    let got: Vec<JobId> = claim(store, worker, 9).await.iter().map(|one| one.job.id).collect();
+    assert_eq!(got, expected);
+}
+
 /// Claims and completes everything, lapsed leases and suspects included; tells the lowest epoch.
 async fn drain(store: &dyn Store) -> u64 {
     let worker = hired(store).await;

@@ -110,7 +110,7 @@ local function move(number, id, plan, body, event)
   end
   touched[id] = number
   if expect == 3 then
-    leave(from, queue, id, old_priority, kind, parked)
+    leave(from, to, queue, id, old_priority, kind, parked)
   else
     drop_leases[#drop_leases + 1] = id
     leases[id] = false

@@ -171,11 +171,14 @@ local function enter(place, queue, id, priority, due, kind)
 end
 
 -- Takes an idle job out of its place. From the middle of a line nothing is taken: the entry is marked
--- as gone, and whoever claims skips it; only a second mark for the same job costs a walk.
-local function leave(place, queue, id, priority, kind, parked)
+-- as gone, and whoever claims skips it; a walk is only what a second mark for the same job costs, or
+-- its way to the head of the same line, where the mark would hit the wrong entry.
+local function leave(place, to, queue, id, priority, kind, parked)
   if place == P_PENDING then
     if priority ~= 0 then
       gather(zrem, queue_key(queue, PRIO), id)
+    elseif to == P_FRONT then
+      gather(lrem, queue_key(queue, LINE), id)
     elseif call('SISMEMBER', queue_key(queue, TOMBS), id) == 1 then
       call('LREM', queue_key(queue, LINE), -1, id)
     else
