@@ -8,3 +8,4 @@ mod servers;
 mod simulation;
 mod sqlite;
 mod store;
+mod torture;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, PostgresStore, SqliteOptions, SqliteStore, Store};
+use goflow::store::{MemoryStore, PostgresStore, RedisOptions, RedisStore, SqliteOptions, SqliteStore, Store};
 
-use crate::servers::postgres::Cluster;
+use crate::servers::{postgres::Cluster, redis::Server};
 
 /// A store under test.
 pub struct Subject {
@@ -69,4 +69,10 @@ pub async fn postgres() -> Subject {
     let cluster = Cluster::start();
     let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(cluster) }
+}
+
+pub async fn redis() -> Subject {
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
 }

@@ -6,6 +6,7 @@ mod laws;
 mod looks;
 mod make;
 mod postgres_alone;
+mod redis_only;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
@@ -78,3 +79,4 @@ macro_rules! suite {
 suite!(memory);
 suite!(sqlite);
 suite!(postgres);
+suite!(redis);
