@@ -1,0 +1,3 @@
+//! Private servers for tests: on loopback, in temporary folders, gone with the test.
+
+pub mod postgres;
