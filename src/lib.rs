@@ -1,7 +1,16 @@
 //! goflow: background jobs and durable workflows from one binary.
 //!
-//! The map, in layer order; a module uses the ones above it only (a test keeps this).
+//! The map, in layer order; a module uses lower layers only, never a neighbour (a test keeps this).
 
 pub mod domain; // L0 nouns and laws
-pub mod engine;
-pub mod store; // L2 the only place that knows a database // L3 the loops
+
+pub mod sys; // L1 the machine: configuration, clock, entropy, paths
+pub mod workflow; // L1 manifest text to checked graph, expressions, advance
+
+pub mod exec; // L2 does one piece of work
+pub mod store; // L2 the only place that knows a database
+
+pub mod api; // L3 the operator's verbs and wire types
+pub mod engine; // L3 the loops: claim, run, settle
+
+pub mod cli; // L6 the commands

@@ -24,6 +24,12 @@ pub enum BadName {
 }
 
 impl Name {
+    /// A name that is written in the source of goflow itself.
+    pub fn literal(text: &'static str) -> Name {
+        debug_assert!(text.parse::<Name>().is_ok(), "{text} is not a name");
+        Name(Arc::from(text))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, RedisOptions, RedisStore, Store};
+use goflow::store::{MemoryStore, PostgresStore, RedisOptions, RedisStore, SqliteOptions, SqliteStore, Store};
 
-use super::redis_server::Server;
+use crate::servers::postgres::Cluster;
+use crate::servers::redis::Server;
 
 /// A store under test.
 pub struct Subject {
@@ -61,4 +62,18 @@ pub async fn redis() -> Subject {
     let server = Server::start(&[]);
     let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
+}
+
+pub async fn sqlite() -> Subject {
+    let clock = TestClock::new();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("queue.db");
+    let store = SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).expect("the store opens");
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(folder) }
+}
+
+pub async fn postgres() -> Subject {
+    let cluster = Cluster::start();
+    let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(cluster) }
 }

@@ -9,7 +9,7 @@ use goflow::domain::{EventKind, JobId, Json, Place, QueueSettings, To, WorkerId}
 use goflow::store::*;
 
 use super::make::*;
-use super::redis_server::Server;
+use crate::servers::redis::Server;
 
 const LONG: Duration = Duration::from_secs(600);
 

@@ -1,0 +1,132 @@
+//! The input of a run against what its workflow declares: types, required fields, defaults.
+//! A field that is not declared is refused: a misspelt one would silently leave its default.
+
+use serde_json::Value as Json;
+
+use super::expr::listed;
+use super::spec::Field;
+use crate::domain::limits::PAYLOAD_BYTES;
+use crate::domain::text::{nearest, size};
+
+/// Why a run cannot start with this input. One line a mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct InputError(pub Vec<String>);
+
+/// Checks an input and fills in defaults. Without declared fields anything is taken as it is; with
+/// them, null stands for an empty object.
+///
+/// # Errors
+/// Every mistake, each naming its field.
+pub fn check(fields: Option<&[Field]>, input: &crate::domain::Json) -> Result<crate::domain::Json, InputError> {
+    if input.as_str().len() > PAYLOAD_BYTES {
+        let (is, may) = (size(input.as_str().len() as u64), size(PAYLOAD_BYTES as u64));
+        return Err(InputError(vec![format!("an input of {is} is larger than {may}")]));
+    }
+    let Some(fields) = fields else { return Ok(input.clone()) };
+    let mut given = match input.to_value() {
+        Json::Null => serde_json::Map::new(),
+        Json::Object(given) => given,
+        other => return Err(InputError(vec![format!("the input is {}, not an object", what(&other))])),
+    };
+    let mut wrong = Vec::new();
+    for name in given.keys() {
+        if fields.iter().any(|field| field.name == *name) {
+            continue;
+        }
+        wrong.push(match nearest(name, fields.iter().map(|field| field.name.as_str())) {
+            Some(meant) => format!("there is no input `{name}`: did you mean `{meant}`?"),
+            None => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+                format!("there is no input `{name}`: the workflow takes {}", listed(&names))
+            }
+        });
+    }
+    let mut filled = false;
+    for field in fields {
+        match (given.get(&field.name), &field.default) {
+            (Some(value), _) if field.kind.fits(value) => {}
+            (Some(Json::Null), _) if !field.required => {}
+            (Some(value), _) => {
+                wrong.push(format!(
+                    "the input `{}` is {}, not of type {}",
+                    field.name,
+                    what(value),
+                    field.kind.as_str()
+                ));
+            }
+            (None, Some(default)) => {
+                given.insert(field.name.clone(), default.clone());
+                filled = true;
+            }
+            (None, None) if field.required => {
+                wrong.push(format!(
+                    "the input `{}` is missing: it is required, of type {}",
+                    field.name,
+                    field.kind.as_str()
+                ));
+            }
+            // An optional field is null, so that an expression may ask for it.
+            (None, None) => {
+                given.insert(field.name.clone(), Json::Null);
+                filled = true;
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(InputError(wrong));
+    }
+    Ok(if filled { crate::domain::Json::from_value(&Json::Object(given)) } else { input.clone() })
+}
+
+fn what(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Json as Text;
+    use crate::workflow::spec::FieldType;
+    use serde_json::json;
+
+    fn fields() -> Vec<Field> {
+        let field = |name: &str, kind, required, default| Field { name: name.into(), kind, required, default };
+        vec![
+            field("order_id", FieldType::String, true, None),
+            field("amount", FieldType::Integer, false, Some(json!(120))),
+            field("note", FieldType::String, false, None),
+        ]
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_optional_fields_are_null() {
+        let input = Text::from_value(&json!({"order_id": "o-1"}));
+        let checked = check(Some(&fields()), &input).expect("fits");
+        assert_eq!(checked.as_str(), r#"{"order_id":"o-1","amount":120,"note":null}"#);
+        assert_eq!(check(None, &Text::string("x")), Ok(Text::string("x")));
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        let input = Text::from_value(&json!({"amuont": 3, "amount": "3", "note": 1}));
+        let error = check(Some(&fields()), &input).expect_err("wrong").to_string();
+        assert_eq!(
+            error,
+            "there is no input `amuont`: did you mean `amount`?\n\
+             the input `order_id` is missing: it is required, of type string\n\
+             the input `amount` is a string, not of type integer\n\
+             the input `note` is a number, not of type string"
+        );
+        assert!(check(Some(&fields()), &Text::string("x")).is_err());
+        let whole = Text::from_value(&json!({"order_id": "o", "amount": 3.0}));
+        assert!(check(Some(&fields()), &whole).is_ok());
+    }
+}
