@@ -404,7 +404,7 @@ mod tests {
 /// Ends this process at once, as kill -9 does: nothing is flushed, nobody is told. For fault tests.
 #[cfg(feature = "fault")]
 pub fn die() {
-    signal(own_pid(), Signal::KILL);
+    signal(own_pid(), Signal::Kill);
     // The signal is on its way; nothing more may happen until it arrives.
     loop {
         std::thread::park();
