@@ -16,17 +16,21 @@ use crate::servers::postgres::Cluster;
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Does a call until it succeeds, as every caller of a store must.
-async fn insist<T>(call: impl AsyncFn() -> Result<T>) -> T {
-    for _ in 0..3_000 {
-        match call().await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(error.is_transient(), "{error:?}"),
+/// Does a call until it succeeds, as every caller of a store must. (A macro, because a function that
+/// takes an async closure cannot be spawned.)
+macro_rules! insist {
+    ($call:expr) => {{
+        let mut tries = 0;
+        loop {
+            match $call.await {
+                Ok(answer) => break answer,
+                Err(error) => assert!(error.is_transient() && tries < 3_000, "{error:?}"),
+            }
+            tries += 1;
+            // A server that is down answers at once: leave it the machine while it comes up.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // A server that is down answers at once: leave it the machine while it comes up.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the server did not come back");
+    }};
 }
 
 const BATCHES: usize = 60;
@@ -38,7 +42,7 @@ async fn produce(store: Arc<PostgresStore>, acknowledged: Arc<AtomicUsize>) -> V
     for sequence in 1..=BATCHES as u64 {
         let jobs: Vec<NewJob> = (0..BATCH).map(|_| now(job())).collect();
         let batch = Enqueue { producer, sequence, jobs, runs: vec![] };
-        let answer = insist(async || store.enqueue(&batch).await).await;
+        let answer = insist!(store.enqueue(&batch));
         assert_eq!(answer.jobs, vec![Enqueued::Created; BATCH], "a batch sent again is one batch");
         ids.extend(batch.jobs.iter().map(|new| new.job.id));
         acknowledged.fetch_add(BATCH, Ordering::SeqCst);
@@ -66,15 +70,15 @@ async fn work(store: Arc<PostgresStore>, worker: WorkerId) -> BTreeMap<JobId, us
                 assert!(error.is_transient(), "{error:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let beat = Heartbeat { info: info(worker, &["noop"]), lease: LONG };
-                let beat = insist(async || store.heartbeat(&beat).await).await;
+                let beat = insist!(store.heartbeat(&beat));
                 let mine: BTreeSet<Epoch> = commits.iter().filter_map(epoch).collect();
                 let lost: Vec<_> = beat.held.into_iter().filter(|(_, epoch)| !mine.contains(epoch)).collect();
                 for (id, epoch) in lost {
-                    let stored = insist(async || store.get(&[id]).await).await.remove(0).expect("it is kept");
+                    let stored = insist!(store.get(&[id])).remove(0).expect("it is kept");
                     let claimed = Claimed { job: stored.job, epoch, run: None };
                     commits.push(alone(settle(&claimed, Outcome::Released)));
                     let exchange = Exchange { commits: vec![commits.remove(commits.len() - 1)], claim: None };
-                    insist(async || store.exchange(&exchange).await).await;
+                    insist!(store.exchange(&exchange));
                 }
             }
         }
@@ -229,7 +233,7 @@ async fn errors_say_what_can_be_done() {
     let away = PostgresStore::open(&cluster.url()).await.err();
     assert!(matches!(away, Some(StoreError::Unavailable(_))), "{away:?}");
     cluster.up();
-    assert_eq!(insist(async || store.stats().await).await, vec![]);
+    assert_eq!(insist!(store.stats()), vec![]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
