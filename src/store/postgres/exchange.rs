@@ -118,10 +118,9 @@ impl PostgresStore {
                 };
                 let committed = |place| Committed { moves: vec![told(place)], run: RunAnswer::None };
                 let commits = (0..exchange.commits.len()).map(committed).collect();
-                if exchange.commits.iter().zip(0..).any(|(commit, place)| {
-                    told(place) == Moved::Applied && commit.moves.iter().any(|step| step.to == To::Suspect)
-                }) {
-                    self.hint();
+                let suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
+                if exchange.commits.iter().any(suspect) {
+                    self.wake(connection).await;
                 }
                 self.read_exchanged(&row, commits)?
             }
