@@ -10,4 +10,7 @@ pub mod workflow; // L1 manifest text to checked graph, expressions, advance
 pub mod exec; // L2 does one piece of work
 pub mod store; // L2 the only place that knows a database
 
+pub mod api; // L3 the operator's verbs and wire types
 pub mod engine; // L3 the loops: claim, run, settle
+
+pub mod cli; // L6 the commands

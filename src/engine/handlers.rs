@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
 use crate::domain::{Job, Name};
+use crate::store::Definition;
+use crate::workflow::{HandlerDef, Manifest, parse};
 
 /// One execution of a job. `job` carries the lease: its epoch is the fence.
 #[derive(Clone, Debug)]
@@ -28,15 +30,24 @@ pub trait Handler: Send + Sync {
         None
     }
 
+    /// What the handler says where the job says nothing.
+    fn defaults(&self, _job: &mut Job) {}
+
     /// Runs the job to its end. When `task.stop` is cancelled it ends soon, and whatever it started
     /// is over when the future is.
     fn run(&self, task: Task) -> Ending;
 }
 
-/// The handlers of a worker, by job type.
+/// Makes a handler of its description.
+type Describe = Arc<dyn Fn(HandlerDef) -> Arc<dyn Handler> + Send + Sync>;
+
+/// The handlers of a worker, by job type: its own, and those that were applied to the store. Its own
+/// ones win.
 #[derive(Clone, Default)]
 pub struct Handlers {
-    by_type: BTreeMap<Name, Arc<dyn Handler>>,
+    own: BTreeMap<Name, Arc<dyn Handler>>,
+    applied: BTreeMap<Name, (String, Arc<dyn Handler>)>,
+    describe: Option<Describe>,
 }
 
 impl Handlers {
@@ -46,14 +57,60 @@ impl Handlers {
 
     /// Sets the handler of a job type; the latest one counts.
     pub fn set(&mut self, kind: Name, handler: Arc<dyn Handler>) {
-        self.by_type.insert(kind, handler);
+        self.own.insert(kind, handler);
+    }
+
+    /// How handlers that are applied to the store become handlers here. Without it they are not
+    /// looked at.
+    pub fn describe_with(&mut self, describe: impl Fn(HandlerDef) -> Arc<dyn Handler> + Send + Sync + 'static) {
+        self.describe = Some(Arc::new(describe));
+    }
+
+    pub fn follows_store(&self) -> bool {
+        self.describe.is_some()
     }
 
     pub fn get(&self, kind: &Name) -> Option<&Arc<dyn Handler>> {
-        self.by_type.get(kind)
+        self.own.get(kind).or_else(|| self.applied.get(kind).map(|(_, handler)| handler))
     }
 
     pub fn types(&self) -> Vec<Name> {
-        self.by_type.keys().cloned().collect()
+        self.own.keys().chain(self.applied.keys().filter(|kind| !self.own.contains_key(kind))).cloned().collect()
     }
+
+    /// Takes over what the store describes now; answers whether anything changed. A description that
+    /// this version cannot read is left out, and told.
+    pub fn follow(&mut self, definitions: Vec<Definition>) -> bool {
+        let Some(describe) = self.describe.clone() else { return false };
+        let mut applied = BTreeMap::new();
+        for definition in definitions {
+            if let Some(kept) = self.applied.get(&definition.name).filter(|kept| kept.0 == definition.hash) {
+                applied.insert(definition.name, kept.clone());
+                continue;
+            }
+            match read(&definition) {
+                Ok(def) => {
+                    applied.insert(definition.name, (definition.hash, describe(def)));
+                }
+                Err(why) => tracing::error!(handler = %definition.name, "an applied handler cannot be read: {why}"),
+            }
+        }
+        let hashes = |handlers: &BTreeMap<Name, (String, Arc<dyn Handler>)>| {
+            handlers.iter().map(|(name, (hash, _))| (name.clone(), hash.clone())).collect::<Vec<_>>()
+        };
+        let changed = hashes(&applied) != hashes(&self.applied);
+        self.applied = applied;
+        changed
+    }
+}
+
+fn read(definition: &Definition) -> Result<HandlerDef, String> {
+    let manifests = parse(definition.name.as_str(), &definition.text).map_err(|problems| problems.render())?;
+    manifests
+        .into_iter()
+        .find_map(|manifest| match manifest {
+            Manifest::Handler(def) => Some(def),
+            Manifest::Workflow(_) => None,
+        })
+        .ok_or_else(|| "it is not a handler".to_owned())
 }

@@ -11,8 +11,8 @@ use crate::domain::job::Outcome;
 use crate::domain::{Entropy, Epoch, JobId, Ms, limits};
 use crate::store::{Commit, Exchange, Expect, Move, Result, RunAnswer, Store, Stored};
 
-use super::definitions::Definitions;
 use super::options::WorkerOptions;
+use super::runs::Runs;
 use super::settle::{Decided, commits, tally};
 use super::time::StoreTime;
 
@@ -27,7 +27,7 @@ const HOLD: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 struct Means {
     store: Arc<dyn Store>,
-    definitions: Arc<Definitions>,
+    runs: Arc<Runs>,
     entropy: Arc<dyn Entropy>,
     retention: crate::store::Retention,
 }
@@ -71,18 +71,9 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    pub fn new(
-        store: &Arc<dyn Store>,
-        definitions: &Arc<Definitions>,
-        entropy: &Arc<dyn Entropy>,
-        options: &WorkerOptions,
-    ) -> Self {
-        let means = Means {
-            store: store.clone(),
-            definitions: definitions.clone(),
-            entropy: entropy.clone(),
-            retention: options.retention,
-        };
+    pub fn new(store: &Arc<dyn Store>, runs: &Arc<Runs>, entropy: &Arc<dyn Entropy>, options: &WorkerOptions) -> Self {
+        let means =
+            Means { store: store.clone(), runs: runs.clone(), entropy: entropy.clone(), retention: options.retention };
         let now = Instant::now();
         Housekeeper {
             reap_every: options.reap_every,
@@ -219,7 +210,7 @@ impl Means {
             let step = Move { expect, to: settled.to, job: settled.job, event: settled.event };
             moves.push(Decided { step, record });
         }
-        self.commit(commits(moves, now, &self.definitions).await?).await?;
+        self.commit(commits(moves, now, &self.runs).await?).await?;
         Ok(more)
     }
 
@@ -234,7 +225,7 @@ impl Means {
         let mut more = work.len() == DRAIN_BATCH;
         let mut drains = Vec::with_capacity(work.len());
         for one in work {
-            let part = self.definitions.drain(one, now).await?;
+            let part = self.runs.drain(one, now).await?;
             drains.push(Commit { moves: Vec::new(), run: Some(part) });
         }
         for answer in self.commit(drains).await? {
@@ -271,7 +262,7 @@ impl Means {
         }
         let exchange = Exchange { commits, claim: None };
         let answer = self.store.exchange(&exchange).await?;
-        self.definitions.learn(&exchange.commits, &answer.commits);
+        self.runs.learn(&exchange.commits, &answer.commits);
         tally(&exchange.commits, &answer.commits);
         Ok(answer.commits.into_iter().map(|committed| committed.run).collect())
     }

@@ -19,17 +19,18 @@
 //! Time and randomness come as arguments, and every `select!` is biased, so that a worker over the
 //! reference store under a paused clock does the same for the same seed.
 
-mod definitions;
+mod commands;
 mod handlers;
 mod housekeeping;
 mod ledger;
 mod options;
 mod pace;
+mod plan;
+mod runs;
 mod settle;
 mod time;
 mod worker;
 
-pub use definitions::Definitions;
 pub use handlers::{Ending, Handler, Handlers, Task};
 pub use options::{Summary, WorkerOptions};
 pub use worker::Worker;

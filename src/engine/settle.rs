@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::domain::{Entropy, EventKind, Ms, RunId, To};
 use crate::store::{Commit, Committed, Expect, Move, Moved, Result, RunRecord};
 
-use super::definitions::Definitions;
 use super::ledger::Finished;
 use super::options::Summary;
+use super::runs::Runs;
 
 /// A job's next move, and the run it is a step of, as far as it is known.
 #[derive(Clone, Debug)]
@@ -34,15 +34,15 @@ pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Deci
 ///
 /// # Errors
 /// Of the store, when a definition or a value of a run had to be read.
-pub async fn commits(decided: Vec<Decided>, now: Ms, definitions: &Definitions) -> Result<Vec<Commit>> {
+pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Vec<Commit>> {
     let mut commits = Vec::with_capacity(decided.len());
-    let mut runs: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
+    let mut steps: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
     for Decided { step, record } in decided {
         match step.job.link.as_ref().map(|link| link.run).filter(|_| step.to.frees_unique()) {
             // A plain job, or a step that is not over yet: nobody else has to know.
             None => commits.push(Commit { moves: vec![step], run: None }),
             Some(run) => {
-                let (latest, moves) = runs.entry(run).or_default();
+                let (latest, moves) = steps.entry(run).or_default();
                 if latest.as_ref().map(|record| record.rev) < record.as_ref().map(|record| record.rev) {
                     *latest = record;
                 }
@@ -50,8 +50,8 @@ pub async fn commits(decided: Vec<Decided>, now: Ms, definitions: &Definitions) 
             }
         }
     }
-    for (run, (record, moves)) in runs {
-        let part = definitions.advance_with(run, record, &moves, now).await?;
+    for (run, (record, moves)) in steps {
+        let part = runs.advance_with(run, record, &moves, now).await?;
         commits.push(Commit { moves, run: Some(part) });
     }
     Ok(commits)

@@ -15,13 +15,14 @@ use tracing::{debug, info, warn};
 
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, Shard, WorkerId};
-use crate::store::{Beat, Claim, Exchange, Exchanged, Heartbeat, Result, Store, StoreError, WorkerInfo};
+use crate::store::{Beat, Claim, Definition, Exchange, Exchanged, Heartbeat, Result, Store, StoreError, WorkerInfo};
 
-use super::definitions::Definitions;
 use super::handlers::{Handlers, Task};
 use super::housekeeping::{Chore, Done, Housekeeper};
 use super::ledger::{Finished, Ledger, Wish};
 use super::options::{Summary, WorkerOptions};
+use super::plan::Plan;
+use super::runs::Runs;
 use super::settle::{commits, decide, tally};
 use super::time::StoreTime;
 
@@ -29,17 +30,16 @@ use super::time::StoreTime;
 const PIPELINE: usize = 2;
 /// As many outcomes make a second exchange worth its round trip.
 const WORTHWHILE: usize = 32;
-/// How long suspects may wait before a worker drains to take them, at least and at most.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 /// Between two looks for new queues when hints come in thick.
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
+/// Between two looks for handlers that were applied.
+const LOOK_FOR_HANDLERS: Duration = Duration::from_secs(5);
+/// The same, when a job of an unknown type has come.
+const LOOK_FOR_HANDLERS_NOW: Duration = Duration::from_millis(100);
 /// Between two looks whether everything is done, with `until_empty`.
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
 /// How long a stopping worker goes on trying to tell a store that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// After a failed call; doubles up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
 /// A worker over a store. [`Worker::run`] is its life.
 pub struct Worker {
     store: Arc<dyn Store>,
@@ -66,6 +66,7 @@ enum Happened {
         result: Result<Beat>,
     },
     Queues(Result<Vec<Name>>),
+    Handlers(Result<Vec<Definition>>),
     Chore(Done),
     /// Whether anything is left that `--until-empty` waits for.
     Busy(Result<bool>),
@@ -91,8 +92,8 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken, now: CancellationToken) -> Result<Summary> {
         let born = self.clock.now();
         let id = WorkerId::from_parts(born, Shard(0), self.entropy.next());
-        let definitions = Arc::new(Definitions::new(self.store.clone()));
-        let housekeeper = Housekeeper::new(&self.store, &definitions, &self.entropy, &self.options);
+        let runs = Arc::new(Runs::new(self.store.clone()));
+        let housekeeper = Housekeeper::new(&self.store, &runs, &self.entropy, &self.options);
         let mut life = Life {
             id,
             born,
@@ -101,7 +102,7 @@ impl Worker {
             hints: self.store.hints(),
             queues: self.options.queues.iter().map(|(name, _)| name.clone()).collect(),
             worker: self,
-            definitions,
+            runs,
             housekeeper,
             tasks: JoinSet::new(),
             in_flight: 0,
@@ -120,44 +121,6 @@ impl Worker {
     }
 }
 
-/// When to do what next. Everything is due at the start except housekeeping.
-struct Plan {
-    claim: Instant,
-    beat: Instant,
-    queues: Instant,
-    /// No call before this: the last one failed.
-    retry: Instant,
-    backoff: Duration,
-    /// Until when the registration surely holds; claims need it.
-    registered: Option<Instant>,
-    beating: bool,
-    looking: bool,
-    /// The next look whether everything is done; none while one is under way.
-    check: Option<Instant>,
-    /// Suspects wait: until when that is left to others.
-    suspects: Option<Instant>,
-    /// The last look found less than was asked for.
-    idle: bool,
-}
-
-impl Plan {
-    fn new(now: Instant) -> Self {
-        Plan {
-            claim: now,
-            beat: now,
-            queues: now,
-            retry: now,
-            backoff: BACKOFF.0,
-            registered: None,
-            beating: false,
-            looking: false,
-            check: Some(now),
-            suspects: None,
-            idle: false,
-        }
-    }
-}
-
 struct Life {
     worker: Worker,
     id: WorkerId,
@@ -166,7 +129,7 @@ struct Life {
     time: StoreTime,
     hints: watch::Receiver<u64>,
     queues: Vec<Name>,
-    definitions: Arc<Definitions>,
+    runs: Arc<Runs>,
     housekeeper: Housekeeper,
     tasks: JoinSet<Happened>,
     in_flight: usize,
@@ -234,8 +197,10 @@ impl Life {
             let Some(handler) = self.worker.handlers.get(&claimed.job.kind) else {
                 warn!(job = %claimed.job.id, kind = %claimed.job.kind, "no handler for this type: parked");
                 self.ledger.done(claimed, Duration::ZERO, Outcome::Unhandled);
+                self.plan.handlers = self.plan.handlers.min(Instant::now() + LOOK_FOR_HANDLERS_NOW);
                 continue;
             };
+            handler.defaults(&mut claimed.job);
             let begun = Instant::now();
             if let Some(outcome) = handler.immediate(&claimed.job) {
                 self.ledger.done(claimed, begun.elapsed(), outcome);
@@ -279,6 +244,17 @@ impl Life {
                 }
                 Ok(())
             }
+            Happened::Handlers(result) => {
+                self.plan.following = false;
+                self.plan.handlers_known |= result.is_ok();
+                if let Some(definitions) = self.accept_or_back_off(result)?
+                    && self.worker.handlers.follow(definitions)
+                {
+                    // The types are announced with the next beat, and what was parked comes back.
+                    self.plan.beat = Instant::now();
+                }
+                Ok(())
+            }
             Happened::Chore(done) => {
                 let result = self.housekeeper.done(done, &self.time);
                 self.accept_or_back_off(result).map(drop)
@@ -297,15 +273,12 @@ impl Life {
     fn accept_or_back_off<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(answer) => {
-                self.plan.backoff = BACKOFF.0;
+                self.plan.answered();
                 Ok(Some(answer))
             }
             Err(error) if error.is_transient() => {
-                warn!(%error, wait = ?self.plan.backoff, "the store did not answer");
-                self.plan.retry = Instant::now() + self.plan.backoff;
-                self.plan.backoff = (self.plan.backoff * 2).min(BACKOFF.1);
-                // Leases may have been given to us by a call whose answer was lost.
-                self.plan.beat = self.plan.retry;
+                let wait = self.plan.failed(Instant::now());
+                warn!(%error, ?wait, "the store did not answer");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -338,22 +311,14 @@ impl Life {
             if self.plan.idle && self.worker.options.queues.is_empty() {
                 self.plan.queues = self.plan.queues.min(now + LOOK_FOR_QUEUES);
             }
-            self.note_suspects(answer.suspects && !wish.alone, now);
+            let patience = self.worker.entropy.fraction();
+            self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
             self.ledger.accept(answer.claimed, wish.alone);
         }
         if answer.dirty {
             self.housekeeper.dirty();
         }
         Ok(())
-    }
-
-    fn note_suspects(&mut self, waiting: bool, now: Instant) {
-        if !waiting {
-            self.plan.suspects = None;
-        } else if self.plan.suspects.is_none() {
-            let extra = (PATIENCE.1 - PATIENCE.0).mul_f64(self.worker.entropy.fraction());
-            self.plan.suspects = Some(now + PATIENCE.0 + extra);
-        }
     }
 
     fn beaten(&mut self, asked: Instant, result: Result<Beat>) -> Result<()> {
@@ -411,6 +376,12 @@ impl Life {
         if self.stopping.is_some() {
             return;
         }
+        if self.worker.handlers.follows_store() && now >= self.plan.handlers && !self.plan.following {
+            self.plan.following = true;
+            self.plan.handlers = now + LOOK_FOR_HANDLERS;
+            let store = self.worker.store.clone();
+            self.tasks.spawn(async move { Happened::Handlers(store.definitions("handler").await) });
+        }
         if self.worker.options.queues.is_empty() && now >= self.plan.queues && !self.plan.looking {
             self.plan.looking = true;
             self.plan.queues = now + self.worker.options.poll;
@@ -460,8 +431,7 @@ impl Life {
                 return;
             }
             let settled = self.ledger.take_finished();
-            let drain = self.plan.suspects.is_some_and(|until| until <= now);
-            let wish = self.ledger.wish(settled.len(), self.coming, drain).filter(|_| may_claim);
+            let wish = self.ledger.wish(settled.len(), self.coming, self.plan.drains(now)).filter(|_| may_claim);
             if settled.is_empty() && wish.is_none() {
                 return;
             }
@@ -472,7 +442,8 @@ impl Life {
     /// Leases are only worth having while the registration holds them.
     fn may_claim(&self, now: Instant) -> bool {
         let registered = self.plan.registered.is_some_and(|until| now < until);
-        registered && self.stopping.is_none() && !self.queues.is_empty()
+        let ready = self.plan.handlers_known || !self.worker.handlers.follows_store();
+        registered && ready && self.stopping.is_none() && !self.queues.is_empty()
     }
 
     fn send_exchange(&mut self, settled: Vec<Finished>, wish: Option<Wish>) {
@@ -480,15 +451,14 @@ impl Life {
         self.coming += wish.map_or(0, |wish| wish.want);
         let claim =
             wish.map(|wish| Claim { worker: self.id, queues: self.queue_order(), want: wish.want, alone: wish.alone });
-        let (store, definitions, entropy) =
-            (self.worker.store.clone(), self.definitions.clone(), self.worker.entropy.clone());
+        let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
         let now = self.time.now();
         self.tasks.spawn(async move {
             let result = async {
-                let commits = commits(decide(&settled, now, &*entropy), now, &definitions).await?;
+                let commits = commits(decide(&settled, now, &*entropy), now, &runs).await?;
                 let exchange = Exchange { commits, claim };
                 let answer = store.exchange(&exchange).await?;
-                definitions.learn(&exchange.commits, &answer.commits);
+                runs.learn(&exchange.commits, &answer.commits);
                 let summary = tally(&exchange.commits, &answer.commits);
                 Ok((answer, summary))
             };
@@ -548,6 +518,7 @@ impl Life {
         consider(self.plan.beat, !self.plan.beating);
         consider(self.plan.claim, self.plan.idle && self.in_flight == 0 && self.may_claim(now));
         consider(self.plan.queues, working && self.worker.options.queues.is_empty() && !self.plan.looking);
+        consider(self.plan.handlers, working && self.worker.handlers.follows_store() && !self.plan.following);
         consider(self.housekeeper.next(now), working);
         if let Some(at) = self.plan.check.filter(|_| self.may_be_empty()) {
             consider(at, working);

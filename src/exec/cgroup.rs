@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::own_dir::OwnDir;
 use crate::sys::process::{self, Signal};
+use crate::sys::procfs;
 
 /// The folder in which this process has its commands' groups.
 #[derive(Debug)]
@@ -92,7 +93,12 @@ impl Home {
         Ok(Cgroup { path })
     }
 
-    /// Everything inside as one group, for a sweep.
+    #[cfg(test)]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything inside as one group, for a sweep: dropped, it is killed and removed like any.
     pub fn whole(&self) -> Cgroup {
         Cgroup { path: self.dir.path().to_owned() }
     }
@@ -113,19 +119,21 @@ impl Cgroup {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
     }
 
-    /// Whether a living process is inside; zombies do not count. A group that is gone is empty.
+    /// Whether a living process is inside. A group that is gone is empty. Zombies do not count, but
+    /// for an instant after its end a process still may.
     pub fn populated(&self) -> bool {
         fs::read_to_string(self.path.join("cgroup.events"))
             .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
-    /// The processes inside, those of groups that the command made itself included.
+    /// The living processes inside, those of groups that the command made itself included.
     pub fn members(&self) -> Vec<i32> {
         let mut members = Vec::new();
         for_each_group(&self.path, &mut |group| {
             let procs = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
             // 0 is a process of another pid namespace: it has no number here.
-            members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+            let pids = procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0);
+            members.extend(pids.filter(|pid| procfs::one(*pid).is_some_and(|process| !process.zombie)));
         });
         members
     }
@@ -201,12 +209,13 @@ mod tests {
         let (inside, outside) = (group.path.clone(), home.dir.path().to_owned());
         let mut sleep = std::process::Command::new("sleep");
         sleep.arg("600");
-        let child = process::spawn(sleep, Some(group.procs().expect("open"))).await.expect("starts");
+        let ((), child) = process::spawn(sleep, Some(group.procs().expect("open")), |_| ()).await.expect("starts");
         assert_eq!(group.members(), [child.pid()]);
-        assert!(group.populated() && home.whole().populated());
+        assert!(group.populated());
         group.kill();
         child.exited().await;
-        assert!(!group.populated());
+        assert_eq!(group.members(), [0; 0]);
+        super::super::tests::until("it counts as gone", || !group.populated()).await;
         drop(group);
         assert!(!inside.exists() && outside.exists());
         drop(home);

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::output::{Captured, Outputs};
 use super::pipes::Pipes;
 use super::spawn_error::{self, Cause};
-use super::tree::Tree;
+use super::tree::{Stuck, Tree};
 use super::verdict::{failed, judge, timed_out};
-use super::{Context, Ended, Place, Work};
+use super::{Context, Ended, Place, Settings, Work};
 use crate::domain::Json;
 use crate::domain::job::{Outcome, RetryHint};
 use crate::domain::text::count;
@@ -104,48 +104,46 @@ pub(super) async fn perform(command: &Command, work: &Work, context: &Context, s
         Err(cause) => return Ended::Outcome(spawn_error::explain(command, &cause)),
     };
     let stdin = command.stdin.clone().unwrap_or_else(|| work.payload.clone());
-    let sink = &*context.settings.sink;
     // On failure the tree is killed as it is dropped.
-    let mut pipes = match Pipes::new(&mut child, stdin, work, sink) {
+    let mut pipes = match Pipes::new(&mut child, stdin, work, &*context.settings.sink) {
         Ok(pipes) => pipes,
         Err(error) => return Ended::Outcome(spawn_error::explain(command, &Cause::Start(error))),
     };
 
     let cut = pipes.serve_until(first_end(&child, work.timeout, stop)).await;
-    let grace = match cut {
-        Cut::Exited => {
-            pipes.drain(LINGER, LINGER_LIMIT).await;
-            LEFTOVER_GRACE.min(context.settings.grace)
-        }
-        Cut::Stopped | Cut::TimedOut(_) => context.settings.grace,
-    };
-    let living = tree.members().len();
-    if living > 0 && matches!(cut, Cut::Exited) {
-        sink.note(work, &format!("ended {} that the command left behind", processes(living)));
+    if matches!(cut, Cut::Exited) {
+        pipes.drain(LINGER, LINGER_LIMIT).await;
     }
-    // Still served: whoever is asked to end may have something to say first. Where nothing lives
-    // nothing can begin to live.
-    let ended = if living > 0 { pipes.serve_until(tree.end(grace)).await } else { Ok(()) };
-    tree.close();
+    end_tree(tree, &cut, &mut pipes, work, context).await;
     pipes.drain(LINGER, LINGER_LIMIT).await;
     let (stdout, stderr) = pipes.close();
-    if let Err(stuck) = &ended {
-        let (what, pids) = (processes(stuck.0.len()), &stuck.0);
-        sink.note(work, &format!("{what} outlived KILL, hanging in the kernel: {pids:?}"));
-    }
-    // The leader's number may be a stranger's once it is reaped: the tree must be done with it.
-    drop(tree);
+    // Only now: as long as the tree was looked for, the leader's number had to be its own.
+    let status = status(child);
     match cut {
-        Cut::Stopped => {
-            let _ = status(child);
-            Ended::Stopped
-        }
-        Cut::TimedOut(limit) => {
-            let _ = status(child);
-            Ended::Outcome(timed_out(limit, Some(&stderr)))
-        }
-        Cut::Exited => Ended::Outcome(outcome(command, status(child), &stdout, &stderr, file.path())),
+        Cut::Stopped => Ended::Stopped,
+        Cut::TimedOut(limit) => Ended::Outcome(timed_out(limit, Some(&stderr))),
+        Cut::Exited => Ended::Outcome(outcome(command, status, &stdout, &stderr, file.path())),
     }
+}
+
+/// Ends what lives of the tree. The pipes are still served meanwhile: whoever is asked to end may
+/// have something to say first.
+async fn end_tree(tree: Tree, cut: &Cut, pipes: &mut Pipes<'_>, work: &Work, context: &Context) {
+    let Settings { sink, grace, .. } = &context.settings;
+    let living = tree.members();
+    let grace = match cut {
+        Cut::Exited if !living.is_empty() => {
+            sink.note(work, &format!("ended {} that the command left behind", processes(living.len())));
+            LEFTOVER_GRACE.min(*grace)
+        }
+        _ => *grace,
+    };
+    if !tree.is_over(&living)
+        && let Err(Stuck(pids)) = pipes.serve_until(tree.end(grace)).await
+    {
+        sink.note(work, &format!("{} outlived KILL, hanging in the kernel: {pids:?}", processes(pids.len())));
+    }
+    tree.close();
 }
 
 fn processes(number: usize) -> String {
@@ -216,13 +214,12 @@ async fn start(
         let plot = place.grounds.plot();
         let entrance = plot.entrance().map_err(Cause::Start)?;
         let grouped = entrance.is_some();
-        match process::spawn(prepare(command, &environment), entrance).await {
-            Ok(child) => {
-                let mut mark = b"GOFLOW_OUTPUT=".to_vec();
-                mark.extend_from_slice(file.path().as_os_str().as_encoded_bytes());
-                let tree = place.grounds.tree(plot, child.pid(), mark);
-                return Ok((child, tree));
-            }
+        let mut mark = b"GOFLOW_OUTPUT=".to_vec();
+        mark.extend_from_slice(file.path().as_os_str().as_encoded_bytes());
+        let tree = move |leader| plot.tree(leader, mark);
+        match process::spawn(prepare(command, &environment), entrance, tree).await {
+            // Named in the order in which they must not be dropped.
+            Ok((tree, child)) => return Ok((child, tree)),
             Err(SpawnError::Cgroup) if grouped => place.grounds.refuse(),
             Err(SpawnError::Cgroup) => return Err(Cause::Start(io::Error::other(SpawnError::Cgroup))),
             Err(SpawnError::Start(error)) => return Err(Cause::Start(error)),

@@ -91,16 +91,17 @@ impl<'a> Pipes<'a> {
         let Pipes { work, sink, input, stdout, stderr } = self;
         tokio::select! {
             biased;
-            bytes = stdout.read(), if stdout.pipe.is_some() => {
-                stdout.take(bytes, |bytes| sink.chunk(work, Stream::Stdout, bytes));
-            }
-            bytes = stderr.read(), if stderr.pipe.is_some() => {
-                stderr.take(bytes, |bytes| sink.chunk(work, Stream::Stderr, bytes));
-            }
+            // The likely finite first: a flood on one stream must not starve the others.
             more = feed(input), if input.is_some() => {
                 if !more {
                     *input = None;
                 }
+            }
+            bytes = stderr.read(), if stderr.pipe.is_some() => {
+                stderr.take(bytes, |bytes| sink.chunk(work, Stream::Stderr, bytes));
+            }
+            bytes = stdout.read(), if stdout.pipe.is_some() => {
+                stdout.take(bytes, |bytes| sink.chunk(work, Stream::Stdout, bytes));
             }
             else => return false,
         }

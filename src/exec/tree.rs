@@ -37,7 +37,10 @@ pub(super) struct Stuck(pub Vec<i32>);
 
 /// Where the next command's processes will live.
 #[derive(Debug)]
-pub(super) struct Plot(Option<Cgroup>);
+pub(super) struct Plot {
+    group: Option<Cgroup>,
+    parentage: Parentage,
+}
 
 /// One command's processes. Dropped early, what is left is killed, without waiting for it to end.
 #[derive(Debug)]
@@ -67,6 +70,11 @@ impl Grounds {
         }
     }
 
+    #[cfg(test)]
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_ref().map(Home::path)
+    }
+
     fn adopt(&self) {
         // Where the kernel refuses, orphans go to init, and are found there by their mark.
         let _ = process::adopt_orphans();
@@ -79,22 +87,13 @@ impl Grounds {
         if group.is_none() && home.is_some() {
             self.adopt();
         }
-        Plot(group)
+        Plot { group, parentage: self.parentage }
     }
 
     /// Notes that a child was refused by its group: from now on all are walked.
     pub fn refuse(&self) {
         self.refused.store(true, Ordering::Relaxed);
         self.adopt();
-    }
-
-    /// The tree of a child that was started on `plot`; `mark` is a variable of its environment that
-    /// no other tree has.
-    pub fn tree(&self, plot: Plot, leader: i32, mark: Vec<u8>) -> Tree {
-        match plot.0 {
-            Some(group) => Tree::Group { group, parentage: self.parentage, leader },
-            None => Tree::Walk(Walk::new(leader, mark, self.parentage)),
-        }
     }
 }
 
@@ -104,7 +103,16 @@ impl Plot {
     /// # Errors
     /// The group was taken away.
     pub fn entrance(&self) -> io::Result<Option<File>> {
-        self.0.as_ref().map(Cgroup::procs).transpose()
+        self.group.as_ref().map(Cgroup::procs).transpose()
+    }
+
+    /// The tree of a child that was started here; `mark` is a variable of its environment that no
+    /// other tree has.
+    pub fn tree(self, leader: i32, mark: Vec<u8>) -> Tree {
+        match self.group {
+            Some(group) => Tree::Group { group, parentage: self.parentage, leader },
+            None => Tree::Walk(Walk::new(leader, mark, self.parentage)),
+        }
     }
 }
 
@@ -116,6 +124,16 @@ impl Tree {
             Tree::Group { group, .. } if !group.populated() => Vec::new(),
             Tree::Group { group, .. } => group.members(),
             Tree::Walk(walk) => walk.members(),
+        }
+    }
+
+    /// Whether nothing is left to end, `living` being the members found last. Where nothing lives
+    /// nothing can begin to live; but a group may count its last process for a moment longer, and
+    /// cannot be removed before.
+    pub fn is_over(&self, living: &[i32]) -> bool {
+        match self {
+            Tree::Group { group, .. } => !group.populated(),
+            Tree::Walk(_) => living.is_empty(),
         }
     }
 
@@ -198,7 +216,11 @@ impl Drop for Tree {
             Tree::Group { .. } => {}
             // Once it has ended, its leader may be reaped and its number a stranger's.
             Tree::Walk(walk) if walk.has_ended() => {}
-            Tree::Walk(walk) => walk.kill(),
+            Tree::Walk(walk) => {
+                // Twice, for what was being started during the first.
+                walk.kill();
+                walk.kill();
+            }
         }
     }
 }

@@ -1,14 +1,21 @@
 //! The only place that knows a database. `contract` says what every backend does; the backends are
 //! few, dumb and atomic; no backend knows another.
 
+pub mod advanced;
 pub mod codec;
 pub mod contract;
 pub mod fault;
 pub mod memory;
+pub mod open;
 pub mod postgres;
+pub mod redis;
+pub mod sqlite;
 pub mod url;
 
+pub use self::redis::{RedisOptions, RedisStore};
 pub use contract::*;
 pub use memory::MemoryStore;
+pub use open::open;
 pub use postgres::PostgresStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use url::StoreUrl;

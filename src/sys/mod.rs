@@ -1,4 +1,11 @@
-//! The machine: what goflow asks of the operating system, and the one place that may need `unsafe`.
+//! The machine around goflow: its configuration, clock, randomness, folders and processes. The only
+//! layer that asks the operating system for them, and the one place that may need `unsafe`.
 
+pub mod clock;
+pub mod config;
+pub mod entropy;
+pub mod env;
+pub mod host;
+pub mod paths;
 pub mod process;
 pub mod procfs;

@@ -55,10 +55,8 @@ pub struct Child {
     exit: Option<AsyncFd<OwnedFd>>,
 }
 
-struct Order {
-    command: Command,
-    reply: oneshot::Sender<io::Result<std::process::Child>>,
-}
+/// What the spawner does next.
+type Order = Box<dyn FnOnce() + Send>;
 
 /// Errno of a child that was refused by its cgroup: one that neither fork, chdir nor exec gives.
 const NOT_LET_IN: Errno = Errno::NOTUNIQ;
@@ -68,26 +66,8 @@ const POLL: Duration = Duration::from_millis(10);
 
 static SPAWNER: LazyLock<io::Result<mpsc::Sender<Order>>> = LazyLock::new(|| {
     let (orders, inbox) = mpsc::channel::<Order>();
-    std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
-        for Order { mut command, reply } in inbox {
-            // Whoever gave up waiting has also taken the cgroup away.
-            if reply.is_closed() {
-                continue;
-            }
-            // Held over the fork, so that nobody sees a child that is not in the list yet.
-            let mut children = children();
-            let started = command.spawn();
-            if let Ok(child) = &started {
-                children.insert(child.id() as i32);
-            }
-            drop(children);
-            if let Err(Ok(mut orphan)) = reply.send(started) {
-                // Nobody wants it any more. Killing what has just exited fails, and that is fine.
-                let _ = orphan.kill();
-                bury(orphan);
-            }
-        }
-    })?;
+    let work = move || inbox.into_iter().for_each(|order| order());
+    std::thread::Builder::new().name("spawner".to_owned()).spawn(work)?;
     Ok(orders)
 });
 
@@ -103,24 +83,48 @@ fn children() -> MutexGuard<'static, BTreeSet<i32>> {
 /// process ends in whatever way. With `cgroup` (an open `cgroup.procs`) it enters that group before
 /// its program begins, so nothing it starts can be outside.
 ///
+/// `guard` is made from the child's number the moment it is born. If the caller is gone by then,
+/// the guard is dropped, and then the child: so the guard can end what the child may have started.
+///
 /// Must be called within a Tokio runtime.
 ///
 /// # Errors
 /// See [`SpawnError`]; after an error no child exists.
-pub async fn spawn(mut command: Command, cgroup: Option<File>) -> Result<Child, SpawnError> {
+pub async fn spawn<G: Send + 'static>(
+    mut command: Command,
+    cgroup: Option<File>,
+    guard: impl FnOnce(i32) -> G + Send + 'static,
+) -> Result<(G, Child), SpawnError> {
     tie(&mut command, cgroup);
     let (reply, answer) = oneshot::channel();
+    let order = move || {
+        if reply.is_closed() {
+            return;
+        }
+        let born = bear(&mut command).map(|child| (guard(child.pid()), child));
+        // Sent to nobody, it is dropped here.
+        let _ = reply.send(born);
+    };
     let orders = match &*SPAWNER {
         Ok(orders) => orders,
         Err(error) => return Err(io::Error::new(error.kind(), error.to_string()).into()),
     };
     let gone = || SpawnError::Start(io::Error::other("the thread that starts commands has ended"));
-    orders.send(Order { command, reply }).map_err(|_| gone())?;
+    orders.send(Box::new(order)).map_err(|_| gone())?;
     match answer.await.map_err(|_| gone())? {
-        Ok(inner) => Ok(Child::new(inner)),
+        Ok((guard, child)) => Ok((guard, child.watched())),
         Err(error) if error.raw_os_error() == Some(NOT_LET_IN.raw_os_error()) => Err(SpawnError::Cgroup),
         Err(error) => Err(error.into()),
     }
+}
+
+fn bear(command: &mut Command) -> io::Result<Child> {
+    // Held over the fork, so that nobody sees a child that is not in the list yet.
+    let mut children = children();
+    let inner = command.spawn()?;
+    let pid = inner.id() as i32;
+    children.insert(pid);
+    Ok(Child { inner: Some(inner), pid, exit: None })
 }
 
 /// What the child does to itself between fork and exec.
@@ -149,9 +153,9 @@ fn tie(command: &mut Command, cgroup: Option<File>) {
 }
 
 impl Child {
-    fn new(inner: std::process::Child) -> Child {
-        let pid = inner.id() as i32;
-        let exit = Pid::from_raw(pid)
+    /// Lets the runtime tell when it exits.
+    fn watched(mut self) -> Child {
+        self.exit = Pid::from_raw(self.pid)
             .and_then(|pid| os::pidfd_open(pid, PidfdFlags::empty()).ok())
             // SAFETY: an `OwnedFd` is open, always the same, and closed only when it is dropped,
             // which the `AsyncFd` that owns it does last.
@@ -159,7 +163,7 @@ impl Child {
                 #[expect(unsafe_code, reason = "Tokio has no safe way to wait for a pidfd")]
                 unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
             });
-        Child { inner: Some(inner), pid, exit }
+        self
     }
 
     pub fn pid(&self) -> i32 {
@@ -332,7 +336,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_leads_its_own_session_and_keeps_its_number_until_it_is_reaped() {
-        let child = spawn(sh("exit 7"), None).await.expect("starts");
+        let (guard, child) = spawn(sh("exit 7"), None, |pid| pid).await.expect("starts");
+        assert_eq!(guard, child.pid());
         child.exited().await;
         let zombie = procfs::one(child.pid()).expect("unreaped");
         assert!(zombie.zombie);
@@ -344,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_child_is_killed() {
-        let child = spawn(sh("exec sleep 600"), None).await.expect("starts");
+        let ((), child) = spawn(sh("exec sleep 600"), None, |_| ()).await.expect("starts");
         let born = procfs::one(child.pid()).expect("alive");
         drop(child);
         for _ in 0..1_000 {
@@ -359,8 +364,39 @@ mod tests {
     #[tokio::test]
     async fn a_closed_cgroup_is_told_apart_from_a_missing_program() {
         let not_a_cgroup = File::open("/dev/null").expect("opens");
-        assert!(matches!(spawn(sh("exit 0"), Some(not_a_cgroup)).await, Err(SpawnError::Cgroup)));
-        let missing = spawn(Command::new("/no/such/program"), None).await;
+        assert!(matches!(spawn(sh("exit 0"), Some(not_a_cgroup), |_| ()).await, Err(SpawnError::Cgroup)));
+        let missing = spawn(Command::new("/no/such/program"), None, |_| ()).await;
         assert!(matches!(missing, Err(SpawnError::Start(error)) if error.kind() == io::ErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn a_child_whose_caller_is_gone_is_dropped_with_its_guard() {
+        struct Guard(std::sync::Arc<Mutex<Vec<i32>>>, i32);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.lock().expect("lock").push(self.1);
+            }
+        }
+        let dropped = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let (born, birth) = mpsc::channel();
+        let record = dropped.clone();
+        let caller = tokio::spawn(spawn(sh("exec sleep 600"), None, move |pid| {
+            let guard = Guard(record, pid);
+            born.send(procfs::one(pid)).expect("the test listens");
+            guard
+        }));
+        // The runtime has one thread, which is here: the caller cannot take what it is sent.
+        tokio::task::yield_now().await;
+        let child = birth.recv().expect("born").expect("alive");
+        caller.abort();
+        assert!(caller.await.is_err());
+        for _ in 0..1_000 {
+            let lives = procfs::one(child.pid).is_some_and(|process| process.started == child.started);
+            if !lives && *dropped.lock().expect("lock") == [child.pid] {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        panic!("the child or its guard lives on");
     }
 }

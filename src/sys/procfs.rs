@@ -45,12 +45,14 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |place: usize| fields.get(place)?.parse().ok();
+    // The first thread may end before the others: then the process shows as a zombie, and lives.
+    let threads: u32 = fields.get(17)?.parse().ok()?;
     Some(Process {
         pid,
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
-        zombie: matches!(*fields.first()?, "Z" | "X"),
+        zombie: matches!(*fields.first()?, "Z" | "X") && threads <= 1,
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -72,6 +74,10 @@ mod tests {
         let expected = Process { pid: 7, parent: 3, group: 5, session: 6, zombie: false, started: 8812 };
         assert_eq!(parse(7, stat), Some(expected));
         assert_eq!(parse(7, b"7 (short) S 1"), None);
+        let dead = b"7 (a) Z 3 5 6 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 8812 0 0";
+        assert!(parse(7, dead).is_some_and(|process| process.zombie));
+        let only_its_first_thread = b"7 (a) Z 3 5 6 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 2 0 8812 0 0";
+        assert!(parse(7, only_its_first_thread).is_some_and(|process| !process.zombie));
     }
 
     #[test]

@@ -6,11 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use super::expr::{Expr, Template};
-use super::manifest::{self, Manifest};
+use super::manifest::Manifest;
 use super::problem::{Problem, Problems, Source};
-use super::read::Reader;
 use super::spec::{StepSpec, WorkflowSpec};
-use super::yaml::Node;
 use crate::domain::Name;
 
 /// A checked workflow. Cloning copies the graph; share it in an `Arc`.
@@ -63,14 +61,13 @@ impl Definition {
     /// # Errors
     /// Text that is not the stored form of one workflow, or that this version refuses.
     pub fn load(text: &str) -> Result<Definition, Problems> {
-        let source = Source { file: "stored definition", text: "" };
-        let wrong = |message: String| Problems(vec![Problem::new(source, Default::default(), message, None)]);
-        let json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        let mut reader = Reader::new(source);
-        let manifest = manifest::document(&mut reader, &Node::from_json(&json));
-        match reader.finish(manifest)? {
-            Some(Manifest::Workflow(definition)) => Ok(Definition::compile(definition.spec, text.to_owned())),
-            _ => Err(wrong("it is not a workflow".to_owned())),
+        match Manifest::load(text)? {
+            // The text stays what it was, so that the hash does.
+            Manifest::Workflow(definition) => Ok(Definition::compile(definition.spec, text.to_owned())),
+            Manifest::Handler(_) => {
+                let source = Source { file: "stored definition", text: "" };
+                Err(Problems(vec![Problem::new(source, Default::default(), "it is not a workflow", None)]))
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{self, Draft};
 use super::definition::Definition;
 use super::handler::HandlerDef;
-use super::problem::{Place, Problems, Source};
+use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::*;
 use super::yaml::{self, Node, Value};
@@ -43,6 +43,27 @@ impl Manifest {
             Manifest::Handler(_) => "Handler",
         }
     }
+
+    /// The canonical form, as a store keeps it: JSON, and a manifest too.
+    pub fn text(&self) -> String {
+        match self {
+            Manifest::Workflow(definition) => definition.text().to_owned(),
+            Manifest::Handler(handler) => handler.canonical().to_string(),
+        }
+    }
+
+    /// Loads what [`Manifest::text`] gave. A workflow is loaded by [`Definition::load`] to keep its hash.
+    ///
+    /// # Errors
+    /// Text that is not JSON, or is not a manifest of this version.
+    pub fn load(text: &str) -> Result<Manifest, Problems> {
+        let source = Source { file: "stored definition", text: "" };
+        let wrong = |message: String| Problems(vec![Problem::new(source, Place::default(), message, None)]);
+        let json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let mut reader = Reader::new(source);
+        let manifest = document(&mut reader, &Node::from_json(&json));
+        reader.finish(manifest)?.ok_or_else(|| wrong("it is not a manifest".to_owned()))
+    }
 }
 
 /// Reads every document of a text; `file` is only for messages.
@@ -65,7 +86,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, Problems> {
 }
 
 /// One document; `None` when something in it is wrong and has been told.
-pub(super) fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
+fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
     let Value::Map(entries) = &node.value else {
         let hint = "a manifest begins with `name:`";
         reader.wrong_hint(node.place, format!("a manifest is a mapping, not {}", node.what()), hint);

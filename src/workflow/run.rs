@@ -42,7 +42,7 @@ pub struct Run {
     /// Steps whose undo could not be done, in the order of the attempts.
     #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
     pub owed: Vec<String>,
-    /// Steps that have ended so far: the next order number.
+    /// Steps that began and ended so far: the last order number.
     #[serde(rename = "e", default, skip_serializing_if = "is_default")]
     pub ended: u32,
     #[serde(rename = "c")]
@@ -81,7 +81,7 @@ pub struct StepRecord {
     pub started_at: Option<Ms>,
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Ms>,
-    /// Its place among the steps that ended, from 1; 0 when it has not ended by its own work.
+    /// Its place among the steps that began and ended, from 1; 0 for one that did not.
     #[serde(rename = "o", default, skip_serializing_if = "is_default")]
     pub order: u32,
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
@@ -171,12 +171,13 @@ pub struct Fact {
     /// Whether it is about undoing the step.
     #[serde(rename = "u", default, skip_serializing_if = "is_default")]
     pub undo: bool,
-    /// The lease under which the job ended. Facts are unique by (step, undo, epoch).
+    /// The lease under which the job ended; 0 if it never had one. Facts are unique by (step, undo, epoch).
     #[serde(rename = "e", default, skip_serializing_if = "is_default")]
     pub epoch: Epoch,
     /// Attempts that the job took; 0 when unknown.
     #[serde(rename = "n", default, skip_serializing_if = "is_default")]
     pub attempt: u32,
+    /// When it happened, by the store's clock.
     #[serde(rename = "a")]
     pub at: Ms,
     #[serde(rename = "w")]

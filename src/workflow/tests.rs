@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -48,6 +49,13 @@ fn one(text: &str) -> Definition {
         Manifest::Workflow(definition) => definition,
         Manifest::Handler(handler) => panic!("{handler:?}"),
     }
+}
+
+#[test]
+fn a_definition_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<std::sync::Arc<Definition>>();
+    shared::<HandlerDef>();
 }
 
 const RICH: &str = r#"
@@ -123,8 +131,9 @@ fn several_documents_and_kinds_are_read() {
     assert_eq!(names, ["Handler mail", "Workflow w"]);
     let Manifest::Handler(handler) = &manifests[0] else { panic!("a handler") };
     assert_eq!(handler.retry.as_ref().map(|retry| retry.max), Some(1));
-    let again = parse("", &handler.canonical().to_string()).expect("good");
-    assert!(matches!(&again[0], Manifest::Handler(other) if other == handler));
+    for manifest in &manifests {
+        assert_eq!(Manifest::load(&manifest.text()).expect("good").text(), manifest.text());
+    }
 }
 
 #[test]
@@ -163,4 +172,33 @@ fn commands_reach_jobs_as_rendered_data() {
     assert_eq!(command.program, Program::Argv(argv.map(str::to_owned).to_vec()));
     assert_eq!((command.outputs, job.timeout_ms, job.retry.max), (Some(Outputs::Json), Some(30_000), 4));
     assert_eq!(job.link.as_ref().map(|link| (link.run, link.step.as_str(), link.undo)), Some((id, "validate", false)));
+}
+
+proptest! {
+    /// Whatever is done to a manifest, it is taken or refused with a place, and never worse.
+    #[test]
+    fn a_damaged_manifest_is_taken_or_refused(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..6usize, "[a-z:{}\\[\\]'\"$|&*!%#\n\t -]{0,4}"), 1..4),
+    ) {
+        let mut text: Vec<char> = RICH.chars().collect();
+        for (at, cut, put) in edits {
+            let at = at.index(text.len());
+            let to = (at + cut).min(text.len());
+            text.splice(at..to, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match parse("t.yaml", &text) {
+            Ok(manifests) => for manifest in manifests {
+                let again = Manifest::load(&manifest.text());
+                prop_assert_eq!(again.map(|again| again.text()).ok(), Some(manifest.text()));
+            },
+            Err(problems) => {
+                prop_assert!(!problems.0.is_empty());
+                for problem in &problems.0 {
+                    prop_assert!(problem.line > 0, "{} in\n{}", problem, text);
+                }
+                prop_assert!(!problems.render().is_empty());
+            }
+        }
+    }
 }

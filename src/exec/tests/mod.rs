@@ -149,7 +149,7 @@ fn sleepers(nap: &str) -> Vec<i32> {
 }
 
 /// Waits for what other processes do; fails if it never happens.
-async fn until(what: &str, mut happened: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let wait = async {
         while !happened() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -97,7 +97,7 @@ async fn a_dropped_future_takes_its_tree_along() {
 }
 
 #[tokio::test]
-async fn many_at_once_all_end_and_leave_no_zombie() {
+async fn many_at_once_each_get_their_own_status() {
     for containment in BOTH {
         let bench = Bench::with(containment, Parentage::Sole, Duration::from_secs(5));
         let runs: Vec<_> = (0..20)
@@ -112,4 +112,19 @@ async fn many_at_once_all_end_and_leave_no_zombie() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn where_a_group_refuses_the_child_the_walk_steps_in() {
+    let bench = Bench::new(Containment::Cgroup);
+    let place = bench.context.place().await.expect("temp folder");
+    if let Some(home) = place.grounds.home() {
+        // In a threaded group no group can take a process: cgroups(7).
+        std::fs::write(home.join("cgroup.type"), "threaded").expect("ours");
+    }
+    let nap = long_nap();
+    let ended = bench.run(sh(&format!("setsid sleep {nap} & exit 0")), work("1")).await;
+    assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
+    assert_eq!(sleepers(&nap), [0; 0]);
+    assert_eq!(bench.context.containment().await.expect("temp folder"), Containment::Walk);
 }

@@ -12,6 +12,7 @@
 //! comes late (for a step that has ended, a run that is over, an unknown step) changes nothing.
 
 mod render;
+mod undo;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,16 +22,19 @@ use serde_json::Value;
 use super::definition::Definition;
 use super::input::{self, InputError};
 use super::run::{Fact, INLINE_BYTES, Run, Slot, StepRecord, What};
-use super::spec::{CompensateScope, Outputs};
+use super::spec::Outputs;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::job::JobError;
 use crate::domain::limits::VALUE_BYTES;
 use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
-use crate::domain::text::size;
+use crate::domain::text::{clip, size};
 use crate::domain::{Epoch, Job, JobId, Json, Ms, RunId};
 
 /// The timer of a run's own time limit.
 pub const TIMEOUT_TIMER: &str = "timeout";
+
+/// Of an error, what the header and the events keep; the job has the whole of it.
+const TOLD_BYTES: usize = 1 << 10;
 
 /// What becomes of a run, to be committed as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +50,8 @@ pub struct Advanced {
     /// Timers that have lost their meaning. One that fires all the same changes nothing.
     pub drop_timers: Vec<String>,
     /// Jobs whose end is awaited though nobody needs their result any more: cancel them, so that
-    /// the run can end. The end of each must still come as a fact.
+    /// the run can end. The end of each must still come as a fact. May name jobs of this very advance:
+    /// enqueue those first.
     pub cancel_jobs: Vec<JobId>,
     pub events: Vec<Event>,
     /// Facts that came late and changed nothing.
@@ -112,10 +117,14 @@ pub fn advance(
 ) -> Result<Advanced, NeedValues> {
     debug_assert_eq!(run.version, def.hash(), "a run keeps the version it started with");
     let mut advance = Advance::new(def, run.clone(), now, values);
+    let mut missing = BTreeSet::new();
     for fact in facts {
-        advance.take(fact)?;
+        // With a value missing the outcome is of no use, but what else is missing is told at once.
+        if let Err(NeedValues(keys)) = advance.take(fact) {
+            missing.extend(keys);
+        }
     }
-    Ok(advance.out)
+    if missing.is_empty() { Ok(advance.out) } else { Err(NeedValues(missing.into_iter().collect())) }
 }
 
 struct Advance<'a> {
@@ -170,34 +179,6 @@ impl<'a> Advance<'a> {
         self.settle(next)
     }
 
-    fn timer(&mut self, key: &str) -> bool {
-        if key != TIMEOUT_TIMER || self.out.run.is_stopping() {
-            return false;
-        }
-        self.abandon();
-        self.stop(JobError::new("timeout", "the run took longer than its `timeout`"));
-        true
-    }
-
-    fn cancel(&mut self, compensate: bool) -> bool {
-        if self.out.run.is_stopping() {
-            return false;
-        }
-        self.abandon();
-        self.out.run.cancel = Some(compensate);
-        self.stop_starting();
-        if compensate && self.def.compensates() {
-            self.run_event(RunEvent::Compensate, Some("cancelled".to_owned()));
-        }
-        true
-    }
-
-    /// Nobody waits for the results of what is under way.
-    fn abandon(&mut self) {
-        let active = self.out.run.steps.iter().filter(|step| step.is_active());
-        self.out.cancel_jobs.extend(active.filter_map(|step| step.job));
-    }
-
     fn step_ended(&mut self, fact: &Fact, next: &mut BTreeSet<usize>) -> bool {
         let Some(at) = self.def.index(&fact.step) else { return false };
         let record = &mut self.out.run.steps[at];
@@ -205,7 +186,11 @@ impl<'a> Advance<'a> {
             return false;
         }
         record.epoch = fact.epoch;
-        record.attempt = fact.attempt.max(1);
+        record.attempt = fact.attempt;
+        if began(fact) {
+            self.out.run.ended += 1;
+            record.order = self.out.run.ended;
+        }
         match &fact.what {
             What::Completed { output } => match self.published(at, output.as_ref()) {
                 Ok(output) => {
@@ -223,6 +208,7 @@ impl<'a> Advance<'a> {
                 self.end_badly(at, StepEvent::Cancel, error, next);
             }
         }
+        self.out.run.steps[at].finished_at = Some(fact.at);
         true
     }
 
@@ -250,6 +236,7 @@ impl<'a> Advance<'a> {
     /// A step ended without completing: the run goes on or stops, as the step says.
     fn end_badly(&mut self, at: usize, event: StepEvent, error: JobError, next: &mut BTreeSet<usize>) {
         let (spec, step) = self.def.step(at);
+        let error = told(error);
         self.out.run.steps[at].error = Some(error.clone());
         self.step_event(at, event, Some(error.to_string()));
         if spec.continue_on_error {
@@ -259,43 +246,23 @@ impl<'a> Advance<'a> {
         }
     }
 
-    /// The run has failed: it compensates if it can. The first failure is the one that is told.
-    fn stop(&mut self, error: JobError) {
-        if self.out.run.is_stopping() {
-            return;
-        }
-        let told = error.to_string();
-        self.out.run.error = Some(error);
-        self.stop_starting();
-        if self.def.compensates() {
-            self.run_event(RunEvent::Compensate, Some(told));
-        }
-    }
-
-    fn stop_starting(&mut self) {
-        for at in 0..self.out.run.steps.len() {
-            if self.out.run.steps[at].state == StepState::Pending {
-                self.step_event(at, StepEvent::Cancel, None);
-            }
-        }
-        self.drop_timeout();
-    }
-
-    fn drop_timeout(&mut self) {
-        if self.def.spec().timeout.is_some() {
-            self.out.drop_timers.push(TIMEOUT_TIMER.to_owned());
-        }
-    }
-
     /// Does what has become possible: looks at the steps in `next` and at all that follow from them.
     fn settle(&mut self, mut next: BTreeSet<usize>) -> Result<(), NeedValues> {
+        let mut missing = Vec::new();
         while !self.out.run.is_stopping() {
             let Some(at) = next.pop_first() else { break };
             match self.ready(at) {
                 Ready::Wait => {}
                 Ready::Skip => self.skip(at, &mut next),
-                Ready::Start => self.start_step(at, &mut next)?,
+                Ready::Start => {
+                    if let Err(NeedValues(keys)) = self.start_step(at, &mut next) {
+                        missing.extend(keys);
+                    }
+                }
             }
+        }
+        if !missing.is_empty() {
+            return Err(NeedValues(missing));
         }
         if !self.out.run.is_stopping() && self.active == 0 && self.pending == 0 {
             self.complete()?;
@@ -365,85 +332,6 @@ impl<'a> Advance<'a> {
         Ok(())
     }
 
-    /// Nothing is under way and nothing may start: undoes the next step, or ends the run.
-    fn unwind(&mut self) -> Result<(), NeedValues> {
-        let told = self.out.run.error.as_ref().map(ToString::to_string);
-        if self.out.run.state != RunState::Compensating {
-            let event = if self.out.run.cancel.is_some() { RunEvent::Cancel } else { RunEvent::Fail };
-            self.run_event(event, told);
-            return Ok(());
-        }
-        if self.out.run.steps.iter().any(|step| step.state == StepState::Compensating) {
-            return Ok(());
-        }
-        while let Some(at) = self.next_undo() {
-            let job = self.job(at, true)?;
-            self.step_event(at, StepEvent::Undo, None);
-            match job {
-                Ok(job) => {
-                    self.out.run.steps[at].undo_job = Some(job.id);
-                    self.out.jobs.push(job);
-                    return Ok(());
-                }
-                Err(error) => self.owe(at, error),
-            }
-        }
-        if !self.out.run.owed.is_empty() {
-            let owed = self.out.run.owed.join("`, `");
-            let why = told.unwrap_or_else(|| "the run was cancelled".to_owned());
-            let error = JobError::new("undo_owed", format!("the undo of `{owed}` is owed; {why}"));
-            let told = error.to_string();
-            self.out.run.error = Some(error);
-            self.run_event(RunEvent::Owe, Some(told));
-        } else if self.out.run.cancel.is_some() {
-            self.run_event(RunEvent::Cancel, told);
-        } else {
-            self.run_event(RunEvent::Undone, told);
-        }
-        Ok(())
-    }
-
-    /// The step that ended last among those still to be undone.
-    fn next_undo(&self) -> Option<usize> {
-        let steps = self.out.run.steps.iter().enumerate();
-        let undone = |step: &StepRecord| step.undo_job.is_some() || step.undo_error.is_some();
-        steps
-            .filter(|(at, step)| {
-                let Some(compensate) = &self.def.step(*at).0.compensate else { return false };
-                // Without a job it never started.
-                step.job.is_some()
-                    && !undone(step)
-                    && match step.state {
-                        StepState::Completed => true,
-                        StepState::Failed | StepState::Cancelled => compensate.scope == CompensateScope::Attempted,
-                        _ => false,
-                    }
-            })
-            .max_by_key(|(_, step)| step.order)
-            .map(|(at, _)| at)
-    }
-
-    fn undo_ended(&mut self, fact: &Fact) -> bool {
-        let Some(at) = self.def.index(&fact.step) else { return false };
-        let record = &mut self.out.run.steps[at];
-        if record.state != StepState::Compensating || is_stale(fact.epoch, record.undo_epoch) {
-            return false;
-        }
-        record.undo_epoch = fact.epoch;
-        match &fact.what {
-            What::Completed { .. } => self.step_event(at, StepEvent::Undone, None),
-            What::Failed { error } => self.owe(at, error.clone()),
-            _ => self.owe(at, JobError::new("cancelled", "its job was cancelled")),
-        }
-        true
-    }
-
-    fn owe(&mut self, at: usize, error: JobError) {
-        self.out.run.owed.push(self.out.run.steps[at].id.clone());
-        self.out.run.steps[at].undo_error = Some(error.clone());
-        self.step_event(at, StepEvent::UndoFailed, Some(error.to_string()));
-    }
-
     /// Moves a step by the table and tells it.
     fn step_event(&mut self, at: usize, event: StepEvent, data: Option<String>) {
         let record = &mut self.out.run.steps[at];
@@ -459,13 +347,8 @@ impl<'a> Advance<'a> {
         record.state = next;
         match event {
             StepEvent::Start => record.started_at = Some(self.now),
-            // Ended by its own work, or by the end of its job.
             StepEvent::Complete | StepEvent::Fail | StepEvent::Cancel | StepEvent::Skip => {
                 record.finished_at = Some(self.now);
-                if was_active {
-                    self.out.run.ended += 1;
-                    record.order = self.out.run.ended;
-                }
             }
             _ => {}
         }
@@ -494,7 +377,23 @@ impl<'a> Advance<'a> {
     }
 
     fn tell(&mut self, event: Event) {
-        self.out.events.push(Event { run: Some(self.out.run.id), ..event });
+        let data = event.data.map(|text| clip(&text, TOLD_BYTES).into_owned());
+        self.out.events.push(Event { run: Some(self.out.run.id), data, ..event });
+    }
+}
+
+/// An error as the header keeps it.
+fn told(error: JobError) -> JobError {
+    JobError { message: clip(&error.message, TOLD_BYTES).into_owned(), ..error }
+}
+
+/// Whether the work had begun that the fact says is over: a job that nobody leased, or nobody could
+/// handle, has done nothing that could be undone.
+fn began(fact: &Fact) -> bool {
+    match &fact.what {
+        What::Cancelled => fact.epoch != Epoch(0),
+        What::Failed { error } => error.class != "no_handler",
+        _ => true,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Runs told step by step, and the bench that does around `advance` what an engine does.
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -351,6 +353,13 @@ fn cancelling_waits_undoes_and_ends_cancelled() {
     assert_eq!(bench.states(), "cancelled create:compensated pay:compensated stock:cancelled ship:cancelled");
     bench.check_history();
 
+    // Nobody had leased it: it did nothing.
+    let mut bench = Bench::start(SAGA, "null");
+    bench.completes("create", "{\"id\": 1}");
+    let never = Fact::of_step("pay", false, Epoch(0), 0, Ms(1), What::Cancelled);
+    bench.take(&[Fact::cancel(true, Ms(1)), never]);
+    assert_eq!(bench.open(), "-create");
+
     let mut bench = Bench::start(SAGA, "null");
     bench.completes("create", "{\"id\": 1}");
     bench.take(&[Fact::cancel(false, Ms(1))]);
@@ -412,6 +421,26 @@ outputs: {a: \"${{ steps.a.outputs }}\"}
     let mut bench = Bench::start(text, "{\"big\": 1}");
     bench.completes("a", &too_large);
     assert_eq!(bench.run().steps[0].error.as_ref().map(|error| error.class.as_str()), Some("output"));
+}
+
+#[test]
+fn all_that_is_missing_is_asked_for_at_once() {
+    let text = "
+name: many
+steps:
+  - {id: a, job: noop}
+  - {id: b, job: noop}
+  - {id: c, needs: [a, b], job: echo, with: \"${{ steps.a.outputs | length }}\"}
+  - {id: d, needs: [a, b], job: echo, with: \"${{ steps.b.outputs | length }} ${{ input.x | length }}\"}
+";
+    let big = format!("\"{}\"", "x".repeat(2_000));
+    let mut bench = Bench::start(text, &format!("{{\"x\": {big}}}"));
+    bench.completes("a", &big);
+    let run = bench.run();
+    let output = Some(Json::parse(&big, 9_999).expect("JSON"));
+    let fact = bench.fact("b", false, What::Completed { output });
+    let missing = advance(&bench.def, &run, &[fact], Ms(3), &|_| None);
+    assert_eq!(missing, Err(NeedValues(vec!["i".into(), "s/a".into()])));
 }
 
 #[test]

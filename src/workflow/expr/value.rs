@@ -100,4 +100,13 @@ mod tests {
             assert_eq!(back.to_string(), json.to_string());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_survive_text_and_back(real in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            let text = serde_json::Number::from_f64(real).map(|number| number.to_string()).unwrap_or_default();
+            let json: Json = serde_json::from_str(&text).expect("JSON");
+            proptest::prop_assert_eq!(to_json(&from_json(&json)).map(|back| back.to_string()), Ok(text));
+        }
+    }
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use goflow::domain::{Clock, JobState, Place};
+use goflow::domain::{Clock, JobState, Place, RunId, RunState};
 use goflow::domain::{Entropy, Job, JobId, Json, Ms, ProducerId, RetryPolicy, Shard};
 use goflow::engine::{Handlers, Worker, WorkerOptions};
-use goflow::store::fault::{FaultStore, Faults};
+use goflow::store::fault::{FaultStore, RandomFaults};
 use goflow::store::{Enqueue, Enqueued, MemoryStore, NewJob, Start, Store, StoreError, Stored};
+use goflow::workflow;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::sagas;
 use super::world::{Execution, PausedClock, Script, Scripted, Seeded, Witness, name};
 
 /// What happened in a story; sums tell whether the faults were worth their name.
@@ -26,6 +28,9 @@ pub struct Report {
     pub dead: usize,
     pub crashes: usize,
     pub doubles: usize,
+    pub runs: usize,
+    pub compensated: usize,
+    pub failed_runs: usize,
     /// The whole story as the event log tells it, so that a replay can be compared.
     pub story: u64,
 }
@@ -40,10 +45,15 @@ impl Report {
         self.dead += other.dead;
         self.crashes += other.crashes;
         self.doubles += other.doubles;
+        self.runs += other.runs;
+        self.compensated += other.compensated;
+        self.failed_runs += other.failed_runs;
     }
 
     pub fn everything_happened(&self) -> bool {
-        [self.kills, self.faults as usize, self.completed, self.dead, self.crashes, self.doubles].iter().all(|n| *n > 0)
+        let jobs = [self.kills, self.faults as usize, self.completed, self.dead, self.crashes, self.doubles];
+        let runs = [self.runs, self.compensated, self.failed_runs];
+        jobs.iter().chain(&runs).all(|n| *n > 0)
     }
 }
 
@@ -55,10 +65,13 @@ struct Story {
     dice: Arc<Seeded>,
     clock: Arc<PausedClock>,
     store: Arc<FaultStore>,
+    faults: Arc<RandomFaults>,
     real: Arc<dyn Store>,
     witness: Arc<Witness>,
     processes: Vec<Process>,
     expected: BTreeMap<JobId, Job>,
+    definitions: Vec<workflow::Definition>,
+    runs: Vec<(RunId, usize)>,
     report: Report,
 }
 
@@ -67,16 +80,19 @@ pub async fn play(seed: u64) -> Report {
     let dice = Seeded::new(seed);
     let clock = PausedClock::new();
     let real: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
-    let faults = Faults { unavailable: 0.05, lost_answer: 0.05 };
-    let store = Arc::new(FaultStore::new(real.clone(), faults, Seeded::new(seed ^ 0xfa17)));
+    let faults = Arc::new(RandomFaults::new(0.05, 0.05, Seeded::new(seed ^ 0xfa17)));
+    let store = Arc::new(FaultStore::new(real.clone(), faults.clone()));
     let mut story = Story {
         dice,
         clock,
         store,
+        faults,
         real,
         witness: Witness::new(),
         processes: Vec::new(),
         expected: BTreeMap::new(),
+        definitions: Vec::new(),
+        runs: Vec::new(),
         report: Report::default(),
     };
     story.with_faults().await;
@@ -123,11 +139,18 @@ impl Story {
     /// answered.
     async fn enqueue(&mut self, sequence: u64, jobs: Vec<NewJob>) {
         let producer = ProducerId::from_parts(Ms(1), Shard(0), 99);
-        let batch = Enqueue { producer, sequence, jobs, runs: vec![] };
+        let mut runs = Vec::new();
+        for _ in 0..self.dice.below(3) {
+            let which = self.dice.below(self.definitions.len() as u64) as usize;
+            let (id, effects) = sagas::begin(&self.definitions[which], &self.dice, self.clock.now());
+            self.runs.push((id, which));
+            runs.push(effects);
+        }
+        let batch = Enqueue { producer, sequence, jobs, runs };
         loop {
             match self.store.enqueue(&batch).await {
                 Ok(answer) => {
-                    assert!(answer.jobs.iter().all(|one| *one == Enqueued::Created), "{answer:?}");
+                    assert!(answer.jobs.iter().chain(&answer.runs).all(|one| *one == Enqueued::Created), "{answer:?}");
                     break;
                 }
                 Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
@@ -140,6 +163,9 @@ impl Story {
     }
 
     async fn with_faults(&mut self) {
+        self.definitions = (0..3).map(|nth| sagas::random_definition(&self.dice, nth)).collect();
+        let stored: Vec<_> = self.definitions.iter().map(sagas::stored).collect();
+        self.real.define(&stored).await.expect("define");
         for _ in 0..1 + self.dice.below(3) {
             self.spawn_worker();
         }
@@ -163,19 +189,29 @@ impl Story {
     }
 
     async fn without_faults(&mut self) {
-        self.store.set_active(false);
+        self.faults.set_active(false);
         self.spawn_worker();
         // Suspects wait for a worker that is alone: lease, reaping, patience, retries. An hour of
         // virtual time is more than all of these together.
         for _ in 0..3_600 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let stats = self.real.stats().await.expect("stats");
-            if stats.iter().all(|queue| !queue.is_busy() && queue.scheduled == 0) {
+            let drained = stats.iter().all(|queue| !queue.is_busy() && queue.scheduled == 0);
+            if drained && self.runs_are_over().await {
                 return;
             }
         }
         let left = self.real.stats().await.expect("stats");
         panic!("not drained an hour after the last fault: {left:#?}");
+    }
+
+    async fn runs_are_over(&self) -> bool {
+        for (run, _) in &self.runs {
+            if !sagas::is_over(&*self.real, *run).await {
+                return false;
+            }
+        }
+        true
     }
 
     async fn check(&mut self) {
@@ -189,6 +225,12 @@ impl Story {
             let stored = stored.unwrap_or_else(|| panic!("acknowledged job {id} is lost"));
             self.check_job(&stored);
         }
+        for (run, which) in &self.runs {
+            let state = sagas::check(&*self.real, &self.witness, &self.definitions[*which], *run).await;
+            self.report.compensated += usize::from(state == RunState::Compensated);
+            self.report.failed_runs += usize::from(state == RunState::Failed);
+        }
+        self.report.runs = self.runs.len();
         let (events, _) = self.real.events(None, usize::MAX).await.expect("events");
         let text = format!("{events:?}");
         self.report.story = text
@@ -196,7 +238,7 @@ impl Story {
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         self.report.jobs = ids.len();
         self.report.executions = self.witness.total();
-        self.report.faults = self.store.fired();
+        self.report.faults = self.faults.fired();
     }
 
     fn check_job(&mut self, stored: &Stored) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use goflow::domain::job::{JobError, Outcome, RetryHint};
-use goflow::domain::{Clock, Entropy, Epoch, JobId, Ms, Name};
+use goflow::domain::{Clock, Entropy, Epoch, Job, JobId, Link, Ms, Name, RunId};
 use goflow::engine::{Handler, Task};
 use tokio::time::Instant;
 
@@ -60,6 +60,7 @@ impl Clock for PausedClock {
 /// One execution, as the handler saw it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Execution {
+    pub link: Option<Link>,
     pub epoch: Epoch,
     pub begun: Duration,
     pub ended: Option<Duration>,
@@ -77,9 +78,10 @@ impl Witness {
         Arc::new(Witness { start: Instant::now(), executions: Mutex::new(BTreeMap::new()) })
     }
 
-    fn begun(&self, job: JobId, epoch: Epoch) {
-        let execution = Execution { epoch, begun: self.start.elapsed(), ended: None, failed: false };
-        self.executions.lock().expect("no panic holds it").entry(job).or_default().push(execution);
+    fn begun(&self, job: &Job) {
+        let (link, epoch) = (job.link.clone(), job.epoch);
+        let execution = Execution { link, epoch, begun: self.start.elapsed(), ended: None, failed: false };
+        self.executions.lock().expect("no panic holds it").entry(job.id).or_default().push(execution);
     }
 
     fn ended(&self, job: JobId, epoch: Epoch, failed: bool) {
@@ -91,6 +93,17 @@ impl Witness {
 
     pub fn of(&self, job: JobId) -> Vec<Execution> {
         self.executions.lock().expect("no panic holds it").get(&job).cloned().unwrap_or_default()
+    }
+
+    /// Every execution of a run's step, or of its undo, in the order of their beginnings.
+    pub fn of_step(&self, run: RunId, step: &str, undo: bool) -> Vec<Execution> {
+        let executions = self.executions.lock().expect("no panic holds it");
+        let mine = |execution: &&Execution| {
+            execution.link.as_ref().is_some_and(|link| link.run == run && link.step == step && link.undo == undo)
+        };
+        let mut found: Vec<_> = executions.values().flatten().filter(mine).cloned().collect();
+        found.sort_by_key(|execution| (execution.begun, execution.epoch));
+        found
     }
 
     pub fn total(&self) -> usize {
@@ -118,7 +131,7 @@ impl Handler for Scripted {
         Box::pin(async move {
             let script: Script = serde_json::from_str(task.job.payload.as_str()).expect("a script");
             let (id, epoch) = (task.job.id, task.job.epoch);
-            witness.begun(id, epoch);
+            witness.begun(&task.job);
             tokio::select! {
                 biased;
                 () = task.stop.cancelled() => return None,

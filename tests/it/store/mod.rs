@@ -3,15 +3,17 @@
 mod backends;
 mod differential;
 mod laws;
+mod looks;
 mod make;
 mod postgres_alone;
+mod redis_only;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
 macro_rules! suite {
     ($backend:ident) => {
         mod $backend {
-            use super::{backends, differential, laws, run_laws};
+            use super::{backends, differential, laws, looks, run_laws};
             suite! { @ $backend laws:
                 claims_follow_priority_then_turn
                 queues_are_served_in_the_order_asked
@@ -35,6 +37,8 @@ macro_rules! suite {
                 a_deleted_job_is_gone
                 racing_claimers_never_share_a_job
                 racing_producers_share_one_unique_key
+            }
+            suite! { @ $backend looks:
                 lists_are_paged_and_ordered
                 parts_of_ids_are_found
                 counters_match_states
@@ -73,4 +77,6 @@ macro_rules! suite {
 }
 
 suite!(memory);
+suite!(sqlite);
 suite!(postgres);
+suite!(redis);

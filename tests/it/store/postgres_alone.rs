@@ -16,17 +16,18 @@ use crate::servers::postgres::Cluster;
 
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Does a call until it succeeds, as every caller of a store must. (A macro, because a function that
-/// takes an async closure cannot be spawned.)
+/// Does a call until it succeeds, as every caller of a store must. A macro, because a future that
+/// borrows its closure's captures is not `Send` for every lifetime.
 macro_rules! insist {
     ($call:expr) => {{
-        let mut tries = 0;
+        let mut patience = 3_000;
         loop {
             match $call.await {
                 Ok(answer) => break answer,
-                Err(error) => assert!(error.is_transient() && tries < 3_000, "{error:?}"),
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
             }
-            tries += 1;
+            patience -= 1;
+            assert!(patience > 0, "the server did not come back");
             // A server that is down answers at once: leave it the machine while it comes up.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

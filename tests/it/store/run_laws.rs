@@ -6,7 +6,7 @@ use goflow::domain::{Epoch, Event, EventKind, Json, RunId, RunState};
 use goflow::store::*;
 
 use super::backends::Subject;
-use super::laws::all_events;
+use super::looks::all_events;
 use super::make::*;
 
 const LONG: Duration = Duration::from_secs(600);

@@ -1,0 +1,132 @@
+//! Adding work. A [`Producer`] numbers its batches, so that one whose answer was lost is sent again
+//! under the same number and is one batch, not two.
+
+use std::time::Duration;
+
+use super::{ApiError, Client, Result};
+use crate::domain::{JobId, ProducerId};
+use crate::store::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Start, StoreError, Stored};
+
+/// How patiently a batch is sent again while the store is away.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub tries: u32,
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+impl Default for Patience {
+    /// About 20 seconds in all: a store that restarts is waited for.
+    fn default() -> Self {
+        Patience { tries: 12, first: Duration::from_millis(50), longest: Duration::from_secs(3) }
+    }
+}
+
+impl Patience {
+    fn delay(self, nth: u32) -> Duration {
+        self.first.saturating_mul(1u32.checked_shl(nth).unwrap_or(u32::MAX)).min(self.longest)
+    }
+}
+
+/// One producer: a numbered stream of batches with one in flight.
+pub struct Producer {
+    client: Client,
+    id: ProducerId,
+    sequence: u64,
+    patience: Patience,
+}
+
+impl Client {
+    pub fn producer(&self, patience: Patience) -> Producer {
+        Producer { client: self.clone(), id: self.producer_id(), sequence: 0, patience }
+    }
+
+    /// Adds one job and answers it as it is kept.
+    ///
+    /// # Errors
+    /// [`ApiError::KeyHeld`] when a live job holds its unique key.
+    pub async fn enqueue(&self, job: NewJob) -> Result<Stored> {
+        let (start, record) = (job.start, job.job.clone());
+        let answers = self.producer(Patience::default()).send(vec![job]).await?;
+        if let Some(Enqueued::Conflict(holder)) = answers.first() {
+            return Err(ApiError::KeyHeld { key: record.unique_key.unwrap_or_default(), holder: *holder });
+        }
+        match self.store().get(&[record.id]).await?.into_iter().next().flatten() {
+            Some(stored) => Ok(stored),
+            // A worker was quicker, and what it finished was deleted at once: tell what was added.
+            None => Ok(as_added(record, start, self)),
+        }
+    }
+}
+
+fn as_added(job: crate::domain::Job, start: Start, client: &Client) -> Stored {
+    use crate::domain::Place;
+    let now = client.clock().now();
+    let (place, at) = match start {
+        Start::After(delay) if !delay.is_zero() => (Place::Scheduled, now.after(delay)),
+        Start::At(at) if at > now => (Place::Scheduled, at),
+        _ => (Place::Pending, now),
+    };
+    Stored { job, place, at, lease: None }
+}
+
+impl Producer {
+    /// Sends one batch of at most [`crate::domain::limits::ENQUEUE_BATCH`] jobs.
+    ///
+    /// # Errors
+    /// The store's, once it was asked as often as patience allows; then it is unknown whether the
+    /// batch was added only if the last answer was [`StoreError::Unknown`].
+    pub async fn send(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
+        Ok(self.send_batch(jobs, Vec::new()).await?.jobs)
+    }
+
+    /// Sends new runs, each with its first effects.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_runs(&mut self, runs: Vec<Effects>) -> Result<Vec<Enqueued>> {
+        Ok(self.send_batch(Vec::new(), runs).await?.runs)
+    }
+
+    async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<Effects>) -> Result<EnqueueAnswer> {
+        self.sequence += 1;
+        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let mut nth = 0;
+        loop {
+            match self.client.store.enqueue(&batch).await {
+                Ok(answer) => return Ok(answer),
+                // A full store stays full: only the operator can make room.
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
+                    nth += 1;
+                    if nth >= self.patience.tries {
+                        return Err(error.into());
+                    }
+                    tokio::time::sleep(self.patience.delay(nth - 1)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn job_id(&self) -> JobId {
+        self.client.job_id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_bound() {
+        let patience = Patience::default();
+        let total: Duration = (0..patience.tries).map(|nth| patience.delay(nth)).sum();
+        assert_eq!(patience.delay(0), Duration::from_millis(50));
+        assert_eq!(patience.delay(40), Duration::from_secs(3));
+        assert!((15..30).contains(&total.as_secs()), "{total:?}");
+    }
+}

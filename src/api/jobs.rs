@@ -1,0 +1,118 @@
+//! Looking at jobs: finding them by any unique part of their id, listing, waiting for one to end.
+
+use std::time::Duration;
+
+use super::{ApiError, Client, Filter, Result};
+use crate::domain::{JobId, limits};
+use crate::store::{Cursor, ListQuery, Stored};
+
+/// Some of the jobs that match.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobPage {
+    pub jobs: Vec<Stored>,
+    /// More match than were asked for.
+    pub cut: bool,
+}
+
+/// Looks again this often while waiting, if no hint comes.
+const POLL: Duration = Duration::from_millis(250);
+
+impl Client {
+    /// The job with this id, or with an id of which this is a unique part.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::Ambiguous`].
+    pub async fn job(&self, part: &str) -> Result<Stored> {
+        let not_found = || ApiError::NotFound { noun: "job", id: part.to_owned() };
+        let id = match part.parse::<JobId>() {
+            Ok(id) => id,
+            Err(_) => {
+                let hex = hex_part(part).ok_or_else(not_found)?;
+                match self.store().find(&hex, 6).await?.as_slice() {
+                    [] => return Err(not_found()),
+                    [one] => *one,
+                    several => {
+                        let ids = several.iter().take(5).map(JobId::to_string).collect();
+                        return Err(ApiError::Ambiguous { noun: "job", part: part.to_owned(), ids });
+                    }
+                }
+            }
+        };
+        self.store().get(&[id]).await?.into_iter().next().flatten().ok_or_else(not_found)
+    }
+
+    /// Jobs that match, at most `limit` (0 means all), in the order of their places.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn jobs(&self, filter: &Filter, limit: usize) -> Result<JobPage> {
+        let now = self.clock().now();
+        let mut page = JobPage::default();
+        for place in filter.places() {
+            let mut after: Option<Cursor> = None;
+            loop {
+                // Asking for one more than wanted tells whether the list was cut.
+                let budget = match (filter.is_selective(), limit) {
+                    (false, 1..) => (limit + 1 - page.jobs.len()).min(limits::LIST_BUDGET),
+                    _ => limits::LIST_BUDGET,
+                };
+                let query = ListQuery { place, queue: filter.queue(), after: after.take(), budget };
+                let found = self.store().list(&query).await?;
+                page.jobs.extend(found.items.into_iter().filter(|stored| filter.matches(stored, now)));
+                if limit > 0 && page.jobs.len() > limit {
+                    page.jobs.truncate(limit);
+                    page.cut = true;
+                    return Ok(page);
+                }
+                match found.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// Waits until the job has ended, at most `timeout`. The job as it is then; `None` when the time
+    /// ran out.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] if it is deleted meanwhile; the store's.
+    pub async fn wait(&self, id: JobId, timeout: Option<Duration>) -> Result<Option<Stored>> {
+        let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
+        let mut hints = self.store().hints();
+        let mut hints_live = true;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match self.store().get(&[id]).await {
+                Ok(found) => {
+                    let stored = found.into_iter().next().flatten();
+                    let stored = stored.ok_or(ApiError::NotFound { noun: "job", id: id.to_string() })?;
+                    if stored.place.state().is_terminal() {
+                        return Ok(Some(stored));
+                    }
+                }
+                // Whoever waits wants to know the end, and a store that restarts comes back.
+                Err(error) if error.is_transient() && deadline.is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+                return Ok(None);
+            }
+            let until = tokio::time::Instant::now() + pause;
+            let until = deadline.map_or(until, |deadline| until.min(deadline));
+            tokio::select! {
+                biased;
+                hint = hints.changed(), if hints_live => hints_live = hint.is_ok(),
+                () = tokio::time::sleep_until(until) => {}
+            }
+            pause = (pause * 2).min(POLL);
+        }
+    }
+}
+
+/// The hexadecimal digits of a part of an id, without hyphens; `None` if it cannot be one.
+pub(super) fn hex_part(part: &str) -> Option<String> {
+    let hex: String = part.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+    (!hex.is_empty() && hex.len() <= 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hex)
+}

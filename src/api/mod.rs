@@ -1,0 +1,83 @@
+//! The operator's verbs and the wire types. A [`Client`] speaks for one store; every face of goflow
+//! goes through it, so that what one can do the others can. Decides nothing about states: that is
+//! `domain`. Prints nothing.
+
+pub mod apply;
+pub mod dlq;
+pub mod enqueue;
+pub mod filter;
+pub mod jobs;
+pub mod queues;
+pub mod runs;
+pub mod wire;
+
+use std::sync::Arc;
+
+use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
+use crate::store::{Store, StoreError};
+
+pub use filter::Filter;
+pub use runs::RunView;
+pub use wire::{JobView, QueueView};
+
+/// Why a verb did not do what was asked, by what the operator can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing has this id.
+    #[error("no {noun} has the id `{id}`")]
+    NotFound { noun: &'static str, id: String },
+    /// Several ids contain this part; some of them.
+    #[error("`{part}` is part of more than one {noun} id: {}", ids.join(", "))]
+    Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
+    #[error("no queue has the name `{0}`")]
+    NoQueue(Name),
+    /// A live job holds the unique key.
+    #[error("the unique key `{key}` is held by job {holder}")]
+    KeyHeld { key: String, holder: JobId },
+    /// The state does not allow the verb.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+pub type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+/// The operator's verbs over one store.
+#[derive(Clone)]
+pub struct Client {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Client {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
+        Client { store, clock, entropy }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub fn entropy(&self) -> &Arc<dyn Entropy> {
+        &self.entropy
+    }
+
+    /// A fresh job id. One store is shard 0.
+    pub fn job_id(&self) -> JobId {
+        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    }
+
+    pub fn run_id(&self) -> RunId {
+        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    }
+
+    pub fn producer_id(&self) -> ProducerId {
+        ProducerId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    }
+}

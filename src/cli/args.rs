@@ -1,0 +1,118 @@
+//! The command line as types. What a command takes stands in its own file under `commands/`; here
+//! are the global flags and the tree.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::commands;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Blue.on_default().bold())
+    .placeholder(AnsiColor::Blue.on_default());
+
+/// Background jobs and durable workflows from one binary
+///
+/// Jobs wait in a store: an embedded SQLite file unless you name another one. The same commands work
+/// on Redis and PostgreSQL with many workers behind them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "goflow",
+    bin_name = "goflow",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Everywhere: --store URL, --config FILE, -o FORMAT, --color WHEN, -v; more with --help",
+    after_long_help = "\
+Examples:
+  Put three jobs on the queue and look at them:
+    printf 'a\\nb\\nc\\n' | goflow enqueue echo --text-lines
+    goflow job list
+  Use another store for every command of this shell:
+    export GOFLOW_STORE=redis://localhost:6379"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The store: sqlite:PATH, redis://…, postgres://…, memory:
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", conflicts_with = "redis")]
+    pub store: Option<String>,
+    /// The store at redis://ADDRESS
+    #[arg(long, global = true, hide_short_help = true, value_name = "ADDRESS")]
+    pub redis: Option<String>,
+    /// The configuration file
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Output format
+    #[arg(short, long, global = true, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: Format,
+    /// Colours
+    #[arg(long, global = true, hide_short_help = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: ColorWhen,
+    /// Say more on stderr
+    #[arg(short, long, global = true, hide_short_help = true)]
+    pub verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// One JSON value
+    Json,
+    /// One JSON value a line
+    Jsonl,
+    Yaml,
+    /// Names or ids only
+    Name,
+}
+
+impl Format {
+    pub fn is_json(self) -> bool {
+        matches!(self, Format::Json | Format::Jsonl)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR or TERM=dumb
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Enqueue(commands::enqueue::EnqueueArgs),
+    Run(commands::run::RunArgs),
+    Worker(commands::worker::WorkerArgs),
+    Apply(commands::apply::ApplyArgs),
+    #[command(subcommand)]
+    Job(commands::job::JobCommand),
+    #[command(subcommand)]
+    Queue(commands::queue::QueueCommand),
+    #[command(subcommand)]
+    Dlq(commands::dlq::DlqCommand),
+    Doctor(commands::doctor::DoctorArgs),
+    #[command(subcommand)]
+    Config(commands::config::ConfigCommand),
+    Explain(commands::explain::ExplainArgs),
+    Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
+}

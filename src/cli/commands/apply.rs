@@ -1,0 +1,90 @@
+//! `goflow apply`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+
+use crate::api::apply::Change;
+use crate::cli::context::Context;
+use crate::cli::error::Result;
+use crate::cli::manifests;
+use crate::cli::output::{Column, Listed, Tone};
+use crate::store::Definition;
+
+/// Keep workflows and handlers in the store, and tell what that changes
+///
+/// Everything is checked first, and all mistakes are shown at once; then all of it is kept or none.
+/// Runs that have begun go on with the version they began with.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  One file:
+    goflow apply workflows/order-saga.yaml
+  What would a folder of manifests change?
+    goflow apply --dry-run workflows/
+  From standard input:
+    cat handlers/*.yaml | goflow apply -")]
+pub struct ApplyArgs {
+    /// Files, folders, or - for standard input
+    #[arg(value_name = "PATH", required = true, value_hint = ValueHint::AnyPath)]
+    paths: Vec<PathBuf>,
+    /// Only tell what would change
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Applied {
+    kind: String,
+    name: String,
+    change: Change,
+    hash: String,
+    #[serde(skip)]
+    full: String,
+}
+
+impl Listed for Applied {
+    fn name(&self) -> &str {
+        &self.full
+    }
+}
+
+impl Applied {
+    fn new(definition: &Definition, change: Change) -> Applied {
+        let Definition { kind, name, hash, .. } = definition;
+        let full = format!("{kind}/{name}");
+        Applied { kind: kind.clone(), name: name.to_string(), change, hash: hash.clone(), full }
+    }
+}
+
+pub fn run(context: &Context, args: &ApplyArgs) -> Result {
+    let definitions: Vec<Definition> = manifests::read_all(&args.paths)?.iter().map(manifests::definition).collect();
+    context.block_on(async {
+        let client = context.client().await?;
+        let plan = client.plan(&definitions).await?;
+        if !args.dry_run {
+            client.apply(&definitions, &plan).await?;
+        }
+        let applied: Vec<Applied> =
+            definitions.iter().zip(&plan).map(|(definition, change)| Applied::new(definition, *change)).collect();
+        context.ui.list(
+            &applied,
+            &[
+                Column::<Applied>::new("KIND", |one, _| one.kind.clone()),
+                Column::<Applied>::new("NAME", |one, _| one.name.clone()),
+                Column::<Applied>::new("CHANGE", |one, _| one.change.as_str().to_owned()).tone(|one| {
+                    match one.change {
+                        Change::Created => Some(Tone::Good),
+                        Change::Changed => Some(Tone::Wait),
+                        Change::Unchanged => Some(Tone::Faint),
+                    }
+                }),
+                Column::<Applied>::new("VERSION", |one, _| one.hash.chars().take(12).collect()).wide(),
+            ],
+        )?;
+        if args.dry_run {
+            context.ui.say("nothing was applied: --dry-run");
+        }
+        Ok(())
+    })
+}

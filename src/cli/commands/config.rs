@@ -1,0 +1,66 @@
+//! `goflow config`.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::context::Context;
+use crate::cli::error::Result;
+use crate::cli::output::{Column, Listed};
+
+/// Look at the configuration
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    Show(ShowArgs),
+}
+
+/// Show every setting in force; secrets are hidden
+///
+/// Precedence: flag, environment, project file, user file, default.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Where each value comes from:
+    goflow config show --origin")]
+pub struct ShowArgs {
+    /// Name the source of each value
+    #[arg(long)]
+    origin: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Setting {
+    key: String,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+}
+
+impl Listed for Setting {
+    fn name(&self) -> &str {
+        &self.key
+    }
+}
+
+pub fn run(context: &Context, command: ConfigCommand) -> Result {
+    let ConfigCommand::Show(args) = command;
+    let (url, choice) = context.store_choice()?;
+    let config = context.config()?;
+    // The store is what flags, environment and both its keys come to.
+    let store = ("store", url.to_string(), choice.origin.to_string());
+    let others = config.show().into_iter().filter(|(key, ..)| *key != "store");
+    let handlers = config
+        .handlers
+        .iter()
+        .map(|handler| (format!("handlers.{}", handler.name), handler.fields.to_string(), handler.origin.to_string()));
+    let settings: Vec<Setting> = std::iter::once(store)
+        .chain(others)
+        .map(|(key, value, origin)| (key.to_owned(), value, origin))
+        .chain(handlers)
+        .map(|(key, value, origin)| Setting { key, value, origin: args.origin.then_some(origin) })
+        .collect();
+    let mut columns =
+        vec![Column::new("KEY", |one: &Setting, _| one.key.clone()), Column::new("VALUE", |one, _| one.value.clone())];
+    if args.origin {
+        columns.push(Column::new("ORIGIN", |one, _| one.origin.clone().unwrap_or_default()));
+    }
+    context.ui.list(&settings, &columns)
+}

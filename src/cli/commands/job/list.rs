@@ -1,0 +1,58 @@
+//! `goflow job list`.
+
+use clap::Args;
+use clap_complete::ArgValueCompleter;
+
+use crate::api::{Filter, JobView};
+use crate::cli::commands::rows::JOBS;
+use crate::cli::complete;
+use crate::cli::context::Context;
+use crate::cli::error::Result;
+use crate::domain::Name;
+
+/// List jobs
+///
+/// Running jobs come first, then those that are due to retry, wait or are scheduled, then the dead,
+/// and last what has ended. The list is cut at 20 jobs, and says so; `-n 0` lists all.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  What runs and what is due to retry:
+    goflow job list -s running,retrying
+  Mail jobs that have waited for too long:
+    goflow job list --where 'state:pending type:mail* age>5m'
+  Every id that died of a time-out:
+    goflow job list --where 'state:dead error~timeout' -n 0 -o name")]
+pub struct ListArgs {
+    /// Only jobs in these states, comma-separated
+    #[arg(short, long, value_name = "STATE", value_delimiter = ',', add = ArgValueCompleter::new(complete::states))]
+    state: Vec<String>,
+    /// At most so many; 0 means all
+    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// Only jobs of this queue
+    #[arg(short, long, value_name = "QUEUE", add = ArgValueCompleter::new(complete::queues))]
+    queue: Option<Name>,
+    /// Only jobs that match, as in 'state:dead type:mail* queue:default error~timeout age>5m'
+    #[arg(long = "where", value_name = "FILTER")]
+    filter: Option<String>,
+}
+
+pub fn run(context: &Context, args: &ListArgs) -> Result {
+    let mut filter = Filter::parse(args.filter.as_deref().unwrap_or_default())?;
+    for state in &args.state {
+        filter.add_state(state)?;
+    }
+    if let Some(queue) = &args.queue {
+        filter.add_queue(queue);
+    }
+    context.block_on(async {
+        let page = context.client().await?.jobs(&filter, args.limit).await?;
+        let views: Vec<JobView> = page.jobs.iter().map(JobView::from).collect();
+        context.ui.list(&views, JOBS)?;
+        if page.cut {
+            context.ui.say(&format!("only the first {} are listed; -n 0 lists all", args.limit));
+        }
+        Ok(())
+    })
+}

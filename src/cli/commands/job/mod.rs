@@ -1,0 +1,29 @@
+//! `goflow job`: the verbs on jobs.
+
+mod list;
+mod show;
+mod wait;
+
+use clap::Subcommand;
+
+use crate::cli::context::Context;
+use crate::cli::error::Result;
+
+/// Look at jobs, wait for them, put new ones on a queue
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    List(list::ListArgs),
+    #[command(visible_alias = "status")]
+    Show(show::ShowArgs),
+    Wait(wait::WaitArgs),
+    Enqueue(super::enqueue::EnqueueArgs),
+}
+
+pub fn run(context: &Context, command: JobCommand) -> Result {
+    match command {
+        JobCommand::List(args) => list::run(context, &args),
+        JobCommand::Show(args) => show::run(context, &args),
+        JobCommand::Wait(args) => wait::run(context, &args),
+        JobCommand::Enqueue(args) => super::enqueue::run(context, args),
+    }
+}

@@ -1,0 +1,16 @@
+//! One command, one file; its doc comment is its help.
+
+pub mod apply;
+pub mod bulk;
+pub mod completions;
+pub mod config;
+pub mod dlq;
+pub mod doctor;
+pub mod enqueue;
+pub mod explain;
+pub mod job;
+pub mod man;
+pub mod queue;
+pub mod rows;
+pub mod run;
+pub mod worker;

@@ -1,0 +1,29 @@
+//! `goflow queue`: the verbs on queues.
+
+mod list;
+mod pause;
+mod resume;
+mod stats;
+
+use clap::Subcommand;
+
+use crate::cli::context::Context;
+use crate::cli::error::Result;
+
+/// Look at queues, pause and resume them
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    List(list::ListArgs),
+    Stats(stats::StatsArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+}
+
+pub fn run(context: &Context, command: QueueCommand) -> Result {
+    match command {
+        QueueCommand::List(args) => list::run(context, &args),
+        QueueCommand::Stats(args) => stats::run(context, &args),
+        QueueCommand::Pause(args) => pause::run(context, &args),
+        QueueCommand::Resume(args) => resume::run(context, &args),
+    }
+}

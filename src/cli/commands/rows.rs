@@ -1,0 +1,82 @@
+//! Jobs and queues as rows of a list: their columns and how each cell reads.
+
+use std::time::Duration;
+
+use crate::api::{JobView, QueueView};
+use crate::cli::output::{Column, Listed, Tone, state_tone};
+use crate::cli::ui::Ui;
+use crate::domain::text::{age, thousands};
+use crate::domain::{Clock, Ms};
+use crate::sys::clock::SystemClock;
+
+impl Listed for JobView {
+    fn name(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Listed for QueueView {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// An id: on a terminal its last eight characters, which are enough to name it.
+pub fn id_text(id: &str, ui: &Ui) -> String {
+    if ui.is_terminal() && ui.format != crate::cli::args::Format::Wide {
+        id[id.len().saturating_sub(8)..].to_owned()
+    } else {
+        id.to_owned()
+    }
+}
+
+/// A time: its age on a terminal, itself in a pipe.
+fn time_text(at: Ms, ui: &Ui) -> String {
+    if !ui.is_terminal() {
+        return at.rfc3339();
+    }
+    let now = SystemClock.now();
+    if at > now { format!("in {}", age(at.since(now))) } else { age(now.since(at)) }
+}
+
+// With the type said once, the cells below need no annotations.
+type J = Column<JobView>;
+type Q = Column<QueueView>;
+
+pub const JOBS: &[Column<JobView>] = &[
+    J::new("ID", |job, ui| id_text(&job.id, ui)),
+    J::new("TYPE", |job, _| job.kind.clone()),
+    J::new("QUEUE", |job, _| job.queue.clone()),
+    J::new("STATE", |job, ui| ui.state(job.state)).tone(|job| state_tone(job.state)),
+    J::new("ATTEMPT", |job, _| format!("{}/{}", job.attempt, job.max_retries.saturating_add(1))).right(),
+    J::new("PRIORITY", |job, _| job.priority.to_string()).right().wide(),
+    J::new("CREATED", |job, ui| time_text(job.created_at.0, ui)).right(),
+    J::new("RUN AT", |job, ui| time_text(job.run_at.0, ui)).right().wide(),
+    J::new("WORKER", |job, ui| job.worker.as_deref().map_or_else(String::new, |id| id_text(id, ui))).wide(),
+    J::new("RUN", |job, ui| job.run_id.as_deref().map_or_else(String::new, |id| id_text(id, ui))).wide(),
+    J::new("ERROR", |job, _| job.error.as_ref().map_or_else(String::new, |e| format!("{}: {}", e.class, e.message))),
+];
+
+pub const QUEUES: &[Column<QueueView>] = &[
+    Q::new("QUEUE", |queue, _| queue.name.clone()),
+    Q::new("STATE", |queue, ui| match (queue.paused, ui.is_terminal() && ui.unicode) {
+        (true, true) => "‖ paused".to_owned(),
+        (true, false) => "paused".to_owned(),
+        (false, true) => "▶ open".to_owned(),
+        (false, false) => "open".to_owned(),
+    })
+    .tone(|queue| queue.paused.then_some(Tone::Wait)),
+    Q::new("PENDING", |queue, _| thousands(queue.pending)).right(),
+    Q::new("RUNNING", |queue, _| thousands(queue.running)).right(),
+    Q::new("RETRYING", |queue, _| thousands(queue.retrying)).right(),
+    Q::new("SCHEDULED", |queue, _| thousands(queue.scheduled)).right(),
+    Q::new("DEAD", |queue, _| thousands(queue.dead)).right().tone(|queue| (queue.dead > 0).then_some(Tone::Bad)),
+    Q::new("COMPLETED", |queue, _| thousands(queue.completed)).right(),
+    Q::new("CANCELLED", |queue, _| thousands(queue.cancelled)).right().wide(),
+    Q::new("PARKED", |queue, _| thousands(queue.parked)).right().wide(),
+    Q::new("OLDEST", |queue, _| match queue.oldest_pending_ms {
+        Some(ms) => age(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        None => "-".to_owned(),
+    })
+    .right(),
+];

@@ -1,0 +1,219 @@
+//! `goflow run`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+
+use super::enqueue;
+use super::worker::Stop;
+use crate::api::runs::StartError;
+use crate::api::{Client, RunView};
+use crate::cli::codes::Code;
+use crate::cli::context::{Context, runtime};
+use crate::cli::error::{CommandError, Result, fail};
+use crate::cli::output::Listed;
+use crate::cli::tree::Tree;
+use crate::cli::{handlers, log, manifests};
+use crate::domain::{Json, Name, RunId, RunState};
+use crate::engine::{Worker, WorkerOptions};
+use crate::store::Definition;
+use crate::workflow::{self, Manifest};
+
+/// Run a workflow to its end: apply the file, start it, work, and follow it
+///
+/// Works on the store in use, so other workers may take part, and the run survives this command:
+/// `goflow run --id ID` takes up one that was cut, and so does any worker. Ends with 0 when the run
+/// completed, else with 1. With -o json the run alone is on stdout.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  A saga that ends well, and one that is undone:
+    goflow run workflows/order-saga.yaml
+    goflow run workflows/order-saga.yaml -i '{\"amount\": 12000}'
+  Its output alone:
+    goflow run workflows/order-saga.yaml -o json | jq .output
+  Take up a run that was cut:
+    goflow run --id 7c3092b1")]
+pub struct RunArgs {
+    /// The manifest; - for standard input
+    #[arg(value_name = "FILE", required_unless_present = "id", value_hint = ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// The input: JSON, @FILE, or - for standard input
+    #[arg(short, long, value_name = "JSON", conflicts_with = "id")]
+    input: Option<String>,
+    /// Which workflow of the file, if it holds several
+    #[arg(long, value_name = "NAME", requires = "file")]
+    workflow: Option<Name>,
+    /// Take up this run instead of starting one
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    id: Option<String>,
+    /// Steps at the same time [default: `worker.concurrency` of the configuration, else 10]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: Option<u32>,
+}
+
+impl Listed for RunView {
+    fn name(&self) -> &str {
+        &self.id
+    }
+}
+
+pub fn run(context: &Context, args: RunArgs) -> Result {
+    log::start(&context.env, context.global.verbose);
+    let plan = match &args.file {
+        Some(file) => Some(Plan::read(&args, file)?),
+        None => None,
+    };
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    runtime.block_on(async {
+        let client = context.client().await?;
+        let (id, queues) = match (plan, &args.id) {
+            (Some(plan), _) => plan.start(&client).await?,
+            (None, Some(part)) => take_up(&client, part).await?,
+            (None, None) => return Err(fail(Code::Usage, "FILE is missing")),
+        };
+        work_and_follow(context, &client, id, queues, args.concurrency).await
+    })
+}
+
+/// What the file asks for.
+struct Plan {
+    definitions: Vec<Definition>,
+    workflow: workflow::Definition,
+    input: Json,
+}
+
+impl Plan {
+    fn read(args: &RunArgs, file: &PathBuf) -> Result<Plan> {
+        if file.is_dir() {
+            return Err(fail(Code::Unreadable, format!("{} is a folder, not a file", file.display())));
+        }
+        let manifests = manifests::read_all(std::slice::from_ref(file))?;
+        let definitions = manifests.iter().map(manifests::definition).collect();
+        let mut workflows: Vec<workflow::Definition> = manifests
+            .into_iter()
+            .filter_map(|manifest| match manifest {
+                Manifest::Workflow(definition) => Some(definition),
+                Manifest::Handler(_) => None,
+            })
+            .collect();
+        let names: Vec<String> = workflows.iter().map(|one| one.name().to_string()).collect();
+        if let Some(wanted) = &args.workflow {
+            workflows.retain(|one| one.name() == wanted);
+        }
+        let workflow = match (workflows.len(), workflows.pop()) {
+            (1, Some(one)) => one,
+            (0, _) if names.is_empty() => {
+                return Err(fail(Code::Manifest, format!("{} holds no workflow", file.display())));
+            }
+            _ => {
+                let which = format!("{} holds {}", file.display(), names.join(", "));
+                return Err(fail(Code::Usage, which).hint("say which one with --workflow NAME"));
+            }
+        };
+        let input = enqueue::payload(args.input.as_deref())?;
+        Ok(Plan { definitions, workflow, input })
+    }
+
+    async fn start(self, client: &Client) -> Result<(RunId, BTreeSet<Name>)> {
+        let changes = client.plan(&self.definitions).await?;
+        client.apply(&self.definitions, &changes).await?;
+        let id = client.start(&self.workflow, self.input).await.map_err(|error| match error {
+            StartError::Api(error) => error.into(),
+            StartError::Input(mistakes) => match mistakes.split_once('\n') {
+                None => fail(Code::RunInput, format!("the input does not fit: {mistakes}")),
+                Some(_) => fail(Code::RunInput, "the input does not fit").detail(mistakes),
+            },
+        })?;
+        Ok((id, queues_of(&self.workflow)?))
+    }
+}
+
+async fn take_up(client: &Client, part: &str) -> Result<(RunId, BTreeSet<Name>)> {
+    let id = client.find_run(part).await?;
+    let run = client.run_header(id).await?;
+    let missing = || fail(Code::NotFound, format!("the definition of run {id} is not in the store"));
+    let kept = client.store().definition(&run.version).await?.ok_or_else(missing)?;
+    let definition = workflow::Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))?;
+    Ok((id, queues_of(&definition)?))
+}
+
+/// The queues on which the run's steps wait: others are left to other workers.
+fn queues_of(definition: &workflow::Definition) -> Result<BTreeSet<Name>> {
+    let default: Name = "default".parse().map_err(|error| fail(Code::Bug, format!("{error}")))?;
+    Ok(definition.spec().steps.iter().map(|step| step.queue.clone().unwrap_or_else(|| default.clone())).collect())
+}
+
+async fn work_and_follow(
+    context: &Context,
+    client: &Client,
+    id: RunId,
+    queues: BTreeSet<Name>,
+    concurrency: Option<u32>,
+) -> Result {
+    let (handlers, machine) = handlers::all(context, Arc::new(log::StderrLog::new(context.global.verbose)))?;
+    handlers::sweep(context, &machine).await;
+    let options = WorkerOptions {
+        concurrency: concurrency.unwrap_or(context.config()?.concurrency()) as usize,
+        queues: queues.into_iter().map(|queue| (queue, 1)).collect(),
+        shutdown_timeout: context.config()?.shutdown_timeout(),
+        host: crate::sys::host::name(),
+        pid: std::process::id(),
+        ..WorkerOptions::default()
+    };
+    let stop = Stop::watch(context.ui.clone())?;
+    let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
+    let mut working = tokio::spawn(worker.run(stop.gently.clone(), stop.at_once.clone()));
+    let mut tree = Tree::new(&context.ui, id);
+    let mut hints = client.store().hints();
+    let ended = loop {
+        match client.run_header(id).await {
+            Ok(run) => {
+                tree.show(&run, context.clock.now());
+                if run.state.is_terminal() {
+                    break true;
+                }
+            }
+            // The worker waits for the store too; whoever follows does not give up before it.
+            Err(crate::api::ApiError::Store(error)) if error.is_transient() => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            biased;
+            result = &mut working => {
+                result.map_err(|error| fail(Code::Bug, format!("the worker broke: {error}")))??;
+                break false;
+            }
+            _ = hints.changed() => tokio::time::sleep(Duration::from_millis(20)).await,
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    };
+    tree.finish();
+    if !ended {
+        let told = fail(Code::Interrupted, format!("interrupted; run {id} has not ended"));
+        return Err(told.hint(format!("`goflow run --id {}` takes it up, and so does any worker", id.short())));
+    }
+    stop.gently.cancel();
+    working.await.map_err(|error| fail(Code::Bug, format!("the worker broke: {error}")))??;
+    tell(context, &client.run(id).await?)
+}
+
+fn tell(context: &Context, view: &RunView) -> Result {
+    let mut fields =
+        vec![("run", view.id.clone()), ("workflow", view.workflow.clone()), ("state", view.state.to_string())];
+    fields.extend(view.output.as_ref().map(|output| ("output", output.0.to_string())));
+    fields.extend(view.error.as_ref().map(|error| ("error", format!("{}: {}", error.class, error.message))));
+    context.ui.one(view, &fields)?;
+    match (view.state, &view.error) {
+        (RunState::Completed, _) => Ok(()),
+        (state, Some(error)) => Err(failed(view, format!("{state}: {}: {}", error.class, error.message))),
+        (state, None) => Err(failed(view, state.to_string())),
+    }
+}
+
+fn failed(view: &RunView, how: String) -> CommandError {
+    fail(Code::RunFailed, format!("run {} is {how}", view.id))
+}

@@ -1,0 +1,117 @@
+//! Completion: the shell asks, goflow answers with commands, flags, and the live names of the store.
+//! A store that cannot be reached in time has no names, and a shell must never be told why.
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use clap_complete::{CompleteEnv, CompletionCandidate};
+
+use super::args::{Cli, Global};
+use super::codes::{Code, exit};
+use super::context::{Context, runtime};
+use crate::api::{Client, Filter};
+use crate::domain::JobState;
+use crate::sys::env::Env;
+
+/// A person waits with a finger on the Tab key.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// More are of no use on a screen.
+const MOST: usize = 50;
+
+/// Answers a request of the shell's.
+pub fn answer(args: Vec<OsString>) -> ExitCode {
+    let folder = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(Cli::command).try_complete(args, folder.as_deref()) {
+        Ok(_) => ExitCode::from(exit::DONE),
+        Err(_) => ExitCode::from(exit::USAGE),
+    }
+}
+
+/// States, by their own names.
+pub fn states(current: &OsStr) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy();
+    let names = JobState::ALL.iter().map(|state| state.as_str()).filter(|name| name.starts_with(&*current));
+    names.map(CompletionCandidate::new).collect()
+}
+
+/// Error codes with their titles.
+pub fn codes(current: &OsStr) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy().to_uppercase();
+    let codes = Code::ALL.iter().filter(|code| code.as_str().starts_with(&current));
+    codes.map(|code| CompletionCandidate::new(code.as_str()).help(Some(code.title().into()))).collect()
+}
+
+/// Names of queues.
+pub fn queues(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.store().queues().await.ok() });
+    let names = found.unwrap_or_default().into_iter().map(|(name, _)| name.to_string());
+    starting_with(current, names)
+}
+
+/// Ids of jobs, what is live first.
+pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
+    jobs_that_match(current, Filter::default())
+}
+
+/// Ids of dead jobs.
+pub fn dead_jobs(current: &OsStr) -> Vec<CompletionCandidate> {
+    jobs_that_match(current, Filter::default().only_state(JobState::Dead))
+}
+
+fn jobs_that_match(current: &OsStr, filter: Filter) -> Vec<CompletionCandidate> {
+    let part = current.to_string_lossy().into_owned();
+    let found = ask(|client| async move {
+        let jobs = client.jobs(&filter, MOST).await.ok()?.jobs;
+        let described = |stored: &crate::store::Stored| {
+            let help = format!("{} {}", stored.place.state(), stored.job.kind);
+            (stored.job.id.to_string(), help)
+        };
+        Some(jobs.iter().map(described).collect::<Vec<_>>())
+    });
+    // The short form is what lists show, so it is what people begin to type.
+    let candidates = found.unwrap_or_default().into_iter().filter_map(|(id, help)| {
+        let short = id[id.len() - 8..].to_owned();
+        let text = if short.starts_with(&part) { short } else { id };
+        text.starts_with(&part).then(|| CompletionCandidate::new(text).help(Some(help.into())))
+    });
+    candidates.collect()
+}
+
+fn starting_with(current: &OsStr, names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy();
+    names.filter(|name| name.starts_with(&*current)).take(MOST).map(CompletionCandidate::new).collect()
+}
+
+/// Asks the store that the command line being typed would use.
+fn ask<T, F>(question: impl FnOnce(Client) -> F) -> Option<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let mut global = typed_flags();
+    global.output = super::args::Format::Json;
+    let context = Context::silent(Env::of_process(), global);
+    let runtime = runtime(tokio::runtime::Builder::new_current_thread()).ok()?;
+    let answer = runtime.block_on(async {
+        let asked = async { question(context.client().await.ok()?).await };
+        tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+    });
+    runtime.shutdown_background();
+    answer
+}
+
+/// The global flags among the words typed so far.
+fn typed_flags() -> Global {
+    let words: Vec<String> = std::env::args().skip_while(|word| word != "--").skip(1).collect();
+    let value = |name: &str| {
+        let joined = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        joined.or_else(|| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())).map(str::to_owned)
+    };
+    Global {
+        store: value("--store"),
+        redis: value("--redis"),
+        config: value("--config").map(Into::into),
+        ..Global::default()
+    }
+}

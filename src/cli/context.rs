@@ -1,0 +1,129 @@
+//! The composition root: what a command is given. Configuration, store and runtime are made when a
+//! command asks for them, so that `goflow --version` pays for none of them.
+
+use std::cell::OnceCell;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::args::Global;
+use super::codes::Code;
+use super::error::{Result, fail};
+use super::ui::Ui;
+use crate::api::Client;
+use crate::domain::{Clock, Entropy, Name};
+use crate::store::StoreUrl;
+use crate::sys::clock::SystemClock;
+use crate::sys::config::store::{StoreChoice, StoreFlags};
+use crate::sys::config::{Config, Search};
+use crate::sys::entropy::SystemEntropy;
+use crate::sys::env::Env;
+use crate::sys::paths::Paths;
+
+pub struct Context {
+    pub ui: Ui,
+    pub env: Env,
+    pub global: Global,
+    pub paths: Option<Paths>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    config: OnceCell<Config>,
+}
+
+impl Context {
+    pub fn new(env: Env, global: Global) -> Context {
+        let ui = Ui::new(&env, global.output, global.color, global.verbose);
+        let paths = Paths::find(&env);
+        Context {
+            ui,
+            env,
+            global,
+            paths,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy::default()),
+            config: OnceCell::new(),
+        }
+    }
+
+    /// As [`Context::new`], but says nothing: for completion.
+    pub fn silent(env: Env, global: Global) -> Context {
+        let mut context = Context::new(env, global);
+        context.ui.silence();
+        context
+    }
+
+    /// The configuration, read on first use; its warnings are said then.
+    ///
+    /// # Errors
+    /// A broken configuration, told with its place.
+    pub fn config(&self) -> Result<&Config> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+        let flag = self.global.config.as_deref();
+        let config = Config::load(Search { flag, folder: &folder, env: &self.env, paths: self.paths.as_ref() })?;
+        for warning in &config.warnings {
+            self.ui.warn(warning);
+        }
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    /// Which store is asked for, and by whom.
+    ///
+    /// # Errors
+    /// A URL that is none; no home folder for the embedded store.
+    pub fn store_choice(&self) -> Result<(StoreUrl, StoreChoice)> {
+        let flags = StoreFlags { store: self.global.store.as_deref(), redis: self.global.redis.as_deref() };
+        let choice = self.config()?.store(flags, &self.env, self.paths.as_ref())?;
+        match choice.url.parse() {
+            Ok(url) => Ok((url, choice)),
+            Err(error) => Err(super::error::CommandError::from(error).hint(format!("it comes from {}", choice.origin))),
+        }
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// The store's, with the place it was looked for.
+    pub async fn client(&self) -> Result<Client> {
+        let (url, _) = self.store_choice()?;
+        self.ui.whisper(&format!("store {url}"));
+        let store = crate::store::open(&url, self.clock.clone()).await?;
+        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
+    }
+
+    /// Where `enqueue` puts jobs without `-q`.
+    ///
+    /// # Errors
+    /// A configured name that is none.
+    pub fn default_queue(&self) -> Result<Name> {
+        let (name, origin) = self.config()?.queue();
+        name.parse().map_err(|error| {
+            let place = origin.map(ToString::to_string).unwrap_or_default();
+            fail(Code::Config, format!("{place}: `queue.name`: {error}"))
+        })
+    }
+
+    /// Runs a command that waits for something, on this thread alone; Ctrl-C ends it.
+    ///
+    /// # Errors
+    /// The command's; `GF0130` on Ctrl-C.
+    pub fn block_on<T>(&self, command: impl Future<Output = Result<T>>) -> Result<T> {
+        runtime(tokio::runtime::Builder::new_current_thread())?.block_on(async {
+            tokio::select! {
+                biased;
+                answer = command => answer,
+                interrupted = tokio::signal::ctrl_c() => match interrupted {
+                    Ok(()) => Err(fail(Code::Interrupted, "interrupted")),
+                    Err(error) => Err(fail(Code::Bug, format!("Ctrl-C cannot be watched for: {error}"))),
+                },
+            }
+        })
+    }
+}
+
+/// Builds a runtime.
+pub fn runtime(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime> {
+    builder.enable_all().build().map_err(|error| fail(Code::Bug, format!("no runtime: {error}")))
+}

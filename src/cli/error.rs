@@ -1,0 +1,204 @@
+//! What a command answers when it fails: a code, one sentence, hints. The layers below say what went
+//! wrong in their own types; here, at the edge, they get their code and their advice.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::codes::Code;
+use crate::api::ApiError;
+use crate::api::filter::BadFilter;
+use crate::domain::text::{display_safe, display_safe_lines};
+use crate::store::StoreError;
+use crate::store::url::BadUrl;
+use crate::sys::config::ConfigError;
+use crate::sys::config::store::NoStore;
+
+/// Why a command ends without success.
+#[derive(Debug)]
+pub enum CommandError {
+    Told(Box<Told>),
+    /// Whoever read our output has gone: end quietly.
+    ClosedPipe,
+    /// Everything has been said already.
+    Silent(u8),
+}
+
+/// A failure to be told.
+#[derive(Debug)]
+pub struct Told {
+    pub code: Code,
+    /// One lower-case sentence, without a full stop.
+    pub message: String,
+    /// Lines to show between message and hints, such as a source line with a caret.
+    pub detail: Option<String>,
+    pub hints: Vec<String>,
+}
+
+pub type Result<T = (), E = CommandError> = std::result::Result<T, E>;
+
+/// A failure with this code and sentence.
+pub fn fail(code: Code, message: impl Into<String>) -> CommandError {
+    CommandError::Told(Box::new(Told { code, message: message.into(), detail: None, hints: Vec::new() }))
+}
+
+impl CommandError {
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let CommandError::Told(told) = &mut self {
+            told.hints.push(hint.into());
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        if let CommandError::Told(told) = &mut self {
+            told.detail = Some(detail.into());
+        }
+        self
+    }
+
+    /// Adds to the sentence what had been done before.
+    #[must_use]
+    pub fn after(mut self, done: &str) -> Self {
+        if let CommandError::Told(told) = &mut self {
+            told.message = format!("{}; {done}", told.message);
+        }
+        self
+    }
+
+    pub fn exit(&self) -> u8 {
+        match self {
+            CommandError::Told(told) => told.code.exit(),
+            CommandError::ClosedPipe => super::codes::exit::DONE,
+            CommandError::Silent(exit) => *exit,
+        }
+    }
+}
+
+impl Told {
+    /// For people: `error: … [GF0012]`, details, hints. Harmless on a terminal.
+    pub fn text(&self, bold_red: &str, reset: &str) -> String {
+        let mut text = format!("{bold_red}error:{reset} {} [{}]\n", display_safe(&self.message), self.code.as_str());
+        if let Some(detail) = &self.detail {
+            let _ = writeln!(text, "{}", display_safe_lines(detail));
+        }
+        for hint in &self.hints {
+            let _ = writeln!(text, "hint: {}", display_safe(hint));
+        }
+        text
+    }
+
+    /// For programs: one line of JSON.
+    pub fn json(&self) -> String {
+        let error = serde_json::json!({"error": {
+            "code": self.code.as_str(),
+            "exit": self.code.exit(),
+            "message": self.message,
+            "detail": self.detail,
+            "hints": self.hints,
+        }});
+        format!("{error}\n")
+    }
+}
+
+impl From<io::Error> for CommandError {
+    /// Only for writes to our own output.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => CommandError::ClosedPipe,
+            _ => fail(Code::OutputFailed, format!("the output could not be written: {}", reason(&error))),
+        }
+    }
+}
+
+/// An I/O error in lower case, without the system's number.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Unavailable(_) => {
+                fail(Code::StoreUnreachable, message).hint("`goflow doctor` tells which store is used and why")
+            }
+            StoreError::Unknown(_) => fail(Code::StoreUnreachable, message)
+                .hint("it may or may not have happened; look before you do it again"),
+            StoreError::Full(_) => fail(Code::StoreFull, message).hint("workers go on and make room as jobs finish"),
+            StoreError::Refused(_) => fail(Code::StoreRefused, message),
+            StoreError::TooNew { .. } => fail(Code::StoreTooNew, message),
+            StoreError::Corrupt(_) => {
+                fail(Code::StoreCorrupt, message).hint("nothing was changed; keep a copy before you mend it")
+            }
+        }
+    }
+}
+
+impl From<ApiError> for CommandError {
+    fn from(error: ApiError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApiError::Store(error) => error.into(),
+            ApiError::NotFound { noun, .. } => {
+                let list = if noun == "run" { "goflow job list" } else { "goflow job list -n 0 -o name" };
+                fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
+            }
+            ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
+            ApiError::NoQueue(_) => fail(Code::NotFound, message).hint("`goflow queue list` shows what there is"),
+            ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
+            ApiError::Conflict(_) => fail(Code::StateConflict, message),
+        }
+    }
+}
+
+impl From<BadFilter> for CommandError {
+    fn from(error: BadFilter) -> Self {
+        fail(Code::Filter, error.to_string()).hint("for example --where 'state:dead type:mail* age>5m error~timeout'")
+    }
+}
+
+impl From<BadUrl> for CommandError {
+    fn from(error: BadUrl) -> Self {
+        fail(Code::StoreUrl, error.to_string())
+    }
+}
+
+impl From<NoStore> for CommandError {
+    fn from(error: NoStore) -> Self {
+        let code = match &error {
+            NoStore::NoHome => Code::StoreUrl,
+            NoStore::Dsn(_) => Code::Environment,
+        };
+        fail(code, error.to_string()).hint("name one with --store, as in --store sqlite:goflow.db")
+    }
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConfigError::Unreadable { .. } => fail(Code::Config, message),
+            ConfigError::Environment { name, .. } => {
+                fail(Code::Environment, message).hint(format!("mend it, or `unset {name}`"))
+            }
+            ConfigError::Broken { at, source_line, .. } => {
+                fail(Code::Config, message).detail(caret(at.line, at.column, &source_line))
+            }
+        }
+    }
+}
+
+/// The line of a file with a mark under the column.
+fn caret(line: usize, column: usize, source: &str) -> String {
+    let number = line.to_string();
+    let gutter = " ".repeat(number.len());
+    // Tabs and other controls are written out, so count what will be shown.
+    let before: String = source.chars().take(column.saturating_sub(1)).collect();
+    let offset = " ".repeat(display_safe(&before).chars().count());
+    format!("{gutter} |\n{number} | {}\n{gutter} | {offset}^", display_safe(source))
+}

@@ -1,0 +1,127 @@
+//! The live tree of a run on stderr: on a terminal one row a step that changes in place, elsewhere a
+//! line for each change. Shows what a run's header says and nothing else.
+
+use std::collections::BTreeMap;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output::{Tone, ink};
+use super::ui::Ui;
+use crate::domain::text::{age, display_safe};
+use crate::domain::{Ms, RunId, RunState, StepState};
+use crate::workflow::{Run, StepRecord};
+
+pub struct Tree<'a> {
+    ui: &'a Ui,
+    id: RunId,
+    /// Rows on a terminal; none elsewhere.
+    rows: Option<Rows>,
+    /// What was told last of each step.
+    told: BTreeMap<String, StepState>,
+    state: Option<RunState>,
+}
+
+struct Rows {
+    all: MultiProgress,
+    head: ProgressBar,
+    steps: Vec<ProgressBar>,
+}
+
+/// More steps than fit on a screen would scroll it away at every change.
+const MOST_ROWS: usize = 40;
+
+impl<'a> Tree<'a> {
+    pub fn new(ui: &'a Ui, id: RunId) -> Tree<'a> {
+        Tree { ui, id, rows: None, told: BTreeMap::new(), state: None }
+    }
+
+    /// Shows the run as it is now.
+    pub fn show(&mut self, run: &Run, now: Ms) {
+        if self.rows.is_none() && self.ui.draws() && run.steps.len() <= MOST_ROWS {
+            self.rows = Some(rows(run.steps.len()));
+        }
+        match &self.rows {
+            Some(rows) => {
+                let text = format!("{} {} · {}", run.workflow, self.id.short(), run.state);
+                rows.head.set_message(text);
+                let last = run.steps.len().saturating_sub(1);
+                for (nth, (bar, step)) in rows.steps.iter().zip(&run.steps).enumerate() {
+                    let branch = match (self.ui.unicode, nth == last) {
+                        (true, true) => "└─",
+                        (true, false) => "├─",
+                        (false, true) => "`-",
+                        (false, false) => "|-",
+                    };
+                    bar.set_message(format!("{branch} {}", self.row(step, now)));
+                }
+            }
+            None => {
+                if self.state != Some(run.state) {
+                    self.ui.say(&format!("run {} of {}: {}", self.id, run.workflow, run.state));
+                }
+                for step in &run.steps {
+                    let before = self.told.insert(step.id.clone(), step.state).unwrap_or(StepState::Pending);
+                    if before != step.state {
+                        self.ui.say(&line(step));
+                    }
+                }
+            }
+        }
+        self.state = Some(run.state);
+    }
+
+    /// Leaves the rows as they are last.
+    pub fn finish(&mut self) {
+        if let Some(rows) = self.rows.take() {
+            rows.steps.iter().for_each(ProgressBar::abandon);
+            rows.head.abandon();
+            drop(rows.all);
+        }
+    }
+
+    fn row(&self, step: &StepRecord, now: Ms) -> String {
+        let (glyph, ascii, tone) = look(step.state);
+        let glyph = if self.ui.unicode { glyph } else { ascii };
+        let (on, off) = ink(self.ui.color_err, tone);
+        let time = match (step.started_at, step.finished_at) {
+            (Some(from), Some(to)) => format!("  {}", age(to.since(from))),
+            (Some(from), None) => format!("  {}", age(now.since(from))),
+            _ => String::new(),
+        };
+        let error =
+            step.error.as_ref().map_or_else(String::new, |error| format!("  {}", display_safe(&error.to_string())));
+        format!("{on}{glyph} {:<12}{off} {}{time}{error}", step.state, display_safe(&step.id))
+    }
+}
+
+fn rows(steps: usize) -> Rows {
+    let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+    let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = || all.add(ProgressBar::new_spinner().with_style(style.clone()));
+    Rows { head: bar(), steps: (0..steps).map(|_| bar()).collect(), all }
+}
+
+/// A change of a step, for those who read a log.
+fn line(step: &StepRecord) -> String {
+    let took = match (step.started_at, step.finished_at) {
+        (Some(from), Some(to)) => format!(" after {}", age(to.since(from))),
+        _ => String::new(),
+    };
+    let error = step.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    format!("{} {}{took}{error}", step.id, step.state)
+}
+
+fn look(state: StepState) -> (&'static str, &'static str, Tone) {
+    match state {
+        StepState::Pending => ("○", "o", Tone::Faint),
+        StepState::Running => ("▶", ">", Tone::Busy),
+        StepState::Waiting => ("◷", "@", Tone::Wait),
+        StepState::Retrying => ("↻", "~", Tone::Wait),
+        StepState::Completed => ("✓", "+", Tone::Good),
+        StepState::Failed => ("✗", "!", Tone::Bad),
+        StepState::Skipped => ("·", ".", Tone::Faint),
+        StepState::Cancelled => ("⊘", "x", Tone::Faint),
+        StepState::Compensating => ("↩", "<", Tone::Wait),
+        StepState::Compensated => ("↩", "<", Tone::Good),
+    }
+}

@@ -1,0 +1,185 @@
+//! The terminal, or the lack of one: colours, width, questions, progress. stdout is data, stderr is
+//! talk; every foreign text that passes through here is made harmless.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{ColorWhen, Format};
+use super::codes::Code;
+use super::error::{CommandError, Result, fail};
+use crate::domain::text::display_safe;
+use crate::sys::env::Env;
+
+/// How to talk to whoever runs the command.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    pub format: Format,
+    /// Colours on stdout.
+    pub color: bool,
+    /// Colours on stderr.
+    pub color_err: bool,
+    /// Columns of the terminal; `None` when stdout is none.
+    pub width: Option<u16>,
+    /// The locale knows more than ASCII.
+    pub unicode: bool,
+    stdin_terminal: bool,
+    stderr_terminal: bool,
+    verbose: bool,
+    silent: bool,
+}
+
+impl Ui {
+    pub fn new(env: &Env, format: Format, when: ColorWhen, verbose: bool) -> Ui {
+        let stdout_terminal = io::stdout().is_terminal();
+        let stderr_terminal = io::stderr().is_terminal();
+        let wants = |terminal: bool| match when {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto if env.get("NO_COLOR").is_some() => false,
+            ColorWhen::Auto if env.get("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+            ColorWhen::Auto => terminal && env.get("TERM") != Some("dumb"),
+        };
+        let locale = env.first(&["LC_ALL", "LC_CTYPE", "LANG"]).map(|(_, value)| value.to_lowercase());
+        Ui {
+            format,
+            color: wants(stdout_terminal),
+            color_err: wants(stderr_terminal),
+            width: stdout_terminal.then(|| terminal_width(env)),
+            unicode: locale.is_some_and(|locale| locale.contains("utf-8") || locale.contains("utf8")),
+            stdin_terminal: io::stdin().is_terminal(),
+            stderr_terminal: stderr_terminal && env.get("TERM") != Some("dumb"),
+            verbose,
+            silent: false,
+        }
+    }
+
+    /// No more talk on stderr.
+    pub fn silence(&mut self) {
+        self.silent = true;
+    }
+
+    /// Whether people, not programs, read stdout.
+    pub fn is_terminal(&self) -> bool {
+        self.width.is_some()
+    }
+
+    /// A line of data.
+    ///
+    /// # Errors
+    /// [`CommandError::ClosedPipe`] when nobody reads any more.
+    pub fn line(&self, text: &str) -> Result {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        Ok(out.flush()?)
+    }
+
+    /// A block of data, ending as it ends.
+    ///
+    /// # Errors
+    /// As [`Ui::line`].
+    pub fn block(&self, text: &str) -> Result {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Says something beside the data. Whether anybody listens does not matter.
+    pub fn say(&self, text: &str) {
+        if self.silent {
+            return;
+        }
+        if self.format.is_json() {
+            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "message": text }));
+        } else {
+            let _ = writeln!(io::stderr(), "{}", display_safe(text));
+        }
+    }
+
+    /// Says something that only matters to who asked for more.
+    pub fn whisper(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        }
+    }
+
+    pub fn warn(&self, text: &str) {
+        if self.silent {
+            return;
+        }
+        if self.format.is_json() {
+            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "warning": text }));
+        } else {
+            let (on, off) = self.paint_err("1;33");
+            let _ = writeln!(io::stderr(), "{on}warning:{off} {}", display_safe(text));
+        }
+    }
+
+    pub fn error(&self, error: &CommandError) {
+        if let CommandError::Told(told) = error {
+            let (on, off) = self.paint_err("1;31");
+            let text = if self.format.is_json() { told.json() } else { told.text(&on, off) };
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+
+    fn paint_err(&self, code: &str) -> (String, &'static str) {
+        if self.color_err { (format!("\u{1b}[{code}m"), "\u{1b}[0m") } else { (String::new(), "") }
+    }
+
+    /// Asks before something that is hard to undo; No is the default. `yes` answers beforehand.
+    ///
+    /// # Errors
+    /// Usage, when there is no terminal to ask on. `Silent` when the answer is No.
+    pub fn confirm(&self, question: &str, yes: bool) -> Result {
+        if yes {
+            return Ok(());
+        }
+        if !self.stdin_terminal {
+            return Err(fail(Code::NeedsYes, format!("there is no terminal to ask on: {question}"))
+                .hint("--dry-run shows what would change; --yes does it without asking"));
+        }
+        let mut err = io::stderr();
+        let _ = write!(err, "{} [y/N] ", display_safe(question));
+        let _ = err.flush();
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer).is_ok();
+        if read && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            return Ok(());
+        }
+        self.say("nothing was changed");
+        Err(CommandError::Silent(super::codes::exit::FAILED))
+    }
+
+    /// Whether things may be drawn on stderr and changed in place.
+    pub fn draws(&self) -> bool {
+        self.stderr_terminal && !self.format.is_json()
+    }
+
+    /// A progress bar on stderr; hidden where stderr is no terminal. `total` 0 means unknown.
+    pub fn progress(&self, total: u64, noun: &str) -> ProgressBar {
+        if !self.draws() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match total {
+            0 => (ProgressBar::no_length(), format!("{{spinner}} {{human_pos}} {noun} · {{per_sec}} · {{elapsed}}")),
+            total => (
+                ProgressBar::new(total),
+                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {noun} · {{per_sec}} · {{eta}} left"),
+            ),
+        };
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(if self.unicode { style } else { style.progress_chars("=> ").tick_chars("|/-\\ ") });
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+fn terminal_width(env: &Env) -> u16 {
+    let told = env.get("COLUMNS").and_then(|columns| columns.parse().ok());
+    told.or_else(|| comfy_table::Table::new().width()).unwrap_or(80).max(20)
+}

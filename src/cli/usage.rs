@@ -1,0 +1,122 @@
+//! A command line that was not understood, and help. clap knows what is wrong; here it is said the
+//! way every other error is said: one sentence, a code, a hint.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, ValueEnum};
+
+use super::args::{Cli, ColorWhen, Format};
+use super::codes::{Code, exit};
+use super::error::{CommandError, fail};
+use super::ui::Ui;
+use crate::sys::env::Env;
+
+/// Prints help or version as asked for, or tells what was wrong; answers the exit code.
+pub fn answer(env: &Env, args: &[OsString], error: clap::Error) -> u8 {
+    let ui = Ui::new(env, format_of(args), color_of(args), false);
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked {
+        let text = error.render();
+        let text = if ui.color { text.ansi().to_string() } else { text.to_string() };
+        let _ = io::stdout().write_all(text.as_bytes());
+        return exit::DONE;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = write!(io::stderr(), "{}", error.render());
+        return exit::USAGE;
+    }
+    ui.error(&told(&error));
+    exit::USAGE
+}
+
+/// `goflow` alone: the short help, on stderr because nobody asked for it.
+pub fn short_help(env: &Env, args: &[OsString]) -> u8 {
+    let ui = Ui::new(env, format_of(args), color_of(args), false);
+    let help = Cli::command().render_help();
+    let text = if ui.color { help.ansi().to_string() } else { help.to_string() };
+    let _ = io::stderr().write_all(text.as_bytes());
+    exit::USAGE
+}
+
+fn told(error: &clap::Error) -> CommandError {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let source = std::error::Error::source(error).map(ToString::to_string);
+    let told = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            fail(Code::Usage, format!("`{word}` is not a command"))
+        }
+        ErrorKind::UnknownArgument => fail(Code::Usage, format!("`{argument}` is not known here")),
+        ErrorKind::InvalidValue if value.is_empty() => fail(Code::Usage, format!("{argument} needs a value")),
+        ErrorKind::InvalidValue => {
+            let allowed = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => format!(": one of {}", values.join(", ")),
+                _ => String::new(),
+            };
+            fail(Code::Usage, format!("`{value}` does not fit {argument}{allowed}"))
+        }
+        ErrorKind::ValueValidation => {
+            let why = source.unwrap_or_default();
+            // Most reasons quote the value themselves.
+            let quoted = if why.contains(&value) { String::new() } else { format!("`{value}`: ") };
+            fail(Code::Usage, format!("{argument}: {quoted}{why}"))
+        }
+        ErrorKind::ArgumentConflict => {
+            let with = text(ContextKind::PriorArg).unwrap_or_else(|| "another flag".to_owned());
+            fail(Code::Usage, format!("{argument} cannot be used with {with}"))
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(missing)) => missing.join(", "),
+                _ => argument.clone(),
+            };
+            fail(Code::Usage, format!("{missing} is missing"))
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            fail(Code::Usage, first)
+        }
+    };
+    let near = text(ContextKind::SuggestedSubcommand)
+        .or_else(|| text(ContextKind::SuggestedArg))
+        .or_else(|| text(ContextKind::SuggestedValue));
+    match (near, usage_line(error)) {
+        (Some(near), _) => told.hint(format!("did you mean `{near}`?")),
+        (None, Some(usage)) => told.hint(usage),
+        (None, None) => told.hint("`goflow --help` lists the commands"),
+    }
+}
+
+fn usage_line(error: &clap::Error) -> Option<String> {
+    let rendered = error.render().to_string();
+    let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "))?;
+    let command = usage.split(" [").next().unwrap_or(usage).split(" <").next().unwrap_or(usage);
+    Some(format!("usage: {usage}; more with `{command} --help`"))
+}
+
+/// The value of a flag on a line that did not parse: errors keep the form that was asked for.
+fn flag<'a>(args: &'a [OsString], short: &str, long: &str) -> Option<&'a str> {
+    let texts: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let joined = texts.iter().find_map(|text| {
+        let after_long = text.strip_prefix(long).and_then(|rest| rest.strip_prefix('='));
+        after_long.or_else(|| text.strip_prefix(short).filter(|rest| !rest.is_empty() && !rest.starts_with('-')))
+    });
+    joined.or_else(|| texts.windows(2).find(|pair| pair[0] == long || pair[0] == short).map(|pair| pair[1]))
+}
+
+pub fn format_of(args: &[OsString]) -> Format {
+    flag(args, "-o", "--output").and_then(|text| Format::from_str(text, true).ok()).unwrap_or_default()
+}
+
+fn color_of(args: &[OsString]) -> ColorWhen {
+    flag(args, "--color", "--color").and_then(|text| ColorWhen::from_str(text, true).ok()).unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! The advance of runs, as a worker does it: definitions and the latest headers are kept at hand,
+//! values are loaded when an expression looks at them, and outcomes become facts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::domain::{Job, JobState, Json, Ms, RunId, To};
+use crate::store::advanced::effects;
+use crate::store::{
+    Advance, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
+};
+use crate::workflow::{self, Definition, Fact, Run, What};
+
+/// Headers kept at hand; a run that is not among them is decoded from its record.
+const HEADERS: usize = 1_024;
+/// Definitions kept at hand.
+const DEFINITIONS: usize = 256;
+
+pub struct Runs {
+    store: Arc<dyn Store>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    definitions: BTreeMap<String, Arc<Definition>>,
+    /// The latest headers that this worker committed.
+    headers: BTreeMap<RunId, Arc<Run>>,
+    /// Headers on their way to the store.
+    computed: BTreeMap<RunId, Arc<Run>>,
+}
+
+impl Runs {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Runs { store, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The run's part of a commit whose moves end steps of it. Without a header, or without the
+    /// definition, the facts go to the inbox.
+    ///
+    /// # Errors
+    /// Of the store, when a definition or a value had to be read.
+    pub async fn advance_with(
+        &self,
+        run: RunId,
+        record: Option<RunRecord>,
+        moves: &[Move],
+        now: Ms,
+    ) -> Result<RunCommit> {
+        let facts: Vec<Fact> = moves.iter().map(|step| fact_of(&step.job, step.to, now)).collect();
+        let advance = match self.header(run, record)? {
+            Some(header) => self.advance(&header, &facts, None, now).await?,
+            None => None,
+        };
+        let encode = |fact: &Fact| fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()));
+        Ok(RunCommit { run, facts: facts.iter().map(encode).collect::<Result<_>>()?, advance })
+    }
+
+    /// The advance of a dirty run by what waits in its inbox.
+    ///
+    /// # Errors
+    /// As [`Runs::advance_with`]; [`StoreError::Corrupt`] for a fact that cannot be read.
+    pub async fn drain(&self, work: RunWork, now: Ms) -> Result<RunCommit> {
+        let run = work.record.id;
+        let header = work.record.header()?;
+        let drained = work.inbox.last().map(|(seq, _)| *seq);
+        let decode = |(_, bytes): &(u64, Vec<u8>)| {
+            Fact::decode(bytes).map_err(|error| StoreError::Corrupt(format!("run {run}: {error}")))
+        };
+        let facts = work.inbox.iter().map(decode).collect::<Result<Vec<Fact>>>()?;
+        let advance = self.advance(&Arc::new(header), &facts, drained, now).await?;
+        Ok(RunCommit { run, facts: Vec::new(), advance })
+    }
+
+    /// The newer of what the store sent and what this worker last committed.
+    fn header(&self, run: RunId, record: Option<RunRecord>) -> Result<Option<Arc<Run>>> {
+        let kept = self.known().headers.get(&run).cloned();
+        match (record, kept) {
+            (Some(record), Some(kept)) if kept.rev >= record.rev => Ok(Some(kept)),
+            (Some(record), _) => Ok(Some(Arc::new(record.header()?))),
+            (None, kept) => Ok(kept),
+        }
+    }
+
+    async fn advance(
+        &self,
+        header: &Arc<Run>,
+        facts: &[Fact],
+        drained: Option<u64>,
+        now: Ms,
+    ) -> Result<Option<Advance>> {
+        let Some(definition) = self.definition(&header.version).await? else {
+            tracing::error!(run = %header.id, version = %header.version, "the run's definition is not in the store");
+            return Ok(None);
+        };
+        let mut loaded: BTreeMap<String, Json> = BTreeMap::new();
+        let advanced = loop {
+            let values = |key: &str| loaded.get(key).cloned();
+            let missing = match workflow::advance(&definition, header, facts, now, &values) {
+                Ok(advanced) => break advanced,
+                Err(missing) => missing.0,
+            };
+            let found = self.store.values(header.id, &missing).await?;
+            for (key, value) in missing.into_iter().zip(found) {
+                let lost = || StoreError::Corrupt(format!("run {}: its value `{key}` is missing", header.id));
+                let value = value.ok_or_else(lost)?;
+                loaded.insert(key, value);
+            }
+        };
+        let next = Arc::new(advanced.run.clone());
+        self.known().computed.insert(header.id, next);
+        Ok(Some(Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }))
+    }
+
+    /// Notes what became of commits: a committed header is the latest, any other answer means that
+    /// somebody else knows better.
+    pub fn learn(&self, commits: &[Commit], answers: &[Committed]) {
+        let mut known = self.known();
+        for (commit, answer) in commits.iter().zip(answers) {
+            let Some(part) = &commit.run else { continue };
+            let computed = known.computed.remove(&part.run);
+            known.headers.remove(&part.run);
+            if let (RunAnswer::Advanced { .. }, Some(header)) = (answer.run, computed)
+                && !header.state.is_terminal()
+            {
+                known.headers.insert(part.run, header);
+            }
+        }
+        while known.headers.len() > HEADERS {
+            known.headers.pop_first();
+        }
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<Arc<Definition>>> {
+        if let Some(known) = self.known().definitions.get(hash) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(stored) = self.store.definition(hash).await? else { return Ok(None) };
+        let definition = Definition::load(&stored.text)
+            .map_err(|problems| StoreError::Corrupt(format!("definition {hash}: {}", problems.render())))?;
+        let definition = Arc::new(definition);
+        let mut known = self.known();
+        if known.definitions.len() >= DEFINITIONS {
+            known.definitions.clear();
+        }
+        known.definitions.insert(hash.to_owned(), definition.clone());
+        Ok(Some(definition))
+    }
+}
+
+/// What a run learns from the end of a step's job.
+fn fact_of(job: &Job, to: To, now: Ms) -> Fact {
+    let (step, undo) = job.link.as_ref().map(|link| (link.step.clone(), link.undo)).unwrap_or_default();
+    let what = match (to, &job.error) {
+        (To::Completed, _) => What::Completed { output: job.result.clone() },
+        (To::Dead, Some(error)) => What::Failed { error: error.clone() },
+        _ => What::Cancelled,
+    };
+    let state = to.place().map_or(JobState::Cancelled, |place| place.state());
+    Fact::of_step(step, undo, job.epoch, job.attempt(state), now, what)
+}

@@ -1,0 +1,313 @@
+//! The default store: one SQLite file, shared by any number of processes on one machine, nothing to
+//! set up. Writes go through one writer thread a process ([`writer`]), reads through connections of
+//! their own ([`read`]), wake-ups between processes through datagrams ([`wake`]).
+//!
+//! | file | what for |
+//! |---|---|
+//! | `NAME` `NAME-wal` `NAME-shm` | the database, its log, and the log's index |
+//! | `NAME-wake/PID-N.sock` | the socket of a process that waits for work |
+//! | `NAME-wake/reserve` | room for settles when the disk is full ([`space`]) |
+//!
+//! An acknowledged write survives a power cut: write-ahead log, synchronous=FULL. The machine's clock
+//! is the store's clock, read once a transaction. This module knows the contract and hands each call
+//! to the file that carries it out.
+
+mod care;
+mod commit;
+mod events;
+mod fault;
+mod list;
+mod open;
+mod read;
+mod row;
+mod runs;
+mod schema;
+mod space;
+mod tx;
+mod verify;
+mod wake;
+mod work;
+mod writer;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::params;
+use tokio::sync::watch;
+
+use self::fault::{Fault, name_file};
+use self::row::{CommitRow, EffectsRow, Row};
+use self::wake::{Bells, Ear, Folder};
+use self::work::Batch;
+use self::writer::{Desk, Writer};
+use super::codec;
+use super::contract::*;
+use crate::domain::{Clock, Event, EventKind, JobId, Json, Name, QueueSettings, QueueStats, RunId, WorkerId};
+
+/// What can be set on a SQLite store.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// How long a transaction waits for other processes before the call is answered
+    /// [`StoreError::Unavailable`].
+    pub busy: Duration,
+    /// Look-ups at the same time.
+    pub readers: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        SqliteOptions { busy: Duration::from_secs(30), readers: 4 }
+    }
+}
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    file: PathBuf,
+    clock: Arc<dyn Clock>,
+    writer: Writer,
+    readers: read::Readers,
+    hints: watch::Sender<u64>,
+    folder: Folder,
+    ear: Mutex<Option<Ear>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, and makes it and its folder if they are missing. Blocks for some milliseconds,
+    /// longer if another process migrates the file.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a network file system, missing rights or a SQLite older than
+    /// 3.51.3; [`StoreError::Corrupt`] for a file that is no database or another program's, which is
+    /// left as it is; [`StoreError::TooNew`]; [`StoreError::Full`]; [`StoreError::Unavailable`].
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, options: SqliteOptions) -> Result<SqliteStore> {
+        let shown = path.display().to_string();
+        let file = open::prepare_file(path)?;
+        let named = |fault: Fault| name_file(fault.into_error(), &shown);
+        let mut conn = open::writer(&file, options.busy).map_err(named)?;
+        schema::version(&conn, &shown).map_err(named)?;
+        open::set_up_writer(&mut conn, options.busy).map_err(named)?;
+        schema::migrate(&mut conn, &shown).map_err(named)?;
+        let folder = Folder::new(make_folder(&file)?);
+        let hints = watch::Sender::new(0);
+        let desk = Desk {
+            conn,
+            clock: Arc::clone(&clock),
+            space: space::Space::new(folder.path().join("reserve")),
+            bells: Bells::new(folder.clone()),
+            hints: hints.clone(),
+            path: shown.clone(),
+        };
+        let writer = Writer::start(desk)?;
+        let readers = read::Readers::new(file.clone(), shown, options.busy, options.readers);
+        Ok(SqliteStore { file, clock, writer, readers, hints, folder, ear: Mutex::default() })
+    }
+}
+
+/// The folder for sockets and the reserve, for its owner only.
+fn make_folder(file: &Path) -> Result<PathBuf> {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wake");
+    let folder = PathBuf::from(name);
+    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if !folder.is_dir() => Err(StoreError::Refused(format!("{}: {error}", folder.display()))),
+        _ => Ok(folder),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn describe(&self) -> String {
+        format!("sqlite:{}", self.file.display())
+    }
+
+    async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
+        let prepare = |new: &NewJob| Ok((Row::new(&new.job)?, new.start, new.log_entry(EventKind::JobCreated)));
+        let batch = Batch {
+            producer: batch.producer,
+            sequence: batch.sequence,
+            jobs: batch.jobs.iter().map(prepare).collect::<Result<_>>()?,
+            runs: batch.runs.iter().map(EffectsRow::new).collect::<Result<_>>()?,
+        };
+        let size = batch.jobs.len() + batch.runs.len();
+        self.writer.submit(size, true, move |tx| tx.enqueue(&batch)).await
+    }
+
+    async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
+        let commits = exchange.commits.iter().map(CommitRow::new).collect::<Result<Vec<_>>>()?;
+        let claim = exchange.claim.clone();
+        let moves: usize = commits.iter().map(|commit| commit.moves.len()).sum();
+        let size = moves + claim.as_ref().map_or(0, |claim| claim.want);
+        let work = move |tx: &mut tx::Tx<'_>| {
+            let mut answer = Exchanged { now: tx.now, ..Exchanged::default() };
+            for commit in &commits {
+                let committed = tx.commit(commit)?;
+                answer.commits.push(committed);
+            }
+            let mut leased = Vec::new();
+            if let Some(claim) = &claim {
+                for name in &claim.queues {
+                    if let Some((queue, _)) = tx.known_queue(name) {
+                        tx.promote(queue)?;
+                    }
+                }
+                leased = tx.claim(claim)?;
+                (answer.suspects, answer.next_due) = tx.outlook(claim)?;
+            }
+            answer.dirty = tx.is_dirty()?;
+            Ok((answer, leased))
+        };
+        let (mut answer, leased) = self.writer.submit(size, false, work).await?;
+        for work::Leased { id, epoch, body, run } in leased {
+            answer.claimed.push(Claimed { job: codec::decode_job(id, &body)?, epoch, run });
+        }
+        Ok(answer)
+    }
+
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
+        let beat = beat.clone();
+        self.writer.submit(1, false, move |tx| tx.heartbeat(&beat)).await
+    }
+
+    async fn farewell(&self, worker: WorkerId) -> Result<()> {
+        self.writer.submit(1, false, move |tx| tx.farewell(worker)).await
+    }
+
+    async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue> {
+        let now = self.clock.now();
+        let (overdue, lost) = self.readers.read(move |conn| read::overdue(conn, now, parked, limit)).await?;
+        if lost {
+            self.writer.submit(1, false, |tx| tx.strike_lost()).await?;
+        }
+        Ok(overdue)
+    }
+
+    async fn tick(&self, limit: usize) -> Result<Ticked> {
+        self.writer.submit(limit, false, move |tx| tx.tick(limit)).await
+    }
+
+    async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>> {
+        self.writer.submit(limit, false, move |tx| tx.take_dirty(limit, hold)).await
+    }
+
+    async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
+        self.writer.submit(limit, false, move |tx| tx.trim(retention, limit)).await
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+        let ids = ids.to_vec();
+        self.readers.read(move |conn| read::get(conn, &ids)).await
+    }
+
+    async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
+        let part = part.to_owned();
+        self.readers.read(move |conn| read::find_jobs(conn, &part, limit)).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
+        let query = query.clone();
+        self.readers.read(move |conn| list::list(conn, &query)).await
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>> {
+        let now = self.clock.now();
+        self.readers.read(move |conn| read::stats(conn, now)).await
+    }
+
+    async fn queues(&self) -> Result<Vec<(Name, QueueSettings)>> {
+        let queues = self.readers.read(tx::read_queues).await?;
+        Ok(queues.into_iter().map(|(_, name, settings)| (name, settings)).collect())
+    }
+
+    async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()> {
+        let (queue, settings) = (queue.clone(), settings.clone());
+        self.writer.submit(1, false, move |tx| tx.change_queue(&queue, &settings)).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerStatus>> {
+        self.readers.read(read::workers).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>> {
+        self.readers.read(move |conn| runs::read_run(conn, id)).await
+    }
+
+    async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
+        let part = part.to_owned();
+        self.readers.read(move |conn| read::find_runs(conn, &part, limit)).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
+        let query = query.clone();
+        self.readers.read(move |conn| read::runs(conn, &query)).await
+    }
+
+    async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>> {
+        let keys = keys.to_vec();
+        self.readers.read(move |conn| read::values(conn, run, &keys)).await
+    }
+
+    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
+        self.readers.read(move |conn| read::history(conn, run)).await
+    }
+
+    async fn define(&self, definitions: &[Definition]) -> Result<()> {
+        let definitions = definitions.to_vec();
+        self.writer.submit(definitions.len(), true, move |tx| tx.define(&definitions)).await
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<Definition>> {
+        let hash = hash.to_owned();
+        self.readers.read(move |conn| read::definition_of(conn, &hash)).await
+    }
+
+    async fn definitions(&self, kind: &str) -> Result<Vec<Definition>> {
+        let kind = kind.to_owned();
+        self.readers.read(move |conn| read::definitions(conn, &kind)).await
+    }
+
+    async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        let from = match after {
+            None => 0,
+            Some(Cursor(text)) => {
+                let bad = |_| StoreError::Refused(format!("`{text}` is not a cursor of this store"));
+                text.parse::<i64>().map_err(bad)?
+            }
+        };
+        let (events, position) = self.readers.read(move |conn| read::events(conn, from, limit)).await?;
+        Ok((events, Cursor(position.to_string())))
+    }
+
+    /// The first call binds the socket at which other processes ring.
+    fn hints(&self) -> watch::Receiver<u64> {
+        let mut ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        if ear.is_none() {
+            *ear = Ear::listen(&self.folder, self.hints.clone());
+        }
+        self.hints.subscribe()
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let mut warnings: Vec<String> = open::rights_warning(&self.file).into_iter().collect();
+        let listens = self.ear.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if !listens && Ear::listen(&self.folder, self.hints.clone()).is_none() {
+            let folder = self.folder.path().display();
+            warnings
+                .push(format!("no socket can be bound in {folder}: work of other processes is seen after a second"));
+        }
+        let schema = self.readers.read(|conn| Ok(conn.query_row("PRAGMA user_version", params![], |row| row.get(0))?));
+        Ok(Health {
+            server: format!("SQLite {}", rusqlite::version()),
+            durability: "an acknowledged write survives a power cut: WAL with synchronous=FULL".to_owned(),
+            schema: schema.await?,
+            warnings,
+        })
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        self.readers.read(verify::verify).await
+    }
+}

@@ -1,0 +1,28 @@
+//! The machine's clock. Only ids and messages use it: leases and due times go by the store's clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::domain::Ms;
+use crate::domain::time::Clock;
+
+/// Wall-clock time, which may jump when the machine's clock is set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Ms {
+        // A clock before 1970 reads as 1970.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_past_the_day_this_was_written() {
+        assert!(SystemClock.now() > Ms(1_760_000_000_000));
+    }
+}

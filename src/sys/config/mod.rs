@@ -1,0 +1,375 @@
+//! The configuration: found, read, checked, and every value with the source it came from. Knows the
+//! precedence environment > project file > user file > default; flags are laid over it by `cli`.
+
+pub mod keys;
+pub mod store;
+pub mod yaml;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::keys::{HANDLERS, KEYS, Kind, Setting};
+use self::yaml::{At, Node, Value};
+use super::env::Env;
+use super::paths::Paths;
+use crate::domain::text::nearest;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag(&'static str),
+    Environment(&'static str),
+    File(PathBuf, At),
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "flag {name}"),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::File(path, at) => write!(f, "{}:{}:{}", path.display(), at.line, at.column),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration {path} cannot be read: {why}")]
+    Unreadable { path: String, why: String },
+    /// Text that is not YAML, or a value that its key does not take. `source_line` is for a caret.
+    #[error("{path}:{}:{}: {message}", at.line, at.column)]
+    Broken { path: String, at: At, message: String, source_line: String },
+    #[error("the environment variable {name} is wrong: {message}")]
+    Environment { name: &'static str, message: String },
+}
+
+/// A handler of the short form: `handlers: {checksum: {run: …}}`.
+#[derive(Clone, Debug)]
+pub struct RawHandler {
+    pub name: String,
+    /// Its fields, untouched: `${{ … }}` is for later.
+    pub fields: serde_json::Value,
+    pub origin: Origin,
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    settings: BTreeMap<&'static str, (Setting, Option<Origin>)>,
+    /// Of the project file, then of the user file; a project's handler hides the user's of that name.
+    pub handlers: Vec<RawHandler>,
+    /// The files read, the strongest first.
+    pub files: Vec<PathBuf>,
+    /// What the operator should know, a sentence each.
+    pub warnings: Vec<String>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    settings: BTreeMap<&'static str, (Setting, Origin)>,
+}
+
+/// How to look for the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// `--config`.
+    pub flag: Option<&'a Path>,
+    /// Where `./goflow.yaml` is looked for.
+    pub folder: &'a Path,
+    pub env: &'a Env,
+    pub paths: Option<&'a Paths>,
+}
+
+impl Config {
+    /// Finds, reads and checks.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file and place, or the variable.
+    pub fn load(search: Search<'_>) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        let mut unset = BTreeSet::new();
+        for (path, named) in candidates(search) {
+            let shown = shown_path(&path, search.folder);
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(ConfigError::Unreadable { path: shown, why: io_reason(&error) }),
+            };
+            let is_user_file = search.paths.is_some_and(|paths| paths.config_file() == path);
+            if !is_user_file && !config.layers.is_empty() {
+                // The first project file found is the project file.
+                continue;
+            }
+            let file = File { path: PathBuf::from(&shown), text: &text, env: search.env };
+            let Some(layer) = file.read(&mut config, &mut unset, named)? else { continue };
+            config.layers.push(layer);
+            config.files.push(path);
+        }
+        config.fill(search.env)?;
+        Ok(config)
+    }
+
+    /// Lays environment over files over defaults.
+    fn fill(&mut self, env: &Env) -> Result<(), ConfigError> {
+        for key in KEYS {
+            let from_env = match env.first(key.env) {
+                Some((name, text)) => {
+                    let read = key.read(text).map_err(|message| ConfigError::Environment { name, message })?;
+                    Some((read, Some(Origin::Environment(name))))
+                }
+                None => None,
+            };
+            let from_files = || {
+                let found = self.layers.iter().find_map(|layer| layer.settings.get(key.name));
+                found.map(|(setting, origin)| (setting.clone(), Some(origin.clone())))
+            };
+            let from_default = || Some((key.read(key.default?).ok()?, Some(Origin::Default)));
+            if let Some(found) = from_env.or_else(from_files).or_else(from_default) {
+                self.settings.insert(key.name, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every key that has a value: name, value with secrets hidden, source.
+    pub fn show(&self) -> Vec<(&'static str, String, String)> {
+        let shown = KEYS.iter().filter_map(|key| {
+            let (setting, origin) = self.settings.get(key.name)?;
+            Some((key.name, key.show(setting), origin.as_ref().map(Origin::to_string).unwrap_or_default()))
+        });
+        shown.collect()
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        match self.settings.get(name) {
+            Some((Setting::Number(number), _)) => *number,
+            _ => 0,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        match self.settings.get(name) {
+            Some((Setting::Text(text), _)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Where `enqueue` puts jobs without `-q`, and where that is said.
+    pub fn queue(&self) -> (&str, Option<&Origin>) {
+        let origin = self.settings.get(keys::QUEUE).and_then(|(_, origin)| origin.as_ref());
+        (self.text(keys::QUEUE).unwrap_or("default"), origin)
+    }
+
+    pub fn max_retries(&self) -> u32 {
+        u32::try_from(self.number(keys::MAX_RETRIES)).unwrap_or(u32::MAX)
+    }
+
+    pub fn concurrency(&self) -> u32 {
+        u32::try_from(self.number(keys::CONCURRENCY)).unwrap_or(1).max(1)
+    }
+
+    pub fn shutdown_timeout(&self) -> Duration {
+        match self.settings.get(keys::SHUTDOWN) {
+            Some((Setting::Duration(duration), _)) => *duration,
+            _ => Duration::from_secs(25),
+        }
+    }
+}
+
+/// Files to try, strongest first, and whether somebody named them.
+fn candidates(search: Search<'_>) -> Vec<(PathBuf, bool)> {
+    let mut files = Vec::new();
+    match (search.flag, search.env.get("GOFLOW_CONFIG")) {
+        (Some(flag), _) => files.push((search.folder.join(flag), true)),
+        (None, Some(named)) => files.push((search.folder.join(named), true)),
+        (None, None) => {
+            files.push((search.folder.join("goflow.yaml"), false));
+            files.push((search.folder.join("config.yaml"), false));
+        }
+    }
+    if let Some(paths) = search.paths {
+        let user = paths.config_file();
+        if files.iter().all(|(path, _)| *path != user) {
+            files.push((user, false));
+        }
+    }
+    files
+}
+
+fn shown_path(path: &Path, folder: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).display().to_string()
+}
+
+/// An I/O error without its number.
+fn io_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = reason.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+struct File<'a> {
+    path: PathBuf,
+    text: &'a str,
+    env: &'a Env,
+}
+
+impl File<'_> {
+    /// `None` for a `config.yaml` that nobody named and that is not goflow's at all.
+    fn read(
+        &self,
+        config: &mut Config,
+        unset: &mut BTreeSet<String>,
+        named: bool,
+    ) -> Result<Option<Layer>, ConfigError> {
+        let root = yaml::parse(self.text).map_err(|error| self.broken(error.at, error.message))?;
+        let Value::Map(pairs) = root.value else {
+            return Err(self.broken(root.at, format!("a configuration is a mapping, this is {}", root.value.kind())));
+        };
+        let known = keys::children("");
+        let foreign = !pairs.is_empty() && pairs.iter().all(|(_, key, _)| !known.contains(&key.as_str()));
+        if foreign && !named && self.path.ends_with("config.yaml") {
+            return Ok(None);
+        }
+        let mut layer = Layer::default();
+        self.section("", pairs, &mut layer, config, unset)?;
+        Ok(Some(layer))
+    }
+
+    fn section(
+        &self,
+        section: &str,
+        pairs: Vec<(At, String, Node)>,
+        layer: &mut Layer,
+        config: &mut Config,
+        unset: &mut BTreeSet<String>,
+    ) -> Result<(), ConfigError> {
+        for (at, name, node) in pairs {
+            let full = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
+            match (keys::find(&full), node.value) {
+                (_, Value::Null) if keys::find(&full).is_some() || keys::is_section(&full) || full == HANDLERS => {}
+                (None, Value::Map(handlers)) if full == HANDLERS => self.handlers(handlers, config),
+                (None, Value::Map(pairs)) if keys::is_section(&full) => {
+                    self.section(&full, pairs, layer, config, unset)?;
+                }
+                (None, value) if keys::is_section(&full) || full == HANDLERS => {
+                    return Err(self.broken(node.at, format!("`{full}` is a mapping, not {}", value.kind())));
+                }
+                (None, _) => {
+                    let hint = match nearest(&name, keys::children(section)) {
+                        Some(near) => format!("; did you mean `{near}`?"),
+                        None => String::new(),
+                    };
+                    let place = Origin::File(self.path.clone(), at);
+                    config.warnings.push(format!("{place}: unknown key `{full}`{hint}"));
+                }
+                (Some(key), value) => {
+                    let node = Node { at: node.at, value };
+                    let setting = self.setting(key, &node, config, unset)?;
+                    layer.settings.insert(key.name, (setting, Origin::File(self.path.clone(), node.at)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn setting(
+        &self,
+        key: &keys::Key,
+        node: &Node,
+        config: &mut Config,
+        unset: &mut BTreeSet<String>,
+    ) -> Result<Setting, ConfigError> {
+        if let (Kind::List, Value::List(items)) = (key.kind, &node.value) {
+            let texts: Result<Vec<String>, ConfigError> =
+                items.iter().map(|item| self.scalar(key, item, config, unset)).collect();
+            return texts.map(Setting::List);
+        }
+        let text = self.scalar(key, node, config, unset)?;
+        if text.is_empty() && !matches!(key.kind, Kind::Text | Kind::Secret) {
+            // An unset variable leaves the key as if it were not written; the warning has been given.
+            let default = key.default.and_then(|default| key.read(default).ok());
+            return Ok(default.unwrap_or(Setting::List(Vec::new())));
+        }
+        key.read(&text).map_err(|message| self.broken(node.at, format!("`{}`: {message}", key.name)))
+    }
+
+    fn scalar(
+        &self,
+        key: &keys::Key,
+        node: &Node,
+        config: &mut Config,
+        unset: &mut BTreeSet<String>,
+    ) -> Result<String, ConfigError> {
+        match &node.value {
+            Value::Text(text) => Ok(self.substitute(text, node.at, config, unset)),
+            Value::Integer(number) => Ok(number.to_string()),
+            Value::Float(_) if matches!(key.kind, Kind::Text | Kind::Secret) => {
+                Err(self.broken(node.at, format!("`{}` is text: put the number in quotes", key.name)))
+            }
+            Value::Float(number) => Ok(number.to_string()),
+            Value::Null => Ok(String::new()),
+            Value::Bool(value) => Ok(value.to_string()),
+            value => Err(self.broken(node.at, format!("`{}` is a single value, not {}", key.name, value.kind()))),
+        }
+    }
+
+    /// `${NAME}` becomes the variable's value, after parsing: a value can never become structure.
+    fn substitute(&self, text: &str, at: At, config: &mut Config, unset: &mut BTreeSet<String>) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            out.push_str(&rest[..start]);
+            let after = &rest[start + 2..];
+            let end = after.find('}').filter(|end| is_variable(&after[..*end]));
+            let Some(end) = end else {
+                out.push_str("${");
+                rest = after;
+                continue;
+            };
+            let name = &after[..end];
+            match self.env.get(name) {
+                Some(value) => out.push_str(value),
+                None => {
+                    if unset.insert(name.to_owned()) {
+                        let place = Origin::File(self.path.clone(), at);
+                        config.warnings.push(format!("{place}: the variable {name} is not set; it reads as empty"));
+                    }
+                }
+            }
+            rest = &after[end + 1..];
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn handlers(&self, handlers: Vec<(At, String, Node)>, config: &mut Config) {
+        for (at, name, node) in handlers {
+            if config.handlers.iter().any(|handler| handler.name == name) {
+                continue;
+            }
+            let origin = Origin::File(self.path.clone(), at);
+            config.handlers.push(RawHandler { name, fields: node.value.to_json(), origin });
+        }
+    }
+
+    fn broken(&self, at: At, message: String) -> ConfigError {
+        let source_line = self.text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default().to_owned();
+        ConfigError::Broken { path: self.path.display().to_string(), at, message, source_line }
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Commands as a user types them: the binary in a hermetic place, one text an answer.
+
+mod bad_input;
+mod enqueue;
+pub mod env;
+mod generated;
+mod jobs;
+mod output;
+
+pub use env::TestEnvironment;
