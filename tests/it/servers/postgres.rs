@@ -2,6 +2,8 @@
 //! and user), the others copy it. The server refuses to run as root, so root lends it the user
 //! `postgres`.
 
+#![expect(clippy::disallowed_methods, reason = "waits for a process outside any runtime, by the machine's own time")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
