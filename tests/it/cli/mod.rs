@@ -6,5 +6,6 @@ pub mod env;
 mod generated;
 mod jobs;
 mod output;
+mod run;
 
 pub use env::TestEnvironment;
