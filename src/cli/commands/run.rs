@@ -62,7 +62,8 @@ impl Listed for RunView {
 }
 
 pub fn run(context: &Context, args: RunArgs) -> Result {
-    log::start(&context.env, context.global.verbose);
+    // The steps themselves tell what fails.
+    log::start(&context.env, context.global.verbose, true);
     let plan = match &args.file {
         Some(file) => Some(Plan::read(&args, file)?),
         None => None,
