@@ -25,6 +25,7 @@ mod housekeeping;
 mod ledger;
 mod options;
 mod pace;
+mod plan;
 mod runs;
 mod settle;
 mod time;

@@ -21,6 +21,7 @@ use super::handlers::{Handlers, Task};
 use super::housekeeping::{Chore, Done, Housekeeper};
 use super::ledger::{Finished, Ledger, Wish};
 use super::options::{Summary, WorkerOptions};
+use super::plan::Plan;
 use super::runs::Runs;
 use super::settle::{commits, decide, tally};
 use super::time::StoreTime;
@@ -29,8 +30,6 @@ use super::time::StoreTime;
 const PIPELINE: usize = 2;
 /// As many outcomes make a second exchange worth its round trip.
 const WORTHWHILE: usize = 32;
-/// How long suspects may wait before a worker drains to take them, at least and at most.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 /// Between two looks for new queues when hints come in thick.
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
 /// Between two looks for handlers that were applied.
@@ -41,9 +40,6 @@ const LOOK_FOR_HANDLERS_NOW: Duration = Duration::from_millis(100);
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
 /// How long a stopping worker goes on trying to tell a store that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// After a failed call; doubles up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
 /// A worker over a store. [`Worker::run`] is its life.
 pub struct Worker {
     store: Arc<dyn Store>,
@@ -122,51 +118,6 @@ impl Worker {
             debug!(%error, "the farewell did not arrive: leases lapse by themselves");
         }
         result.map(|()| life.summary)
-    }
-}
-
-/// When to do what next. Everything is due at the start except housekeeping.
-struct Plan {
-    claim: Instant,
-    beat: Instant,
-    queues: Instant,
-    handlers: Instant,
-    /// No call before this: the last one failed.
-    retry: Instant,
-    backoff: Duration,
-    /// Until when the registration surely holds; claims need it.
-    registered: Option<Instant>,
-    beating: bool,
-    looking: bool,
-    following: bool,
-    /// The handlers that were applied to the store have been seen once.
-    handlers_known: bool,
-    /// The next look whether everything is done; none while one is under way.
-    check: Option<Instant>,
-    /// Suspects wait: until when that is left to others.
-    suspects: Option<Instant>,
-    /// The last look found less than was asked for.
-    idle: bool,
-}
-
-impl Plan {
-    fn new(now: Instant) -> Self {
-        Plan {
-            claim: now,
-            beat: now,
-            queues: now,
-            handlers: now,
-            retry: now,
-            backoff: BACKOFF.0,
-            registered: None,
-            beating: false,
-            looking: false,
-            following: false,
-            handlers_known: false,
-            check: Some(now),
-            suspects: None,
-            idle: false,
-        }
     }
 }
 
@@ -322,15 +273,12 @@ impl Life {
     fn accept_or_back_off<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         match result {
             Ok(answer) => {
-                self.plan.backoff = BACKOFF.0;
+                self.plan.answered();
                 Ok(Some(answer))
             }
             Err(error) if error.is_transient() => {
-                warn!(%error, wait = ?self.plan.backoff, "the store did not answer");
-                self.plan.retry = Instant::now() + self.plan.backoff;
-                self.plan.backoff = (self.plan.backoff * 2).min(BACKOFF.1);
-                // Leases may have been given to us by a call whose answer was lost.
-                self.plan.beat = self.plan.retry;
+                let wait = self.plan.failed(Instant::now());
+                warn!(%error, ?wait, "the store did not answer");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -363,22 +311,14 @@ impl Life {
             if self.plan.idle && self.worker.options.queues.is_empty() {
                 self.plan.queues = self.plan.queues.min(now + LOOK_FOR_QUEUES);
             }
-            self.note_suspects(answer.suspects && !wish.alone, now);
+            let patience = self.worker.entropy.fraction();
+            self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
             self.ledger.accept(answer.claimed, wish.alone);
         }
         if answer.dirty {
             self.housekeeper.dirty();
         }
         Ok(())
-    }
-
-    fn note_suspects(&mut self, waiting: bool, now: Instant) {
-        if !waiting {
-            self.plan.suspects = None;
-        } else if self.plan.suspects.is_none() {
-            let extra = (PATIENCE.1 - PATIENCE.0).mul_f64(self.worker.entropy.fraction());
-            self.plan.suspects = Some(now + PATIENCE.0 + extra);
-        }
     }
 
     fn beaten(&mut self, asked: Instant, result: Result<Beat>) -> Result<()> {
@@ -491,8 +431,7 @@ impl Life {
                 return;
             }
             let settled = self.ledger.take_finished();
-            let drain = self.plan.suspects.is_some_and(|until| until <= now);
-            let wish = self.ledger.wish(settled.len(), self.coming, drain).filter(|_| may_claim);
+            let wish = self.ledger.wish(settled.len(), self.coming, self.plan.drains(now)).filter(|_| may_claim);
             if settled.is_empty() && wish.is_none() {
                 return;
             }

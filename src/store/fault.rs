@@ -1,5 +1,6 @@
-//! A store that fails on purpose, in the two ways in which every real one does: it was not done
-//! ("unavailable"), or it was done and the answer was lost ("unknown"). For tests.
+//! A store that fails on purpose, in the ways in which every real one does: a call was not done
+//! ("unavailable"), or it was done and the answer was lost ("unknown"), or the caller died before or
+//! after it. For tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,29 +12,34 @@ use tokio::sync::watch;
 use super::contract::*;
 use crate::domain::{Entropy, Event, JobId, Json, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
-/// How often it fails, each 0 to 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Faults {
-    /// Not done.
-    pub unavailable: f64,
-    /// Done, and then the answer is lost.
-    pub lost_answer: f64,
+/// What goes wrong around a call.
+pub trait Saboteur: Send + Sync + 'static {
+    /// # Errors
+    /// The call is not done.
+    fn before(&self, is_commit: bool) -> Result<()>;
+
+    /// # Errors
+    /// The call was done, and its answer is lost.
+    fn after(&self, is_commit: bool) -> Result<()>;
 }
 
-pub struct FaultStore {
-    inner: Arc<dyn Store>,
+/// Calls fail at random.
+pub struct RandomFaults {
     entropy: Arc<dyn Entropy>,
-    faults: Faults,
+    /// Chance of "not done", 0 to 1.
+    unavailable: f64,
+    /// Chance of "done, and then the answer is lost".
+    lost_answer: f64,
     active: AtomicBool,
     fired: AtomicU64,
 }
 
-impl FaultStore {
-    pub fn new(inner: Arc<dyn Store>, faults: Faults, entropy: Arc<dyn Entropy>) -> Self {
-        FaultStore { inner, entropy, faults, active: AtomicBool::new(true), fired: AtomicU64::new(0) }
+impl RandomFaults {
+    pub fn new(unavailable: f64, lost_answer: f64, entropy: Arc<dyn Entropy>) -> Self {
+        RandomFaults { entropy, unavailable, lost_answer, active: AtomicBool::new(true), fired: AtomicU64::new(0) }
     }
 
-    /// Faults happen only while it is active.
+    /// Faults happen only while they are active.
     pub fn set_active(&self, active: bool) {
         self.active.store(active, Ordering::SeqCst);
     }
@@ -50,15 +56,76 @@ impl FaultStore {
         }
         strikes
     }
+}
 
-    async fn through<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        if self.strikes(self.faults.unavailable) {
-            return Err(StoreError::Unavailable("injected: not done".to_owned()));
+impl Saboteur for RandomFaults {
+    fn before(&self, _: bool) -> Result<()> {
+        match self.strikes(self.unavailable) {
+            true => Err(StoreError::Unavailable("injected: not done".to_owned())),
+            false => Ok(()),
         }
+    }
+
+    fn after(&self, _: bool) -> Result<()> {
+        match self.strikes(self.lost_answer) {
+            true => Err(StoreError::Unknown("injected: the answer was lost".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The process dies at its n-th commit: before it is sent, or when it has been answered.
+pub struct Death {
+    commits: AtomicU64,
+    nth: u64,
+    after: bool,
+    /// Does not come back.
+    die: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Death {
+    /// Reads `kill-before:3` or `kill-after:3`.
+    pub fn parse(text: &str, die: impl Fn() + Send + Sync + 'static) -> Option<Death> {
+        let (when, nth) = text.split_once(':')?;
+        let after = match when {
+            "kill-before" => false,
+            "kill-after" => true,
+            _ => return None,
+        };
+        Some(Death { commits: AtomicU64::new(0), nth: nth.parse().ok()?, after, die: Box::new(die) })
+    }
+}
+
+impl Saboteur for Death {
+    fn before(&self, is_commit: bool) -> Result<()> {
+        if is_commit && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.nth && !self.after {
+            (self.die)();
+        }
+        Ok(())
+    }
+
+    fn after(&self, is_commit: bool) -> Result<()> {
+        if is_commit && self.after && self.commits.load(Ordering::SeqCst) >= self.nth {
+            (self.die)();
+        }
+        Ok(())
+    }
+}
+
+pub struct FaultStore {
+    inner: Arc<dyn Store>,
+    saboteur: Arc<dyn Saboteur>,
+}
+
+impl FaultStore {
+    pub fn new(inner: Arc<dyn Store>, saboteur: Arc<dyn Saboteur>) -> Self {
+        FaultStore { inner, saboteur }
+    }
+
+    async fn through<T>(&self, is_commit: bool, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.saboteur.before(is_commit)?;
         let answer = call.await;
-        if self.strikes(self.faults.lost_answer) {
-            return Err(StoreError::Unknown("injected: the answer was lost".to_owned()));
-        }
+        self.saboteur.after(is_commit)?;
         answer
     }
 }
@@ -75,16 +142,22 @@ macro_rules! delegate {
                 self.inner.hints()
             }
 
+            async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
+                self.through(true, self.inner.enqueue(batch)).await
+            }
+
+            async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
+                self.through(!exchange.commits.is_empty(), self.inner.exchange(exchange)).await
+            }
+
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer> {
-                self.through(self.inner.$name($($argument),*)).await
+                self.through(false, self.inner.$name($($argument),*)).await
             })*
         }
     };
 }
 
 delegate! {
-    enqueue(batch: &Enqueue) -> EnqueueAnswer;
-    exchange(exchange: &Exchange) -> Exchanged;
     heartbeat(beat: &Heartbeat) -> Beat;
     farewell(worker: WorkerId) -> ();
     overdue(parked: Duration, limit: usize) -> Overdue;

@@ -177,6 +177,7 @@ pub struct Fact {
     /// Attempts that the job took; 0 when unknown.
     #[serde(rename = "n", default, skip_serializing_if = "is_default")]
     pub attempt: u32,
+    /// When it happened, by the store's clock.
     #[serde(rename = "a")]
     pub at: Ms,
     #[serde(rename = "w")]

@@ -1,7 +1,7 @@
 //! Keeps data out of code: an expression must not reach a shell, or another interpreter, as part of
 //! its script. Data goes by environment, standard input or as an argument after the script.
 
-use super::expr::{Template, scan};
+use super::expr::{Part, Template, scan};
 use super::read::Reader;
 use super::yaml::Node;
 
@@ -24,6 +24,10 @@ const INTERPRETERS: &[(&str, &str)] = &[
     ("ruby", "e"),
     ("lua", "e"),
     ("php", "r"),
+    ("sed", "e"),
+    ("su", "c"),
+    ("psql", "c"),
+    ("mysql", "e"),
 ];
 
 /// A line for the shell holds no expression at all.
@@ -69,17 +73,31 @@ pub fn check_argv(reader: &mut Reader<'_>, items: &[Node], argv: &[Template]) {
     if program.is_empty() {
         reader.wrong(items[0].place, "the program of `run` is empty");
     }
-    for (nth, _) in argv.iter().enumerate().filter(|(nth, item)| *nth > 0 && literal(item).is_none()) {
-        // An interpreter may stand behind `env`, `nice` or `timeout`: whatever stands before counts.
-        let script = (1..nth).any(|option| {
-            let (Some(word), Some(before)) = (literal(&argv[option]), argv.get(..option)) else { return false };
-            option + 1 == nth && before.iter().filter_map(literal).any(|program| takes_script(&program, &word))
-        });
-        if script {
+    let words: Vec<Option<String>> = argv.iter().map(literal).collect();
+    for nth in (1..argv.len()).filter(|nth| words[*nth].is_none()) {
+        // `-c` and the script, or both in one argument: `--eval=…`.
+        let joined = match &argv[nth] {
+            Template::Text(parts) => match parts.first() {
+                Some(Part::Text(text)) => is_script_option(&words[..nth], text.trim_end_matches('=')),
+                _ => false,
+            },
+            _ => false,
+        };
+        let option = words[nth - 1].as_deref();
+        if joined || option.is_some_and(|option| is_script_option(&words[..nth - 1], option)) {
             let hint = "put it in env:, or give it as an argument after the script";
             reader.wrong_hint(items[nth].place, "data in a script would be run as code", hint);
         }
     }
+}
+
+/// Whether `option`, behind these words, is an interpreter's own option that announces a script. The
+/// interpreter may stand behind `env`, `nice` or `timeout`; behind its script options are the script's.
+fn is_script_option(before: &[Option<String>], option: &str) -> bool {
+    let is_option = |word: &Option<String>| word.as_ref().is_some_and(|word| word.starts_with('-'));
+    let options = before.iter().rev().take_while(|word| is_option(word)).count();
+    let program = before.len().checked_sub(options + 1).and_then(|at| before[at].as_deref());
+    program.is_some_and(|program| takes_script(program, option))
 }
 
 fn takes_script(program: &str, option: &str) -> bool {
@@ -90,4 +108,26 @@ fn takes_script(program: &str, option: &str) -> bool {
         || option
             .strip_prefix('-')
             .is_some_and(|short| !short.starts_with('-') && short.chars().any(|letter| letters.contains(letter)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_announce_a_script_are_known_where_they_stand() {
+        let words = |line: &str| line.split(' ').map(|word| Some(word.to_owned())).collect::<Vec<_>>();
+        for line in
+            ["sh -c", "/bin/bash -e -c", "bash -lc", "env A=1 sh -c", "python3.11 -c", "node --eval", "perl -ne"]
+        {
+            let mut before = words(line);
+            let option = before.pop().flatten().expect("an option");
+            assert!(is_script_option(&before, &option), "{line}");
+        }
+        for line in ["bash ./deploy.sh -c", "grep -e", "sh -x", "tar -c", "sh --"] {
+            let mut before = words(line);
+            let option = before.pop().flatten().expect("an option");
+            assert!(!is_script_option(&before, &option), "{line}");
+        }
+    }
 }

@@ -51,6 +51,13 @@ fn one(text: &str) -> Definition {
     }
 }
 
+#[test]
+fn a_definition_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<std::sync::Arc<Definition>>();
+    shared::<HandlerDef>();
+}
+
 const RICH: &str = r#"
 # A comment does not change what a workflow is.
 name: rich

@@ -1,7 +1,9 @@
 //! The one integration binary. `cli` types commands; `store` holds every backend against the
-//! contract; `simulation` plays the engine over a failing store; `house` keeps the rules.
+//! contract; `simulation` plays the engine over a failing store; `torture` kills real processes;
+//! `house` keeps the rules.
 
 mod cli;
 mod house;
 mod simulation;
+mod sqlite;
 mod store;

@@ -39,7 +39,7 @@ impl Tx<'_> {
         Ok(Committed { moves, run })
     }
 
-    fn judge(&self, step: &MoveRow) -> Result<(Moved, Option<Found>), Fault> {
+    fn judge(&mut self, step: &MoveRow) -> Result<(Moved, Option<Found>), Fault> {
         let found = match step.expect {
             Expect::Lease(epoch) => self.leased(step, epoch, false)?,
             Expect::Lapsed(epoch) => self.leased(step, epoch, true)?,
@@ -56,11 +56,9 @@ impl Tx<'_> {
         Ok((Moved::Applied, Some(found)))
     }
 
-    fn leased(&self, step: &MoveRow, epoch: Epoch, lapsed: bool) -> Result<Option<Found>, Fault> {
-        let mut get =
-            self.conn.prepare_cached("SELECT job, id, queue, worker, expires FROM running WHERE epoch = ?1")?;
+    fn leased(&mut self, step: &MoveRow, epoch: Epoch, lapsed: bool) -> Result<Option<Found>, Fault> {
         let epoch = epoch.0 as i64;
-        let mut rows = get.query([epoch])?;
+        let mut rows = self.hot.lease.query([epoch])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         if row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)? != step.row.id.as_bytes() {
             return Ok(None);
@@ -93,7 +91,7 @@ impl Tx<'_> {
     fn carry_out(&mut self, step: &MoveRow, found: Found) -> Result<(), Fault> {
         let n = match found {
             Found::Lease { epoch, n, queue } => {
-                self.conn.prepare_cached("DELETE FROM running WHERE epoch = ?1")?.execute([epoch])?;
+                self.hot.end_lease.execute([epoch])?;
                 self.count(queue, Place::Running, -1);
                 n
             }

@@ -88,3 +88,24 @@ pub(super) fn name_file(error: StoreError, path: &str) -> StoreError {
         error @ StoreError::TooNew { .. } => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_says_whether_it_happened() {
+        let failed = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        let commit = |code| classify_commit(&failed(code));
+        // The flush failed after the commit frame was written: it may be found after a crash.
+        assert!(matches!(commit(ffi::SQLITE_IOERR_FSYNC), StoreError::Unknown(_)));
+        assert!(matches!(commit(ffi::SQLITE_IOERR_WRITE), StoreError::Unavailable(_)));
+        assert!(matches!(commit(ffi::SQLITE_FULL), StoreError::Full(_)));
+        assert!(matches!(commit(ffi::SQLITE_BUSY), StoreError::Unavailable(_)));
+        // Before the commit nothing is in doubt.
+        assert!(matches!(classify(&failed(ffi::SQLITE_IOERR_FSYNC)), StoreError::Unavailable(_)));
+        assert!(matches!(classify(&failed(ffi::SQLITE_NOTADB)), StoreError::Corrupt(_)));
+        assert!(matches!(classify(&failed(ffi::SQLITE_READONLY)), StoreError::Refused(_)));
+        assert!(matches!(classify(&rusqlite::Error::InvalidQuery), StoreError::Corrupt(_)));
+    }
+}

@@ -29,9 +29,6 @@ mod wake;
 mod work;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -91,13 +88,15 @@ impl SqliteStore {
         let file = open::prepare_file(path)?;
         let named = |fault: Fault| name_file(fault.into_error(), &shown);
         let mut conn = open::writer(&file, options.busy).map_err(named)?;
+        schema::version(&conn, &shown).map_err(named)?;
+        open::set_up_writer(&mut conn, options.busy).map_err(named)?;
         schema::migrate(&mut conn, &shown).map_err(named)?;
         let folder = Folder::new(make_folder(&file)?);
         let hints = watch::Sender::new(0);
         let desk = Desk {
             conn,
             clock: Arc::clone(&clock),
-            space: space::Space::open(folder.path().join("reserve")),
+            space: space::Space::new(folder.path().join("reserve")),
             bells: Bells::new(folder.clone()),
             hints: hints.clone(),
             path: shown.clone(),

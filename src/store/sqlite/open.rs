@@ -16,12 +16,14 @@ use crate::store::{Result, StoreError};
 /// checkpoint and a writer that restarts the log.
 const OLDEST: i32 = 3_051_003;
 
-/// Pages of log that are written back into the file at once: 16 MiB. More means that a page that
-/// changes often is written back less often; less means a smaller log.
-const CHECKPOINT_PAGES: u32 = 4_096;
+/// Pages of log that are written back into the file at once: 8 MiB. More means that a page that
+/// changes often is written back less often; less means a smaller log, and a smaller reserve
+/// ([`super::space`]), which must have room for all of it.
+pub(super) const CHECKPOINT_PAGES: u32 = 2_048;
 
-/// Page cache of a connection, in KiB.
-const CACHE_KIB: u32 = 16_384;
+/// Page cache of a connection, in KiB. The system caches the file as well; and SQLite looks through
+/// its own cache at the end of every transaction that rebalanced a tree, so a large one costs time.
+const CACHE_KIB: u32 = 4_096;
 
 /// Makes the folder and the file if they are missing, for their owner only, and looks at what is
 /// there. Nothing that exists is changed.
@@ -108,13 +110,17 @@ fn network_file_system<'m>(mounts: &'m str, folder: &Path) -> Option<&'m str> {
     found.map(|(_, kind)| kind).filter(|kind| NETWORK.contains(kind) || FUSE.contains(kind))
 }
 
-/// Opens the connection that writes.
+/// Opens the connection that writes. Nothing is written yet: whose file it is must be seen first.
 pub(super) fn writer(file: &Path, busy: Duration) -> Result<Connection, Fault> {
     if rusqlite::version_number() < OLDEST {
         let version = rusqlite::version();
         return Err(StoreError::Refused(format!("SQLite {version} is too old: 3.51.3 is needed")).into());
     }
-    let mut conn = connect(file, busy)?;
+    connect(file, busy)
+}
+
+/// Makes a goflow file's commits durable.
+pub(super) fn set_up_writer(conn: &mut Connection, busy: Duration) -> Result<(), Fault> {
     // Changing the journal is not covered by the busy handler when several processes do it at once.
     let mut tries = 0;
     loop {
@@ -131,11 +137,13 @@ pub(super) fn writer(file: &Path, busy: Duration) -> Result<Connection, Fault> {
             Err(error) => return Err(error.into()),
         }
     }
+    // The log keeps the room it was given, up to twice what is written back at once.
+    let log_bytes = u64::from(CHECKPOINT_PAGES) * 2 * 4_096;
     conn.execute_batch(&format!(
-        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA foreign_keys = OFF;"
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
+         PRAGMA journal_size_limit = {log_bytes}; PRAGMA foreign_keys = OFF;"
     ))?;
-    fair_waiting(&mut conn, busy)?;
-    Ok(conn)
+    fair_waiting(conn, busy)
 }
 
 /// Opens a connection that reads.

@@ -10,22 +10,23 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-/// Bytes of the reserve: some thousand settles, and the log is used again after each checkpoint.
-const RESERVE: u64 = 2 << 20;
+use super::open::CHECKPOINT_PAGES;
+
+/// Bytes of the reserve: room to write the whole log back into the file, so that the log's own room
+/// can be used again and again, and some more for what settles add.
+const RESERVE: u64 = (CHECKPOINT_PAGES as u64 + 1_024) * 4_096;
 
 pub(super) struct Space {
     file: PathBuf,
 }
 
 impl Space {
-    /// Makes the reserve if it is missing. On a full disk that fails, and new work is refused.
-    pub(super) fn open(file: PathBuf) -> Space {
-        let space = Space { file };
-        space.has_reserve();
-        space
+    pub(super) fn new(file: PathBuf) -> Space {
+        Space { file }
     }
 
-    /// Whether the reserve is there or could be made.
+    /// Whether the reserve is there or could be made. On a full disk it cannot be made, and new work
+    /// is refused.
     pub(super) fn has_reserve(&self) -> bool {
         if fs::metadata(&self.file).is_ok_and(|found| found.len() >= RESERVE) {
             return true;

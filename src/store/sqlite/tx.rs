@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::events::Pack;
 use super::fault::Fault;
@@ -40,9 +40,19 @@ struct State {
     settings: i64,
 }
 
+/// The statements of the hot path, looked up once a transaction instead of once a job.
+pub(super) struct Hot<'c> {
+    pub lease: CachedStatement<'c>,
+    pub end_lease: CachedStatement<'c>,
+    add: CachedStatement<'c>,
+    put: CachedStatement<'c>,
+    enter: CachedStatement<'c>,
+}
+
 pub(super) struct Tx<'c> {
     pub conn: &'c Connection,
     pub now: Ms,
+    pub hot: Hot<'c>,
     queues: &'c mut Queues,
     state: State,
     begun: State,
@@ -61,7 +71,8 @@ impl<'c> Tx<'c> {
             queues.version = Some(state.settings);
         }
         let (counts, log) = (BTreeMap::new(), Pack::default());
-        Ok(Tx { conn, now, queues, state, begun: state, counts, log, wake: false })
+        let hot = Hot::prepare(conn)?;
+        Ok(Tx { conn, now, hot, queues, state, begun: state, counts, log, wake: false })
     }
 
     /// Writes what was gathered. Whether somebody may find new work.
@@ -196,11 +207,7 @@ impl<'c> Tx<'c> {
         let Some(place) = to.place() else { return Ok(true) };
         let queue = self.queue(&row.queue)?;
         let (rank, turn) = self.key(to, row.priority);
-        let mut add = self.conn.prepare_cached(
-            "INSERT INTO jobs(id, queue, place, rank, turn, priority, rev, timeout, run, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(id) DO NOTHING",
-        )?;
-        let added = add.execute(params![
+        let added = self.hot.add.execute(params![
             row.id.as_bytes(),
             queue,
             place.code(),
@@ -228,11 +235,7 @@ impl<'c> Tx<'c> {
         };
         let queue = self.queue(&row.queue)?;
         let (rank, turn) = self.key(to, row.priority);
-        let mut put = self.conn.prepare_cached(
-            "UPDATE jobs SET queue = ?2, place = ?3, rank = ?4, turn = ?5, priority = ?6, rev = ?7, timeout = ?8,
-                 run = ?9, body = ?10 WHERE n = ?1",
-        )?;
-        put.execute(params![
+        self.hot.put.execute(params![
             n,
             queue,
             place.code(),
@@ -273,9 +276,7 @@ impl<'c> Tx<'c> {
     }
 
     fn enter(&mut self, spot: Spot) -> Result<(), Fault> {
-        let mut enter =
-            self.conn.prepare_cached("INSERT INTO line(queue, place, rank, turn, job) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        enter.execute(params![spot.queue, spot.place.code(), spot.rank, spot.turn, spot.n])?;
+        self.hot.enter.execute(params![spot.queue, spot.place.code(), spot.rank, spot.turn, spot.n])?;
         self.count(spot.queue, spot.place, 1);
         self.wake |= !spot.place.state().is_terminal();
         Ok(())
@@ -306,6 +307,25 @@ impl<'c> Tx<'c> {
         let mut shift = self.conn.prepare_cached("UPDATE jobs SET place = ?2, rank = ?3, turn = ?4 WHERE n = ?1")?;
         shift.execute(params![from.n, place.code(), rank, turn])?;
         self.enter(Spot { place, rank, turn, ..from })
+    }
+}
+
+impl<'c> Hot<'c> {
+    fn prepare(conn: &'c Connection) -> Result<Hot<'c>, Fault> {
+        Ok(Hot {
+            lease: conn.prepare_cached("SELECT job, id, queue, worker, expires FROM running WHERE epoch = ?1")?,
+            end_lease: conn.prepare_cached("DELETE FROM running WHERE epoch = ?1")?,
+            add: conn.prepare_cached(
+                "INSERT INTO jobs(id, queue, place, rank, turn, priority, rev, timeout, run, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(id) DO NOTHING",
+            )?,
+            put: conn.prepare_cached(
+                "UPDATE jobs SET queue = ?2, place = ?3, rank = ?4, turn = ?5, priority = ?6, rev = ?7, timeout = ?8,
+                     run = ?9, body = ?10 WHERE n = ?1",
+            )?,
+            enter: conn
+                .prepare_cached("INSERT INTO line(queue, place, rank, turn, job) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+        })
     }
 }
 

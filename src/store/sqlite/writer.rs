@@ -42,7 +42,7 @@ trait Work: Send {
 struct Call<T, F> {
     run: F,
     outcome: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
+    reply: oneshot::Sender<(Result<T>, F)>,
     size: usize,
     adds: bool,
 }
@@ -66,8 +66,9 @@ where
             Some(error) => Err(error),
             None => self.outcome.unwrap_or_else(|| Err(StoreError::Unavailable("the request was not run".into()))),
         };
-        // Nobody waits any more: the caller was dropped. What was done stays done.
-        let _ = self.reply.send(outcome);
+        // The request goes back to its task to be freed there: this thread has better to do. If nobody
+        // waits any more, the caller was dropped; what was done stays done.
+        let _ = self.reply.send((outcome, self.run));
     }
 
     fn size(&self) -> usize {
@@ -119,7 +120,10 @@ impl Writer {
         let requests = self.requests.as_ref().ok_or_else(stopped)?;
         requests.send(call).await.map_err(|_| stopped())?;
         // A writer that died in the middle may have committed.
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer thread has stopped".to_owned())))
+        match answer.await {
+            Ok((outcome, _)) => outcome,
+            Err(_) => Err(StoreError::Unknown("the writer thread has stopped".to_owned())),
+        }
     }
 }
 
@@ -148,6 +152,8 @@ enum Failure {
 
 impl Loop {
     fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Work>>) {
+        // Here and not where the store is opened: the first time it takes some milliseconds.
+        self.desk.space.has_reserve();
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = first.size();
             let mut group = vec![first];

@@ -50,7 +50,8 @@ pub struct Advanced {
     /// Timers that have lost their meaning. One that fires all the same changes nothing.
     pub drop_timers: Vec<String>,
     /// Jobs whose end is awaited though nobody needs their result any more: cancel them, so that
-    /// the run can end. The end of each must still come as a fact.
+    /// the run can end. The end of each must still come as a fact. May name jobs of this very advance:
+    /// enqueue those first.
     pub cancel_jobs: Vec<JobId>,
     pub events: Vec<Event>,
     /// Facts that came late and changed nothing.
@@ -207,6 +208,7 @@ impl<'a> Advance<'a> {
                 self.end_badly(at, StepEvent::Cancel, error, next);
             }
         }
+        self.out.run.steps[at].finished_at = Some(fact.at);
         true
     }
 

@@ -1,3 +1,5 @@
+//! Runs told step by step, and the bench that does around `advance` what an engine does.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -4,20 +4,20 @@
 //! way JSON writes it. Rendering sees the names of its [`Scope`] and nothing else: no clock, no
 //! randomness, and what was rendered is never rendered again, so that data stays data.
 
+mod environment;
 pub mod scan;
 pub mod value;
 
 use std::sync::{Arc, OnceLock};
 
-use minijinja::value::{Object, Value};
-use minijinja::{Environment, ErrorKind, Expression, UndefinedBehavior};
+use minijinja::value::{Enumerator, Object, Value};
+use minijinja::{ErrorKind, Expression};
 use serde_json::Value as Json;
 
 use crate::domain::text::nearest;
+use environment::{FILTERS, FUNCTIONS, TESTS, environment, known};
 use scan::{Piece, Ref};
 
-/// Steps of one evaluation; more is refused, so that no expression holds up its caller.
-const FUEL: u64 = 50_000;
 /// Longest expression, in bytes.
 const EXPR_BYTES: usize = 4 << 10;
 
@@ -54,6 +54,8 @@ struct Compiled {
     source: String,
     code: Expression<'static, 'static>,
     refs: Vec<Ref>,
+    /// It is one name and nothing else (`steps.a.outputs`), as most are.
+    plain: bool,
 }
 
 /// Two expressions are the same when they are written the same.
@@ -89,13 +91,13 @@ impl Expr {
             ExprError { message: format!("not an expression: {detail}"), hint: None, at }
         })?;
         // The scan and the compiler must agree on the names, or a check would miss one.
-        for name in code.undeclared_variables(false) {
-            if !used.refs.iter().any(|found| found.path[0] == name) {
-                return Err(ExprError::new(format!("not an expression: the name `{name}` stands where none can")));
-            }
+        let names = code.undeclared_variables(false);
+        if let Some(name) = names.iter().filter(|name| !used.refs.iter().any(|found| found.path[0] == **name)).min() {
+            return Err(ExprError::new(format!("not an expression: the name `{name}` stands where none can")));
         }
-        let refs = used.refs.into_iter().filter(|found| !found.call).collect();
-        Ok(Expr(Arc::new(Compiled { source: source.to_owned(), code, refs })))
+        let refs: Vec<Ref> = used.refs.into_iter().filter(|found| !found.call).collect();
+        let plain = matches!(refs.as_slice(), [only] if only.text() == source);
+        Ok(Expr(Arc::new(Compiled { source: source.to_owned(), code, refs, plain })))
     }
 
     pub fn source(&self) -> &str {
@@ -111,7 +113,10 @@ impl Expr {
     /// A missing name (with the nearest one there is), an operation that cannot be, a result that is
     /// not JSON, or too much work.
     pub fn eval(&self, scope: &Scope) -> Result<Json, ExprError> {
-        let result = self.0.code.eval(scope.0.clone()).map_err(|error| match error.kind() {
+        if let Some(found) = self.0.refs.first().filter(|_| self.0.plain).and_then(|only| scope.find(&only.path)) {
+            return Ok(found.clone());
+        }
+        let result = self.0.code.eval(scope.value()).map_err(|error| match error.kind() {
             ErrorKind::UndefinedError => self.missing(scope).unwrap_or_else(|| ExprError::new("a name is missing")),
             ErrorKind::OutOfFuel => ExprError::new("it takes too many steps to evaluate"),
             _ => ExprError::new(error.detail().map_or_else(|| error.to_string(), str::to_owned)),
@@ -145,7 +150,7 @@ impl Expr {
     /// The first name of the expression that the scope does not have, and the nearest it has.
     fn missing(&self, scope: &Scope) -> Option<ExprError> {
         self.0.refs.iter().find_map(|found| {
-            let mut here = scope.0.clone();
+            let mut here = scope.value();
             for (nth, part) in found.path.iter().enumerate() {
                 let next = here.get_attr(part).ok().filter(|next| !next.is_undefined());
                 let Some(next) = next else {
@@ -182,128 +187,13 @@ fn short(json: &Json) -> String {
     crate::domain::text::clip(&json.to_string(), 60).into_owned()
 }
 
-fn known(used: &[(String, usize)], there_is: &[&str], what: &str) -> Result<(), ExprError> {
-    for (name, at) in used {
-        if !there_is.contains(&name.as_str()) {
-            let hint = nearest(name, there_is.iter().copied()).map(|name| format!("did you mean `{name}`?"));
-            return Err(ExprError { message: format!("there is no {what} `{name}`"), hint, at: *at });
-        }
-    }
-    Ok(())
+/// The names that an expression can see, and their values.
+#[derive(Debug)]
+pub struct Scope {
+    roots: Vec<(&'static str, Json)>,
+    /// The same for the evaluator, made when it is first needed.
+    value: OnceLock<Value>,
 }
-
-const FUNCTIONS: &[&str] = &["range", "dict"];
-const FILTERS: &[&str] = &[
-    "abs",
-    "batch",
-    "bool",
-    "capitalize",
-    "chain",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "first",
-    "float",
-    "groupby",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "split",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "unique",
-    "upper",
-    "zip",
-];
-const TESTS: &[&str] = &[
-    "boolean",
-    "defined",
-    "divisibleby",
-    "endingwith",
-    "eq",
-    "equalto",
-    "even",
-    "false",
-    "float",
-    "ge",
-    "greaterthan",
-    "gt",
-    "in",
-    "int",
-    "integer",
-    "iterable",
-    "le",
-    "lessthan",
-    "lower",
-    "lt",
-    "mapping",
-    "ne",
-    "none",
-    "number",
-    "odd",
-    "sequence",
-    "startingwith",
-    "string",
-    "true",
-    "undefined",
-    "upper",
-];
-
-/// One evaluator for all: strict, metered, with text made the way JSON makes it.
-fn environment() -> &'static Environment<'static> {
-    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(64);
-        for name in ["debug", "namespace"] {
-            environment.remove_global(name);
-        }
-        environment.add_filter("string", |value: Value| to_text(&value));
-        environment
-            .add_filter("tojson", |value: Value| value::to_json(&value).map(|json| json.to_string()).map_err(invalid));
-        environment.add_filter("join", |values: Value, between: Option<String>| {
-            let parts: Result<Vec<String>, minijinja::Error> =
-                values.try_iter()?.map(|value| to_text(&value)).collect();
-            parts.map(|parts| parts.join(between.as_deref().unwrap_or("")))
-        });
-        environment
-    })
-}
-
-fn to_text(value: &Value) -> Result<String, minijinja::Error> {
-    value::to_json(value).map(|json| value::text(&json)).map_err(invalid)
-}
-
-fn invalid(message: String) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, message)
-}
-
-/// The names that an expression can see.
-#[derive(Clone, Debug)]
-pub struct Scope(Value);
 
 #[derive(Debug)]
 struct Roots(Vec<(&'static str, Value)>);
@@ -317,15 +207,29 @@ impl Object for Roots {
         self.0.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
     }
 
-    fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {
-        minijinja::value::Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
     }
 }
 
 impl Scope {
     pub fn new(roots: Vec<(&'static str, Json)>) -> Scope {
-        let roots = roots.iter().map(|(name, json)| (*name, value::from_json(json))).collect();
-        Scope(Value::from_object(Roots(roots)))
+        Scope { roots, value: OnceLock::new() }
+    }
+
+    fn value(&self) -> Value {
+        let make = || Roots(self.roots.iter().map(|(name, json)| (*name, value::from_json(json))).collect());
+        self.value.get_or_init(|| Value::from_object(make())).clone()
+    }
+
+    /// The value at a path, if every part of it is there.
+    fn find(&self, path: &[String]) -> Option<&Json> {
+        let (root, rest) = path.split_first()?;
+        let mut here = self.roots.iter().find(|(name, _)| name == root).map(|(_, json)| json)?;
+        for part in rest {
+            here = here.as_object()?.get(part)?;
+        }
+        Some(here)
     }
 }
 

@@ -110,83 +110,79 @@ const KEYWORDS: &[&str] =
 
 /// Lists the names of an expression. Text in quotes is no name.
 pub fn uses(text: &str) -> Uses {
-    let bytes = text.as_bytes();
-    let mut found = Uses::default();
-    let mut at = 0;
-    // What the name that comes next would be.
-    let mut next = Next::Name;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' | b'\'' => {
-                at = end_of_string(bytes, at) + 1;
-                next = Next::Name;
-            }
-            b'|' => {
-                at += 1;
-                next = Next::Filter;
-            }
-            b'.' => {
-                at += 1;
-                next = Next::Attribute;
-            }
-            b'~' => {
-                found.joins.push(at);
-                at += 1;
-                next = Next::Name;
-            }
-            b if is_name_start(b) => {
-                let end = end_of_name(bytes, at);
-                let name = &text[at..end];
-                match next {
-                    Next::Filter => found.filters.push((name.to_owned(), at)),
-                    Next::Test if name == "not" => {
-                        at = end;
-                        continue;
-                    }
-                    Next::Test => found.tests.push((name.to_owned(), at)),
-                    Next::Attribute => {}
-                    Next::Name if name == "is" => {
-                        at = end;
-                        next = Next::Test;
-                        continue;
-                    }
-                    Next::Name if KEYWORDS.contains(&name) => {}
-                    Next::Name => {
-                        let after = skip_blanks(bytes, end);
-                        let argument = bytes.get(after) == Some(&b'=') && bytes.get(after + 1) != Some(&b'=');
-                        if !argument {
-                            let (found_ref, end) = reference(text, at, end);
-                            found.refs.push(found_ref);
-                            at = end;
-                            continue;
-                        }
-                    }
-                }
-                at = end;
-                next = Next::Name;
-            }
-            b if b.is_ascii_digit() => {
-                while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_') {
-                    at += 1;
-                }
-                next = Next::Name;
-            }
-            b if b.is_ascii_whitespace() => at += 1,
-            _ => {
-                at += 1;
-                next = Next::Name;
-            }
-        }
+    let mut scanner = Scanner { text, at: 0, next: Next::Name, found: Uses::default() };
+    while scanner.at < text.len() {
+        scanner.token();
     }
-    found
+    scanner.found
 }
 
-#[derive(Clone, Copy)]
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    next: Next,
+    found: Uses,
+}
+
+/// What the name that comes next would be.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Name,
     Filter,
     Test,
     Attribute,
+}
+
+impl Scanner<'_> {
+    fn token(&mut self) {
+        let bytes = self.text.as_bytes();
+        match bytes[self.at] {
+            b'"' | b'\'' => self.go(end_of_string(bytes, self.at) + 1, Next::Name),
+            b'|' => self.go(self.at + 1, Next::Filter),
+            b'.' => self.go(self.at + 1, Next::Attribute),
+            b'~' => {
+                self.found.joins.push(self.at);
+                self.go(self.at + 1, Next::Name);
+            }
+            b if is_name_start(b) => self.word(),
+            b if b.is_ascii_digit() => {
+                let digits = bytes[self.at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
+                self.go(self.at + digits.count(), Next::Name);
+            }
+            b if b.is_ascii_whitespace() => self.at += 1,
+            _ => self.go(self.at + 1, Next::Name),
+        }
+    }
+
+    fn go(&mut self, at: usize, next: Next) {
+        self.at = at;
+        self.next = next;
+    }
+
+    fn word(&mut self) {
+        let bytes = self.text.as_bytes();
+        let (at, end) = (self.at, end_of_name(bytes, self.at));
+        let name = &self.text[at..end];
+        match (self.next, name) {
+            (Next::Test, "not") => return self.at = end,
+            (Next::Name, "is") => return self.go(end, Next::Test),
+            (Next::Filter, _) => self.found.filters.push((name.to_owned(), at)),
+            (Next::Test, _) => self.found.tests.push((name.to_owned(), at)),
+            (Next::Attribute, _) => {}
+            (Next::Name, _) if KEYWORDS.contains(&name) => {}
+            (Next::Name, _) => {
+                let after = skip_blanks(bytes, end);
+                // `name=` names an argument, `name ==` compares.
+                let argument = bytes.get(after) == Some(&b'=') && bytes.get(after + 1) != Some(&b'=');
+                if !argument {
+                    let (reference, end) = reference(self.text, at, end);
+                    self.found.refs.push(reference);
+                    return self.go(end, Next::Name);
+                }
+            }
+        }
+        self.go(end, Next::Name);
+    }
 }
 
 fn is_name_start(b: u8) -> bool {

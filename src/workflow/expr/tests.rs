@@ -1,3 +1,5 @@
+//! What templates give, and what they refuse.
+
 use serde_json::json;
 
 use super::*;
@@ -36,6 +38,9 @@ fn a_whole_scalar_keeps_its_type_and_text_is_json() {
         (json!("${{ input.items | map(attribute='sku') | join(',') }}"), json!("a,b")),
         (json!("${{ [true, none, 1.0] | join(' ') }}"), json!("true null 1.0")),
         (json!("${{ input.yes | string }}"), json!("true")),
+        (json!("${{ input.nothing | lower }} ${{ input.yes | upper }}"), json!("null TRUE")),
+        (json!("${{ input.yes | replace('t', input.nothing) }}"), json!("nullrue")),
+        (json!("${{ ' a b ' | trim | split(' ') }}"), json!(["a", "b"])),
         (json!("${{ {'a': input.yes, '<': 1} | tojson }}"), json!("{\"a\":true,\"<\":1}")),
         (json!("${{ steps['face-detect'].outputs.n }}"), json!(3)),
         (json!("${{ input.typo | default('x') }}"), json!("x")),
@@ -85,6 +90,8 @@ fn what_does_not_exist_is_told_before_a_run() {
 fn work_and_sizes_are_bounded() {
     assert!(error("${{ range(100000000) | list }}").contains("range"));
     assert!(error("${{ 'x' * 2000000 }}").contains("larger"));
+    assert!(error("${{ ('x' * 10000) | replace('x', 'y' * 10000) }}").contains("larger"));
+    assert!(error("${{ range(1000) | join('y' * 10000) }}").contains("larger"));
     assert!(error("${{ 1 / 0 }}").contains("1 / 0"));
     assert!(Expr::parse(&format!("{}1{}", "(".repeat(500), ")".repeat(500))).is_err());
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use goflow::domain::{Clock, JobState, Place, RunId, RunState};
 use goflow::domain::{Entropy, Job, JobId, Json, Ms, ProducerId, RetryPolicy, Shard};
 use goflow::engine::{Handlers, Worker, WorkerOptions};
-use goflow::store::fault::{FaultStore, Faults};
+use goflow::store::fault::{FaultStore, RandomFaults};
 use goflow::store::{Enqueue, Enqueued, MemoryStore, NewJob, Start, Store, StoreError, Stored};
 use goflow::workflow;
 use tokio::task::JoinHandle;
@@ -65,6 +65,7 @@ struct Story {
     dice: Arc<Seeded>,
     clock: Arc<PausedClock>,
     store: Arc<FaultStore>,
+    faults: Arc<RandomFaults>,
     real: Arc<dyn Store>,
     witness: Arc<Witness>,
     processes: Vec<Process>,
@@ -79,12 +80,13 @@ pub async fn play(seed: u64) -> Report {
     let dice = Seeded::new(seed);
     let clock = PausedClock::new();
     let real: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
-    let faults = Faults { unavailable: 0.05, lost_answer: 0.05 };
-    let store = Arc::new(FaultStore::new(real.clone(), faults, Seeded::new(seed ^ 0xfa17)));
+    let faults = Arc::new(RandomFaults::new(0.05, 0.05, Seeded::new(seed ^ 0xfa17)));
+    let store = Arc::new(FaultStore::new(real.clone(), faults.clone()));
     let mut story = Story {
         dice,
         clock,
         store,
+        faults,
         real,
         witness: Witness::new(),
         processes: Vec::new(),
@@ -187,7 +189,7 @@ impl Story {
     }
 
     async fn without_faults(&mut self) {
-        self.store.set_active(false);
+        self.faults.set_active(false);
         self.spawn_worker();
         // Suspects wait for a worker that is alone: lease, reaping, patience, retries. An hour of
         // virtual time is more than all of these together.
@@ -236,7 +238,7 @@ impl Story {
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         self.report.jobs = ids.len();
         self.report.executions = self.witness.total();
-        self.report.faults = self.store.fired();
+        self.report.faults = self.faults.fired();
     }
 
     fn check_job(&mut self, stored: &Stored) {

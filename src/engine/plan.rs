@@ -1,0 +1,86 @@
+//! When a worker does what next, and what it may do meanwhile. Moments and flags only: whoever acts
+//! on them is the loop.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long suspects may wait before a worker drains to take them, at least and at most.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+/// After a failed call; doubles up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// When to do what next. Everything is due at the start except housekeeping.
+pub struct Plan {
+    pub claim: Instant,
+    pub beat: Instant,
+    pub queues: Instant,
+    pub handlers: Instant,
+    /// No call before this: the last one failed.
+    pub retry: Instant,
+    backoff: Duration,
+    /// Until when the registration surely holds; claims need it.
+    pub registered: Option<Instant>,
+    pub beating: bool,
+    pub looking: bool,
+    pub following: bool,
+    /// The handlers that were applied to the store have been seen once.
+    pub handlers_known: bool,
+    /// The next look whether everything is done; none while one is under way.
+    pub check: Option<Instant>,
+    /// Suspects wait: until when that is left to others.
+    pub suspects: Option<Instant>,
+    /// The last look found less than was asked for.
+    pub idle: bool,
+}
+
+impl Plan {
+    pub fn new(now: Instant) -> Self {
+        Plan {
+            claim: now,
+            beat: now,
+            queues: now,
+            handlers: now,
+            retry: now,
+            backoff: BACKOFF.0,
+            registered: None,
+            beating: false,
+            looking: false,
+            following: false,
+            handlers_known: false,
+            check: Some(now),
+            suspects: None,
+            idle: false,
+        }
+    }
+
+    /// A call was answered: trouble is over.
+    pub fn answered(&mut self) {
+        self.backoff = BACKOFF.0;
+    }
+
+    /// A call failed for now: waits, longer each time. Leases may have been given to us by a call
+    /// whose answer was lost, so the first thing afterwards is a heartbeat.
+    pub fn failed(&mut self, now: Instant) -> Duration {
+        let wait = self.backoff;
+        self.retry = now + wait;
+        self.beat = self.retry;
+        self.backoff = (wait * 2).min(BACKOFF.1);
+        wait
+    }
+
+    /// Suspects wait for a worker that is alone, or no longer do. `patience`, 0 to 1, spreads the
+    /// workers, so that not all of them drain at once.
+    pub fn note_suspects(&mut self, waiting: bool, now: Instant, patience: f64) {
+        if !waiting {
+            self.suspects = None;
+        } else if self.suspects.is_none() {
+            self.suspects = Some(now + PATIENCE.0 + (PATIENCE.1 - PATIENCE.0).mul_f64(patience));
+        }
+    }
+
+    /// Nobody else has taken the suspects: this worker takes nothing new until it is alone.
+    pub fn drains(&self, now: Instant) -> bool {
+        self.suspects.is_some_and(|until| until <= now)
+    }
+}
