@@ -7,5 +7,6 @@ mod generated;
 mod jobs;
 mod output;
 mod run;
+mod signals;
 
 pub use env::TestEnvironment;
