@@ -7,11 +7,15 @@ pub mod contract;
 pub mod fault;
 pub mod memory;
 pub mod open;
+pub mod postgres;
+pub mod redis;
 pub mod sqlite;
 pub mod url;
 
+pub use self::redis::{RedisOptions, RedisStore};
 pub use contract::*;
 pub use memory::MemoryStore;
 pub use open::open;
+pub use postgres::PostgresStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use url::StoreUrl;

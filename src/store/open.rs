@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{MemoryStore, Result, SqliteOptions, SqliteStore, Store, StoreError, StoreUrl};
+use super::{
+    MemoryStore, PostgresStore, RedisOptions, RedisStore, Result, SqliteOptions, SqliteStore, Store, StoreUrl,
+};
 use crate::domain::Clock;
 
 /// Opens the store at `url`. The memory store takes the clock; every other one has its own.
@@ -13,6 +15,7 @@ pub async fn open(url: &StoreUrl, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store
     match url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, clock, SqliteOptions::default())?)),
-        other => Err(StoreError::Refused(format!("{other}: no such backend in this build"))),
+        StoreUrl::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?)),
+        StoreUrl::Redis(url) => Ok(Arc::new(RedisStore::open(url, RedisOptions::default()).await?)),
     }
 }

@@ -4,6 +4,8 @@
 
 mod cli;
 mod house;
+mod servers;
 mod simulation;
 mod sqlite;
 mod store;
+mod torture;

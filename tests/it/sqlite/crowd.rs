@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use goflow::domain::job::Outcome;
 use goflow::domain::{ProducerId, Shard, WorkerId};
-use goflow::store::*;
+use goflow::store::contract::*;
 
 use super::*;
 

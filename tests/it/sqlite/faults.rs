@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use goflow::domain::job::Outcome;
 use goflow::domain::{Epoch, EventKind, JobId, Place, ProducerId, Shard, To, WorkerId};
-use goflow::store::*;
+use goflow::store::contract::*;
 
 use super::*;
 

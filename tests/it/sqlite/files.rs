@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use goflow::domain::{ProducerId, Shard};
-use goflow::store::*;
+use goflow::store::contract::*;
 
 use super::*;
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, SqliteOptions, SqliteStore, Store};
+use goflow::store::{MemoryStore, PostgresStore, RedisOptions, RedisStore, SqliteOptions, SqliteStore, Store};
+
+use crate::servers::{postgres::Cluster, redis::Server};
 
 /// A store under test.
 pub struct Subject {
@@ -61,4 +63,16 @@ pub async fn sqlite() -> Subject {
     let path = folder.path().join("queue.db");
     let store = SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).expect("the store opens");
     Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(folder) }
+}
+
+pub async fn postgres() -> Subject {
+    let cluster = Cluster::start();
+    let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(cluster) }
+}
+
+pub async fn redis() -> Subject {
+    let server = Server::start(&[]);
+    let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
 }

@@ -5,6 +5,8 @@ mod differential;
 mod laws;
 mod looks;
 mod make;
+mod postgres_alone;
+mod redis_only;
 mod run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
@@ -76,3 +78,5 @@ macro_rules! suite {
 
 suite!(memory);
 suite!(sqlite);
+suite!(postgres);
+suite!(redis);

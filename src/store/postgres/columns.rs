@@ -1,0 +1,197 @@
+//! Records as columns: the server's functions take arrays, one a field.
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::errors::Fault;
+use super::names::Names;
+use super::pool::Param;
+use crate::domain::time::millis;
+use crate::domain::{Event, Job, JobId, Name, RunId, To, WorkerId};
+use crate::store::codec::encode;
+use crate::store::contract::{Effects, StoreError};
+
+pub(super) fn job_uuid(id: JobId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn run_uuid(id: RunId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn worker_uuid(id: WorkerId) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn job_id(id: Uuid) -> JobId {
+    JobId::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn run_id(id: Uuid) -> RunId {
+    RunId::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn worker_id(id: Uuid) -> WorkerId {
+    WorkerId::from_bytes(*id.as_bytes())
+}
+
+/// The lane of a priority: even numbers are for what is put in front.
+pub(super) fn lane(priority: i8) -> i16 {
+    1 - 2 * i16::from(priority)
+}
+
+/// An epoch or another number that the server keeps in 63 bits.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn code(place: u8) -> i8 {
+    place as i8
+}
+
+/// Where a move goes, in the letters of `goflow.commit`, and the delay.
+pub(super) fn destination(to: To) -> (i8, i64) {
+    let delay = match to {
+        To::Scheduled(delay) | To::Retrying(delay) => millis(delay),
+        _ => 0,
+    };
+    let letter = match to {
+        To::Front => b'f',
+        To::Gone => b'g',
+        other => other.place().map_or(b'g', |place| place.code()),
+    };
+    // Far beyond any life, and still far from the end of the number.
+    (letter as i8, delay.min(i64::MAX / 4))
+}
+
+/// A key of any text: as it is if it fits an index entry, else by its digest.
+pub(super) fn key(text: &str) -> Vec<u8> {
+    use sha2::Digest;
+    if text.len() <= 512 {
+        return text.as_bytes().to_vec();
+    }
+    let mut key = b"sha256:".to_vec();
+    key.extend_from_slice(&sha2::Sha256::digest(text.as_bytes()));
+    key
+}
+
+pub(super) fn packed(events: &[Event]) -> Result<Vec<u8>, StoreError> {
+    encode(&events)
+}
+
+/// Jobs as columns.
+#[derive(Default)]
+pub(super) struct Jobs {
+    pub ids: Vec<Uuid>,
+    pub queues: Vec<i32>,
+    pub types: Vec<String>,
+    pub lanes: Vec<i16>,
+    pub revs: Vec<i64>,
+    pub timeouts: Vec<Option<i64>>,
+    pub runs: Vec<Option<Uuid>>,
+    pub keys: Vec<Option<Vec<u8>>>,
+    pub bodies: Vec<Vec<u8>>,
+}
+
+impl Jobs {
+    pub fn push(&mut self, job: &Job, names: &Names) -> Result<(), Fault> {
+        self.ids.push(job_uuid(job.id));
+        self.queues.push(queue_number(names, &job.queue)?);
+        self.types.push(job.kind.as_str().to_owned());
+        self.lanes.push(lane(job.priority));
+        self.revs.push(i64::from(job.rev));
+        self.timeouts.push(job.timeout_ms.map(|ms| number(ms).min(i64::MAX / 4)));
+        self.runs.push(job.link.as_ref().map(|link| run_uuid(link.run)));
+        self.keys.push(job.unique_key.as_deref().map(key));
+        self.bodies.push(encode(job)?);
+        Ok(())
+    }
+
+    /// In the order that `goflow.apply` and `goflow.start_run` take them.
+    pub fn params(&self) -> [Param<'_>; 9] {
+        [
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.queues, Type::INT4_ARRAY),
+            (&self.types, Type::TEXT_ARRAY),
+            (&self.lanes, Type::INT2_ARRAY),
+            (&self.revs, Type::INT8_ARRAY),
+            (&self.timeouts, Type::INT8_ARRAY),
+            (&self.runs, Type::UUID_ARRAY),
+            (&self.keys, Type::BYTEA_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+        ]
+    }
+}
+
+pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
+    names.number(queue).ok_or_else(|| {
+        StoreError::Corrupt(format!("queue {queue} was made and cannot be found: is the schema intact?")).into()
+    })
+}
+
+/// The effects of an advance as columns.
+#[derive(Default)]
+pub(super) struct EffectColumns {
+    pub workflow: Option<String>,
+    pub state: Option<String>,
+    pub terminal: Option<bool>,
+    pub rev: Option<i64>,
+    pub body: Option<Vec<u8>>,
+    pub events: Option<Vec<u8>>,
+    jobs: Jobs,
+    value_keys: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
+    dropped: Vec<Vec<u8>>,
+    timer_keys: Vec<Vec<u8>>,
+    timer_delays: Vec<i64>,
+    timer_facts: Vec<Vec<u8>>,
+}
+
+impl EffectColumns {
+    pub fn new(effects: &Effects, names: &Names) -> Result<Self, Fault> {
+        let mut columns = EffectColumns {
+            workflow: Some(effects.record.workflow.as_str().to_owned()),
+            state: Some(effects.record.state.as_str().to_owned()),
+            terminal: Some(effects.record.state.is_terminal()),
+            rev: Some(number(effects.record.rev)),
+            body: Some(effects.record.body.clone()),
+            ..EffectColumns::default()
+        };
+        if !effects.events.is_empty() {
+            columns.events = Some(packed(&effects.events)?);
+        }
+        for job in &effects.jobs {
+            columns.jobs.push(job, names)?;
+        }
+        for (name, value) in &effects.values {
+            columns.value_keys.push(key(name));
+            columns.values.push(value.as_str().as_bytes().to_vec());
+        }
+        columns.dropped = effects.drop_timers.iter().map(|name| key(name)).collect();
+        for timer in &effects.timers {
+            columns.timer_keys.push(key(&timer.key));
+            columns.timer_delays.push(millis(timer.delay).min(i64::MAX / 4));
+            columns.timer_facts.push(timer.fact.clone());
+        }
+        Ok(columns)
+    }
+
+    /// The columns after the record's own.
+    pub fn params(&self) -> Vec<Param<'_>> {
+        let mut params: Vec<Param<'_>> = self.jobs.params().into();
+        params.extend::<[Param<'_>; 6]>([
+            (&self.value_keys, Type::BYTEA_ARRAY),
+            (&self.values, Type::BYTEA_ARRAY),
+            (&self.dropped, Type::BYTEA_ARRAY),
+            (&self.timer_keys, Type::BYTEA_ARRAY),
+            (&self.timer_delays, Type::INT8_ARRAY),
+            (&self.timer_facts, Type::BYTEA_ARRAY),
+        ]);
+        params
+    }
+}
+
+/// `$1, $2 … $n`.
+pub(super) fn placeholders(n: usize) -> String {
+    (1..=n).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+}

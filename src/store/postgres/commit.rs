@@ -1,0 +1,111 @@
+//! One commit in its general form, as columns for `goflow.commit`.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use super::columns::*;
+use super::errors::Fault;
+use super::names::Names;
+use super::pool::Param;
+use crate::store::contract::{Commit, Committed, Expect, Moved, RunAnswer};
+
+#[derive(Default)]
+pub(super) struct Columns {
+    rights: Vec<i8>,
+    numbers: Vec<i64>,
+    froms: Vec<i8>,
+    tos: Vec<i8>,
+    delays: Vec<i64>,
+    events: Vec<Vec<u8>>,
+    jobs: Jobs,
+    run: Option<Uuid>,
+    facts: Vec<Vec<u8>>,
+    from_rev: Option<i64>,
+    drained: Option<i64>,
+    effects: EffectColumns,
+}
+
+impl Columns {
+    pub fn new(commit: &Commit, names: &Names) -> Result<Columns, Fault> {
+        let mut columns = Columns::default();
+        for step in &commit.moves {
+            let (right, number, from) = match step.expect {
+                Expect::Lease(epoch) => (b'l', number(epoch.0), b'r'),
+                Expect::Lapsed(epoch) => (b'e', number(epoch.0), b'r'),
+                Expect::Idle(place, rev) => (b'i', i64::from(rev), place.code()),
+            };
+            let (to, delay) = destination(step.to);
+            columns.rights.push(code(right));
+            columns.numbers.push(number);
+            columns.froms.push(code(from));
+            columns.tos.push(to);
+            columns.delays.push(delay);
+            columns.events.push(packed(&[step.log_entry()])?);
+            columns.jobs.push(&step.job, names)?;
+        }
+        if let Some(part) = &commit.run {
+            columns.run = Some(run_uuid(part.run));
+            columns.facts = part.facts.clone();
+            if let Some(advance) = &part.advance {
+                columns.from_rev = Some(number(advance.from_rev));
+                columns.drained = advance.drained.map(number);
+                columns.effects = EffectColumns::new(&advance.effects, names)?;
+            }
+        }
+        Ok(columns)
+    }
+
+    pub async fn send(&self, client: &Client) -> Result<Row, Fault> {
+        let [ids, queues, types, lanes, revs, timeouts, runs, keys, bodies] = self.jobs.params();
+        let mut params: Vec<Param<'_>> = vec![
+            ids,
+            (&self.rights, Type::CHAR_ARRAY),
+            (&self.numbers, Type::INT8_ARRAY),
+            (&self.froms, Type::CHAR_ARRAY),
+            (&self.tos, Type::CHAR_ARRAY),
+            (&self.delays, Type::INT8_ARRAY),
+            queues,
+            types,
+            lanes,
+            revs,
+            timeouts,
+            runs,
+            keys,
+            bodies,
+            (&self.events, Type::BYTEA_ARRAY),
+            (&self.run, Type::UUID),
+            (&self.facts, Type::BYTEA_ARRAY),
+            (&self.from_rev, Type::INT8),
+            (&self.drained, Type::INT8),
+            (&self.effects.workflow, Type::TEXT),
+            (&self.effects.state, Type::TEXT),
+            (&self.effects.terminal, Type::BOOL),
+            (&self.effects.rev, Type::INT8),
+            (&self.effects.body, Type::BYTEA),
+            (&self.effects.events, Type::BYTEA),
+        ];
+        params.extend(self.effects.params());
+        let sql = format!("SELECT * FROM goflow.commit({})", placeholders(params.len()));
+        Ok(client.query_typed_one(&sql, &params).await?)
+    }
+}
+
+pub(super) fn read(row: &Row, commit: &Commit) -> Committed {
+    let moved: Vec<i16> = row.get("moved");
+    let holders: Vec<Option<Uuid>> = row.get("holders");
+    let told = |place: usize| match (moved.get(place), holders.get(place).copied().flatten()) {
+        (Some(0), _) => Moved::Applied,
+        (Some(2), Some(holder)) => Moved::Conflict(job_id(holder)),
+        _ => Moved::Stale,
+    };
+    let run = match row.get::<_, i16>("part") {
+        1 => RunAnswer::Advanced { more: false },
+        2 => RunAnswer::Advanced { more: true },
+        3 => RunAnswer::Inboxed,
+        4 => RunAnswer::Contended,
+        5 => RunAnswer::Gone,
+        _ => RunAnswer::None,
+    };
+    Committed { moves: (0..commit.moves.len()).map(told).collect(), run }
+}

@@ -1,0 +1,84 @@
+//! The schema's versions: brought up to date under a lock, in one transaction; a newer one is left
+//! alone.
+
+use tokio_postgres::types::Type;
+
+use super::errors::Fault;
+use super::pool::Connection;
+use crate::store::contract::StoreError;
+
+/// Migration n brings version n - 1 to n. What is released is never edited, only added to.
+const MIGRATIONS: &[&[&str]] = &[&[
+    include_str!("schema/tables.sql"),
+    include_str!("schema/common.sql"),
+    include_str!("schema/enqueue.sql"),
+    include_str!("schema/commit.sql"),
+    include_str!("schema/exchange.sql"),
+    include_str!("schema/upkeep.sql"),
+]];
+
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
+
+/// Whoever changes the schema holds this: the bytes of `goflow`.
+const LOCK: i64 = 0x676f_666c_6f77;
+
+/// The version in the database; 0 where there is none.
+pub(super) async fn version(connection: &mut Connection) -> Result<u32, Fault> {
+    let there = connection.row("SELECT to_regclass('goflow.version') IS NOT NULL", &[]).await?;
+    if !there.get::<_, bool>(0) {
+        return Ok(0);
+    }
+    let rows = connection.rows("SELECT number FROM goflow.version", &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i32>(0) as u32))
+}
+
+/// Brings the schema up to date.
+pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+    let found = version(connection).await?;
+    if found > KNOWN {
+        return Err(StoreError::TooNew { found, known: KNOWN }.into());
+    }
+    if found < KNOWN {
+        connection
+            .run(async |client| {
+                client.batch_execute("BEGIN").await?;
+                let done = step_up(client).await;
+                client.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+                done
+            })
+            .await?;
+    }
+    // Positions of the log compare with transaction numbers; after a restore into another cluster
+    // those start again, and old records must not wait for them.
+    connection
+        .rows(
+            "UPDATE goflow.event SET horizon = 0 WHERE horizon > pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+             AND position >= (SELECT min(position) FROM goflow.event)",
+            &[],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn step_up(client: &tokio_postgres::Client) -> Result<(), Fault> {
+    client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&LOCK, Type::INT8)]).await?;
+    client
+        .batch_execute(
+            "CREATE SCHEMA IF NOT EXISTS goflow;
+             CREATE TABLE IF NOT EXISTS goflow.version
+                 (lonely boolean PRIMARY KEY DEFAULT true CHECK (lonely), number int NOT NULL);
+             INSERT INTO goflow.version (number) VALUES (0) ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    // Another process may have been first: look again under the lock.
+    let row = client.query_typed_one("SELECT number FROM goflow.version", &[]).await?;
+    let found = row.get::<_, i32>(0) as u32;
+    if found > KNOWN {
+        return Err(StoreError::TooNew { found, known: KNOWN }.into());
+    }
+    for part in MIGRATIONS.iter().skip(found as usize).copied().flatten() {
+        client.batch_execute(part).await?;
+    }
+    client.query_typed("UPDATE goflow.version SET number = $1", &[(&(KNOWN as i32), Type::INT4)]).await?;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+-- The core verb: settle a batch of plain jobs, bring in what is due, claim the next work; one round
+-- trip and one commit.
+
+-- Moves jobs whose time has come to the end of the line, in the order of their time.
+CREATE FUNCTION goflow.promote(p_now bigint, p_queues int[]) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    base bigint;
+    ready uuid[];
+BEGIN
+    -- Up to two blocks of 500 a call, the rest with the next: a transaction stays short.
+    SELECT array_agg(d.id) INTO ready FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
+        LATERAL (SELECT j.id FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue AND j.at <= p_now
+                 ORDER BY j.at, j.turn LIMIT 500) d;
+    PERFORM pg_current_xact_id();
+    WITH due AS MATERIALIZED (
+        SELECT j.id, j.at, j.turn, j.queue, j.lane, j.place FROM goflow.job j
+        WHERE j.id = ANY (ready) AND j.place IN ('s', 't') AND j.at <= p_now
+        ORDER BY j.id FOR UPDATE SKIP LOCKED
+    ), line AS MATERIALIZED (
+        SELECT d.*, nextval('goflow.turn') AS next FROM (SELECT * FROM due ORDER BY at, turn) d
+    ), laned AS (
+        -- A job that was given back to the front and failed then waits in its own lane again.
+        INSERT INTO goflow.lane (queue, lane) SELECT DISTINCT l.queue, l.lane | 1 FROM line l ON CONFLICT DO NOTHING
+    ), moved AS (
+        UPDATE goflow.job j SET place = 'p', turn = l.next, at = p_now, lane = l.lane | 1 FROM line l WHERE j.id = l.id
+    ), lined AS (
+        INSERT INTO goflow.waiting (turn, queue, lane, id) SELECT l.next, l.queue, l.lane | 1, l.id FROM line l ORDER BY l.next
+    )
+    INSERT INTO goflow.delta (n, queue, place)
+    SELECT -count(*), l.queue, l.place FROM line l GROUP BY l.queue, l.place
+    UNION ALL
+    SELECT count(*), l.queue, 'p' FROM line l GROUP BY l.queue;
+END
+$$;
+
+-- When the next job of these queues is due. (That the place is not `p` must be said: the planner
+-- needs it to use the index.)
+CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+    RETURN (SELECT min(d.at) FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
+        LATERAL (SELECT j.at FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue
+                 ORDER BY j.at LIMIT 1) d);
+END
+$$;
+
+-- `s_…`: plain settles, each by its lease to a place outside the line. `f_…`: below these turns the
+-- lanes are known to be empty (see floors.rs); only a shortcut past dead rows.
+-- `moved`: the numbers (from 1) of the settles that applied. `t_…`: how far each lane was taken.
+CREATE FUNCTION goflow.exchange(
+    s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_bodies bytea[],
+    s_events bytea[],
+    c_worker uuid, c_queues int[], c_want int, c_alone boolean, c_grace bigint,
+    f_queues int[], f_lanes smallint[], f_turns bigint[],
+    OUT now bigint, OUT moved bigint[], OUT ids uuid[], OUT epochs bigint[], OUT bodies bytea[],
+    OUT r_ids uuid[], OUT r_revs bigint[], OUT r_workflows text[], OUT r_states text[], OUT r_bodies bytea[],
+    OUT t_queues int[], OUT t_lanes smallint[], OUT t_turns bigint[],
+    OUT suspects boolean, OUT dirty boolean, OUT due bigint)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+    given int := cardinality(s_ids);
+    base bigint;
+    v_queue int;
+    v_lane smallint;
+    v_floor bigint;
+    taken_ids uuid[];
+    taken_bodies bytea[];
+    taken_last bigint;
+    taken_runs boolean;
+    claimed_queues int[] := '{}';
+    logged bytea[];
+    v_job goflow.job;
+    next_timer bigint;
+    v_count int;
+    has_runs boolean := false;
+    v_have int := 0;
+BEGIN
+    now := goflow.now_ms();
+    moved := '{}';
+    ids := '{}';
+    epochs := '{}';
+    bodies := '{}';
+    t_queues := '{}';
+    t_lanes := '{}';
+    t_turns := '{}';
+    suspects := false;
+    IF given > 0 THEN
+        PERFORM pg_current_xact_id();
+        base := nextval('goflow.turn');
+        WITH freed AS (
+            DELETE FROM goflow.running r
+            USING unnest(s_epochs, s_ids, s_places, s_delays, s_revs, s_bodies)
+                  WITH ORDINALITY AS u(epoch, id, place, delay, rev, body, ord)
+            WHERE r.epoch = u.epoch AND r.id = u.id
+            RETURNING u.ord, u.id, u.place, u.delay, u.rev, u.body
+        ), ended AS (
+            UPDATE goflow.job j SET place = f.place, at = exchange.now + f.delay, turn = base + f.ord - 1, rev = f.rev,
+                body = f.body
+            FROM freed f WHERE j.id = f.id
+            RETURNING f.ord, j.queue, j.place
+        ), counted AS (
+            INSERT INTO goflow.delta (n, queue, place)
+            SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
+            UNION ALL
+            SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
+        )
+        SELECT array_agg(e.ord) INTO moved FROM ended e;
+        IF cardinality(moved) = given THEN
+            logged := s_events;
+        ELSIF moved IS NULL THEN
+            moved := '{}';
+        ELSE
+            SELECT array_agg(u.event ORDER BY u.ord) INTO logged FROM unnest(s_events) WITH ORDINALITY AS u(event, ord)
+            WHERE u.ord = ANY (moved);
+        END IF;
+    END IF;
+
+    IF c_worker IS NOT NULL THEN
+        due := goflow.next_due(c_queues);
+        IF due <= now THEN
+            PERFORM goflow.promote(now, c_queues);
+            due := goflow.next_due(c_queues);
+        END IF;
+        IF c_alone AND c_want > 0 THEN
+            FOR v_queue IN SELECT q.id FROM unnest(c_queues) WITH ORDINALITY AS u(id, ord)
+                           JOIN goflow.queue q ON q.id = u.id WHERE NOT q.paused ORDER BY u.ord
+            LOOP
+                SELECT j.* INTO v_job FROM goflow.job j WHERE j.place = 'u' AND j.queue = v_queue
+                ORDER BY j.at, j.turn LIMIT 1 FOR UPDATE SKIP LOCKED;
+                CONTINUE WHEN NOT FOUND;
+                base := nextval('goflow.epoch');
+                -- Outside the line and with a lease: running.
+                UPDATE goflow.job j SET place = 'p' WHERE j.id = v_job.id;
+                INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
+                VALUES (base, now, now + v_job.timeout_ms + c_grace, v_queue, v_job.id, c_worker);
+                INSERT INTO goflow.delta (n, queue, place) VALUES (-1, v_queue, 'u'), (1, v_queue, 'r');
+                ids := ARRAY[v_job.id];
+                epochs := ARRAY[base];
+                bodies := ARRAY[v_job.body];
+                claimed_queues := ARRAY[v_queue];
+                has_runs := v_job.run_id IS NOT NULL;
+                v_have := 1;
+                EXIT;
+            END LOOP;
+        END IF;
+        IF v_have = 0 AND c_want > 0 THEN
+            FOR v_queue, v_lane, v_floor IN
+                SELECT l.queue, l.lane, coalesce(f.turn, -9223372036854775807)
+                FROM unnest(c_queues) WITH ORDINALITY AS u(id, ord)
+                JOIN goflow.queue q ON q.id = u.id AND NOT q.paused
+                JOIN goflow.lane l ON l.queue = u.id
+                LEFT JOIN unnest(f_queues, f_lanes, f_turns) AS f(queue, lane, turn) ON f.queue = l.queue AND f.lane = l.lane
+                ORDER BY u.ord, l.lane
+            LOOP
+                WITH taken AS (
+                    DELETE FROM goflow.waiting w WHERE w.ctid = ANY (ARRAY(
+                        SELECT h.ctid FROM goflow.waiting h
+                        WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor
+                        ORDER BY h.turn LIMIT c_want - v_have FOR UPDATE SKIP LOCKED))
+                    RETURNING w.id, w.turn
+                )
+                SELECT array_agg(t.id ORDER BY t.turn), max(t.turn), count(*) INTO taken_ids, taken_last, v_count FROM taken t;
+                CONTINUE WHEN v_count = 0;
+                -- One block of epochs a claim: at most 64 are asked for.
+                IF v_have = 0 THEN
+                    base := nextval('goflow.epoch');
+                END IF;
+                WITH got AS MATERIALIZED (
+                    SELECT u.id, u.ord, j.body, j.timeout_ms, j.run_id
+                    FROM unnest(taken_ids) WITH ORDINALITY AS u(id, ord) JOIN goflow.job j ON j.id = u.id
+                ), leased AS (
+                    INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
+                    SELECT base + v_have + g.ord - 1, exchange.now, exchange.now + g.timeout_ms + c_grace, v_queue, g.id, c_worker
+                    FROM got g ORDER BY g.ord
+                )
+                SELECT array_agg(g.id ORDER BY g.ord), array_agg(g.body ORDER BY g.ord), bool_or(g.run_id IS NOT NULL)
+                INTO taken_ids, taken_bodies, taken_runs FROM got g;
+                ids := ids || taken_ids;
+                bodies := bodies || taken_bodies;
+                epochs := epochs || ARRAY(SELECT base + v_have + n FROM generate_series(0, v_count - 1) n);
+                claimed_queues := claimed_queues || array_fill(v_queue, ARRAY[v_count]);
+                has_runs := has_runs OR taken_runs;
+                t_queues := t_queues || v_queue;
+                t_lanes := t_lanes || v_lane;
+                t_turns := t_turns || taken_last;
+                INSERT INTO goflow.delta (n, queue, place) VALUES (-v_count, v_queue, 'p'), (v_count, v_queue, 'r');
+                v_have := v_have + v_count;
+                EXIT WHEN v_have >= c_want;
+            END LOOP;
+        END IF;
+        IF has_runs THEN
+            SELECT array_agg(r.id), array_agg(r.rev), array_agg(r.workflow), array_agg(r.state), array_agg(r.body)
+            INTO r_ids, r_revs, r_workflows, r_states, r_bodies
+            FROM goflow.run r WHERE r.id IN (SELECT j.run_id FROM goflow.job j WHERE j.id = ANY (ids));
+        END IF;
+        suspects := EXISTS (SELECT FROM unnest(c_queues) AS q(id), LATERAL (
+            SELECT FROM goflow.job j WHERE j.place = 'u' AND j.queue = q.id LIMIT 1) s);
+        SELECT t.due INTO next_timer FROM goflow.timer t ORDER BY t.due LIMIT 1;
+        due := least(due, next_timer);
+    END IF;
+    dirty := EXISTS (SELECT FROM goflow.dirty d WHERE d.until <= now);
+    IF logged IS NOT NULL OR v_have > 0 THEN
+        PERFORM goflow.log(now, logged, c_worker, CASE WHEN v_have > 0 THEN ids END,
+            CASE WHEN v_have > 0 THEN claimed_queues END);
+    END IF;
+END
+$$;

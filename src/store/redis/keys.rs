@@ -1,0 +1,149 @@
+//! Names of the keys. All of a shard's keys lie under one hash tag, so that a cluster keeps them on one
+//! node, and every script is told each key it may touch. The order here is the order `scripts/lib.lua`
+//! reads them in.
+
+use crate::domain::{Name, Place, Shard};
+
+/// Keys a shard has once, in the order of `KEYS`.
+const SHARD: [&str; 19] = [
+    "jobs",
+    "running",
+    "unique",
+    "queues",
+    "producers",
+    "workers",
+    "events",
+    "counters",
+    "runs",
+    "live",
+    "finished",
+    "inbox",
+    "dirty",
+    "timers",
+    "facts",
+    "values",
+    "history",
+    "hint",
+    "ended",
+];
+/// Keys each queue has, in the order of `KEYS`.
+const QUEUE: [&str; 10] =
+    ["line", "prio", "suspect", "parked", "tombs", "scheduled", "retrying", "dead", "completed", "cancelled"];
+
+/// A queue's structures that are not the place of the same name.
+#[derive(Clone, Copy)]
+pub enum Part {
+    Line = 0,
+    Prio = 1,
+    Suspect = 2,
+    Parked = 3,
+    Tombs = 4,
+}
+
+pub struct Keys {
+    tag: String,
+    shard: Vec<String>,
+}
+
+impl Keys {
+    pub fn new(shard: Shard) -> Self {
+        let tag = format!("{{gf:{}}}:", shard.0);
+        let shard = SHARD.iter().map(|name| format!("{tag}{name}")).collect();
+        Keys { tag, shard }
+    }
+
+    /// Every key that the shard has once.
+    pub fn all(&self) -> &[String] {
+        &self.shard
+    }
+
+    /// Every key that a queue has.
+    pub fn of_queue(&self, queue: &Name) -> impl Iterator<Item = String> {
+        QUEUE.iter().map(move |part| format!("{}{part}:{queue}", self.tag))
+    }
+
+    pub fn part(&self, queue: &Name, part: Part) -> String {
+        format!("{}{}:{queue}", self.tag, QUEUE[part as usize])
+    }
+
+    /// The sorted set of a place that is one.
+    pub fn sorted(&self, queue: &Name, place: Place) -> Option<String> {
+        let part = match place {
+            Place::Scheduled => 5,
+            Place::Retrying => 6,
+            Place::Dead => 7,
+            Place::Completed => 8,
+            Place::Cancelled => 9,
+            Place::Pending | Place::Suspect | Place::Parked | Place::Running => return None,
+        };
+        Some(format!("{}{}:{queue}", self.tag, QUEUE[part]))
+    }
+
+    fn named(&self, index: usize) -> &str {
+        &self.shard[index]
+    }
+
+    pub fn jobs(&self) -> &str {
+        self.named(0)
+    }
+    pub fn running(&self) -> &str {
+        self.named(1)
+    }
+    pub fn unique(&self) -> &str {
+        self.named(2)
+    }
+    pub fn queues(&self) -> &str {
+        self.named(3)
+    }
+    pub fn workers(&self) -> &str {
+        self.named(5)
+    }
+    pub fn events(&self) -> &str {
+        self.named(6)
+    }
+    pub fn runs(&self) -> &str {
+        self.named(8)
+    }
+    pub fn live(&self) -> &str {
+        self.named(9)
+    }
+    pub fn finished(&self) -> &str {
+        self.named(10)
+    }
+    pub fn inbox(&self) -> &str {
+        self.named(11)
+    }
+    pub fn timers(&self) -> &str {
+        self.named(13)
+    }
+    pub fn facts(&self) -> &str {
+        self.named(14)
+    }
+    pub fn values(&self) -> &str {
+        self.named(15)
+    }
+    pub fn history(&self) -> &str {
+        self.named(16)
+    }
+    /// The channel of hints: a channel, passed like a key.
+    pub fn hint(&self) -> &str {
+        self.named(17)
+    }
+    pub fn ended(&self) -> &str {
+        self.named(18)
+    }
+
+    pub fn schema(&self) -> String {
+        format!("{}schema", self.tag)
+    }
+    /// Which life of the server was seen last.
+    pub fn server(&self) -> String {
+        format!("{}server", self.tag)
+    }
+    pub fn definitions(&self) -> String {
+        format!("{}definitions", self.tag)
+    }
+    pub fn current(&self) -> String {
+        format!("{}current", self.tag)
+    }
+}

@@ -1,0 +1,341 @@
+//! The store on Redis, Valkey or DragonflyDB. Whatever changes something is one Lua script, which the
+//! server runs alone and whole: `scripts/`. Plain commands only look.
+//!
+//! ```text
+//!  jobs     hash  id → header, record        line:Q      list   ids of priority 0, in turn
+//!  running  hash  id → worker, epoch, …      prio:Q      zset   ids of other priorities
+//!  unique   hash  key → id                   suspect:Q   list   ids to be leased alone
+//!  runs     hash  id → rev, state, body      parked:Q    zset   type, position, id; by bytes
+//!  inbox    zset  run, position, fact        tombs:Q     set    ids whose first entry in line is void
+//!  dirty    zset  run, when it is free       scheduled:Q, retrying:Q        zset  ids by due time
+//!  events   stream, one record a call        dead:Q, completed:Q, cancelled:Q zset  ids by time
+//! ```
+//!
+//! A record is written by moves only: a job that became due or was claimed still has the record it
+//! had before, and is where the indexes say. What a crash of the server cuts off is always the end of
+//! the history, whole scripts at a time, so the structures agree with each other afterwards
+//! (see [`health::mend_log`] for what that takes).
+
+mod connection;
+mod health;
+mod hints;
+mod keys;
+mod list;
+mod pack;
+mod read;
+mod reply;
+mod runs;
+mod verify;
+mod write;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis::cmd;
+use tokio::sync::watch;
+
+use super::codec;
+use super::contract::*;
+use crate::domain::time::millis;
+use crate::domain::{
+    Event, EventKind, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId, limits,
+};
+use connection::Link;
+use health::Server;
+use hints::Hints;
+use keys::Keys;
+use write::CHUNK;
+
+/// How a store on Redis is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RedisOptions {
+    /// Which shard's keys it uses; several may share a server.
+    pub shard: Shard,
+    /// Take a server that may throw data away when its memory is full.
+    pub allow_eviction: bool,
+}
+
+pub struct RedisStore {
+    link: Arc<Link>,
+    keys: Arc<Keys>,
+    hints: Hints,
+    /// Where the last trim stopped looking at producers.
+    forgetting: Mutex<String>,
+}
+
+impl RedisStore {
+    /// Connects, and looks whether the server can be trusted with jobs.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, or a server that may
+    /// evict; [`StoreError::TooNew`]; otherwise those of the connection.
+    pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
+        let link = Arc::new(Link::new(url)?);
+        let server = Server::ask(&link).await?;
+        if let Some(policy) = server.evicts().filter(|_| !options.allow_eviction) {
+            return Err(StoreError::Refused(format!(
+                "{} has maxmemory-policy {policy}, under which it throws jobs away when its memory is full: \
+                 set it to noeviction (CONFIG SET maxmemory-policy noeviction), or insist with --allow-eviction",
+                link.shown()
+            )));
+        }
+        for warning in server.health().warnings {
+            tracing::warn!(store = link.shown(), "{warning}");
+        }
+        let keys = Arc::new(Keys::new(options.shard));
+        health::check_schema(&link, &keys).await?;
+        health::mend_log(&link, &keys, &server).await?;
+        let hints = Hints::listen(link.clone(), keys.clone());
+        Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
+    }
+
+    /// Names of all queues, for scripts that look into each.
+    async fn queue_names(&self) -> Result<Vec<Name>> {
+        Ok(self.read_queues().await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The parts of a batch, each a call. They are sent at once and arrive in order; a part before
+    /// which one is missing is turned away by the script, and sent again here.
+    async fn enqueue_parts(&self, batch: &Enqueue) -> Result<Vec<Enqueued>> {
+        let mut parts: Vec<(&[NewJob], &[Effects])> = Vec::new();
+        parts.extend(batch.jobs.chunks(CHUNK).map(|jobs| (jobs, &[][..])));
+        parts.extend(batch.runs.chunks(CHUNK).map(|runs| (&[][..], runs)));
+        let mut answers = Vec::new();
+        let mut done = 0;
+        while done < parts.len() {
+            let mut calls = Vec::with_capacity(parts.len() - done);
+            for (number, (jobs, runs)) in parts.iter().enumerate().skip(done) {
+                calls.push(write::enqueue(&self.keys, batch, number, jobs, runs)?);
+            }
+            let sent = join_all(calls.iter().map(|call| self.link.script(&write::ENQUEUE, call))).await;
+            let before = done;
+            for answer in sent {
+                let codes = reply::bytes(answer?)?;
+                match &codes[..] {
+                    b"<" => {
+                        let Enqueue { sequence, producer, .. } = batch;
+                        return Err(StoreError::Refused(format!(
+                            "batch {sequence} of producer {producer} came after a later one"
+                        )));
+                    }
+                    b">" => break,
+                    codes => answers.extend(write::read_enqueued(codes)?),
+                }
+                done += 1;
+            }
+            if done == before {
+                return Err(StoreError::Unavailable("the server turned a part of a batch away".to_owned()));
+            }
+        }
+        Ok(answers)
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn describe(&self) -> String {
+        self.link.shown().to_owned()
+    }
+
+    async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
+        let mut jobs = self.enqueue_parts(batch).await?;
+        if jobs.len() != batch.jobs.len() + batch.runs.len() {
+            return Err(StoreError::Refused(format!(
+                "batch {} of producer {} was another batch before",
+                batch.sequence, batch.producer
+            )));
+        }
+        let runs = jobs.split_off(batch.jobs.len());
+        Ok(EnqueueAnswer { jobs, runs })
+    }
+
+    async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
+        let call = write::exchange(&self.keys, exchange)?;
+        write::read_exchange(exchange, self.link.script(&write::EXCHANGE, &call).await?)
+    }
+
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
+        let queues = self.queue_names().await?;
+        let worker = beat.info.id;
+        let hello = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStarted) };
+        let mut call = write::call(&write::HEARTBEAT, &self.keys, &queues.iter().collect::<Vec<_>>());
+        call.arg(worker.as_bytes()).arg(millis(beat.lease).min(pack::FOREVER / 4)).arg(codec::encode(&beat.info)?);
+        call.arg(limits::EVENT_RECORDS).arg(pack::event(&hello, &pack::Defaults::default())).arg(queues.len());
+        for kind in &beat.info.types {
+            call.arg(kind.as_str());
+        }
+        let [now, held] = read::two(reply::array(self.link.script(&write::HEARTBEAT, &call).await?)?)?;
+        let held = reply::bytes(held)?;
+        let mut reader = pack::Reader(&held);
+        let mut leases = Vec::with_capacity(held.len() / 24);
+        while !reader.0.is_empty() {
+            leases.push((JobId::from_bytes(reader.id()?), crate::domain::Epoch(reader.u64()?)));
+        }
+        leases.sort();
+        Ok(Beat { now: Ms(reply::int(&now)?), held: leases })
+    }
+
+    async fn farewell(&self, worker: WorkerId) -> Result<()> {
+        let goodbye = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStopped) };
+        let mut call = write::call(&write::FAREWELL, &self.keys, &[]);
+        call.arg(worker.as_bytes()).arg(limits::EVENT_RECORDS);
+        call.arg(pack::event(&goodbye, &pack::Defaults::default()));
+        self.link.script(&write::FAREWELL, &call).await.map(drop)
+    }
+
+    async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue> {
+        let queues = self.queue_names().await?;
+        let mut call = write::call(&write::OVERDUE, &self.keys, &queues.iter().collect::<Vec<_>>());
+        call.arg(millis(parked).min(pack::FOREVER / 4)).arg(limit.min(1_000)).arg(queues.len());
+        call.arg(limits::EVENT_RECORDS).arg(pack::event_before_worker(&Event::new(EventKind::WorkerLost)));
+        let mut parts = reply::array(self.link.script(&write::OVERDUE, &call).await?)?.into_iter();
+        let mut next = || parts.next().ok_or_else(reply::odd);
+        let now = Ms(reply::int(&next()?)?);
+        verify::read_overdue(now, next()?, next()?, next()?, next()?, next()?)
+    }
+
+    async fn tick(&self, limit: usize) -> Result<Ticked> {
+        let mut call = write::call(&write::TICK, &self.keys, &[]);
+        call.arg(limit);
+        let [fired, due] = read::two(reply::array(self.link.script(&write::TICK, &call).await?)?)?;
+        let next_due = Some(reply::int(&due)?).filter(|due| *due >= 0).map(Ms);
+        Ok(Ticked { fired: reply::int(&fired)?.max(0) as usize, next_due })
+    }
+
+    async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>> {
+        let mut call = write::call(&write::DIRTY, &self.keys, &[]);
+        call.arg(limit).arg(millis(hold).min(pack::FOREVER / 4)).arg(limits::DRAIN_BATCH);
+        write::read_dirty(self.link.script(&write::DIRTY, &call).await?)
+    }
+
+    async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
+        let mut trimmed = Trimmed::default();
+        let age = millis(retention.age).min(pack::FOREVER / 4);
+        for queue in self.queue_names().await? {
+            if trimmed.jobs >= limit {
+                break;
+            }
+            let event = Event { queue: Some(queue.clone()), ..Event::new(EventKind::QueueTrimmed) };
+            // Short scripts: others wait while one runs.
+            loop {
+                let want = (limit - trimmed.jobs).min(1_000);
+                let mut call = write::call(&write::TRIM, &self.keys, &[&queue]);
+                call.arg(age).arg(retention.count).arg(want).arg(limits::EVENT_RECORDS);
+                call.arg(pack::event_before_text(&event));
+                let dropped = reply::int(&self.link.script(&write::TRIM, &call).await?)?.max(0) as usize;
+                trimmed.jobs += dropped;
+                if dropped < want || trimmed.jobs >= limit {
+                    break;
+                }
+            }
+        }
+        let from = self.forgetting.lock().map(|from| from.clone()).unwrap_or_else(|_| "0".to_owned());
+        let mut call = write::call(&write::FORGET, &self.keys, &[]);
+        call.arg(age).arg(limit).arg(millis(limits::PRODUCER_MEMORY)).arg(from);
+        let [runs, next] = read::two(reply::array(self.link.script(&write::FORGET, &call).await?)?)?;
+        if let Ok(mut from) = self.forgetting.lock() {
+            *from = reply::text(next)?;
+        }
+        trimmed.runs = reply::int(&runs)?.max(0) as usize;
+        Ok(trimmed)
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+        self.read_jobs(ids).await
+    }
+
+    async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
+        let ids = self.scan_ids(self.keys.jobs(), part, limit).await?;
+        Ok(ids.into_iter().map(JobId::from_bytes).collect())
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
+        self.read_list(query).await
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>> {
+        self.read_stats().await
+    }
+
+    async fn queues(&self) -> Result<Vec<(Name, QueueSettings)>> {
+        self.read_queues().await
+    }
+
+    async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()> {
+        let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
+        let event = Event { queue: Some(queue.clone()), ..Event::new(kind) };
+        let mut bytes = vec![u8::from(settings.paused)];
+        bytes.extend(codec::encode(settings)?);
+        let mut call = write::call(&write::SET_QUEUE, &self.keys, &[]);
+        call.arg(queue.as_str()).arg(bytes).arg(limits::EVENT_RECORDS);
+        call.arg(pack::event(&event, &pack::Defaults::default()));
+        self.link.script(&write::SET_QUEUE, &call).await.map(drop)
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerStatus>> {
+        self.read_workers().await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>> {
+        self.read_run(id).await
+    }
+
+    async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
+        let ids = self.scan_ids(self.keys.runs(), part, limit).await?;
+        Ok(ids.into_iter().map(RunId::from_bytes).collect())
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
+        self.read_runs(query).await
+    }
+
+    async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>> {
+        self.read_values(run, keys).await
+    }
+
+    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
+        self.read_history(run).await
+    }
+
+    async fn define(&self, definitions: &[Definition]) -> Result<()> {
+        let mut call = write::DEFINE.call(2);
+        call.arg(self.keys.definitions()).arg(self.keys.current());
+        for definition in definitions {
+            for arg in RedisStore::definition_args(definition)? {
+                call.arg(arg);
+            }
+        }
+        self.link.script(&write::DEFINE, &call).await.map(drop)
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<Definition>> {
+        self.read_definition(hash).await
+    }
+
+    async fn definitions(&self, kind: &str) -> Result<Vec<Definition>> {
+        self.read_definitions(kind).await
+    }
+
+    async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        self.read_events(after, limit).await
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.hints.receiver()
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let mut health = Server::ask(&self.link).await?.health();
+        let found = reply::maybe_bytes(self.link.command(cmd("GET").arg(self.keys.schema())).await?)?;
+        if found.is_none() {
+            health.warnings.push("the schema key is gone: was the server emptied?".to_owned());
+        }
+        Ok(health)
+    }
+
+    async fn verify(&self) -> Result<Vec<String>> {
+        self.compare_twice().await
+    }
+}

@@ -1,0 +1,391 @@
+//! Small binary forms: the header that scripts read before a job's record, a run's record, a lease,
+//! and the events of the log. Big-endian throughout. It knows no connection.
+
+use crate::domain::{Epoch, Event, EventKind, Job, JobId, Ms, Name, Place, RunId, RunState, WorkerId};
+use crate::store::codec;
+use crate::store::contract::{Lease, Result, RunRecord, StoreError};
+
+/// The longest time a script counts with: doubles are exact up to here.
+pub const FOREVER: i64 = 1 << 53;
+
+const REV: u8 = 0x10;
+const RUN: u8 = 0x20;
+const TIMEOUT: u8 = 0x40;
+const PRIORITY: u8 = 0x80;
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what} cannot be read"))
+}
+
+/// Reads from the front of bytes.
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        if self.0.len() < n {
+            return Err(corrupt("a packed record"));
+        }
+        let (head, rest) = self.0.split_at(n);
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    pub fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub fn u16(&mut self) -> Result<u16> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    pub fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_be_bytes(self.array()?))
+    }
+
+    pub fn ms(&mut self) -> Result<Ms> {
+        Ok(Ms(self.u64()? as i64))
+    }
+
+    pub fn id(&mut self) -> Result<[u8; 16]> {
+        self.array()
+    }
+
+    pub fn text(&mut self, n: usize) -> Result<String> {
+        String::from_utf8(self.take(n)?.to_vec()).map_err(|_| corrupt("a text"))
+    }
+
+    pub fn name(&mut self) -> Result<Name> {
+        let n = usize::from(self.u8()?);
+        self.text(n)?.parse().map_err(|_| corrupt("a name"))
+    }
+}
+
+/// A place as scripts write it in the low half of a record's first byte.
+pub fn place_code(place: Place) -> u8 {
+    match place {
+        Place::Pending => 0,
+        Place::Scheduled => 1,
+        Place::Suspect => 2,
+        Place::Parked => 3,
+        Place::Running => 4,
+        Place::Retrying => 5,
+        Place::Dead => 6,
+        Place::Completed => 7,
+        Place::Cancelled => 8,
+    }
+}
+
+fn place_of(code: u8) -> Result<Place> {
+    Place::ALL.into_iter().find(|place| place_code(*place) == code).ok_or_else(|| corrupt("a job's place"))
+}
+
+/// A job as it is kept: the header, then its record.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the record cannot be written.
+pub fn job(job: &Job, place: Place) -> Result<Vec<u8>> {
+    let mut bytes = vec![place_code(place)];
+    if place == Place::Parked {
+        // The script puts the time here.
+        bytes.extend_from_slice(&[0; 8]);
+    }
+    if job.rev != 0 {
+        bytes[0] |= REV;
+        bytes.extend_from_slice(&job.rev.to_be_bytes());
+    }
+    if let Some(link) = &job.link {
+        bytes[0] |= RUN;
+        bytes.extend_from_slice(link.run.as_bytes());
+    }
+    if let Some(timeout) = job.timeout_ms {
+        bytes[0] |= TIMEOUT;
+        bytes.extend_from_slice(&timeout.min(FOREVER as u64).to_be_bytes());
+    }
+    if job.priority != 0 {
+        bytes[0] |= PRIORITY;
+        bytes.push(job.priority as u8);
+    }
+    let record = codec::encode(job)?;
+    bytes.extend_from_slice(&record);
+    Ok(bytes)
+}
+
+/// What a kept job says of itself. `place` is where it was last put by a move: it may have become due
+/// since, or been claimed.
+pub struct KeptJob {
+    pub job: Job,
+    pub place: Place,
+    /// The position under which it was parked.
+    pub parked: Option<u64>,
+}
+
+/// Reads a kept job.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    let mut reader = Reader(bytes);
+    let first = reader.u8()?;
+    let place = place_of(first & 0x0f)?;
+    let parked = if place == Place::Parked { Some(reader.u64()?) } else { None };
+    for (flag, length) in [(REV, 4), (RUN, 16), (TIMEOUT, 8), (PRIORITY, 1)] {
+        if first & flag != 0 {
+            reader.take(length)?;
+        }
+    }
+    Ok(KeptJob { job: codec::decode_job(id, reader.0)?, place, parked })
+}
+
+/// A run as it is kept.
+pub fn run(record: &RunRecord) -> Vec<u8> {
+    let mut bytes = record.rev.to_be_bytes().to_vec();
+    let state = RunState::ALL.iter().position(|state| *state == record.state).unwrap_or(0);
+    bytes.push(state as u8);
+    bytes.push(record.workflow.as_str().len() as u8);
+    bytes.extend_from_slice(record.workflow.as_str().as_bytes());
+    bytes.extend_from_slice(&record.body);
+    bytes
+}
+
+/// Reads a kept run.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_run(id: RunId, bytes: &[u8]) -> Result<RunRecord> {
+    let mut reader = Reader(bytes);
+    let rev = reader.u64()?;
+    let state = RunState::ALL.get(usize::from(reader.u8()?)).copied().ok_or_else(|| corrupt("a run's state"))?;
+    let workflow = reader.name()?;
+    Ok(RunRecord { id, workflow, state, rev, body: reader.0.to_vec() })
+}
+
+/// A lease as `running` keeps it.
+pub struct KeptLease {
+    pub lease: Lease,
+    pub queue: Name,
+}
+
+/// Reads a lease.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_lease(bytes: &[u8]) -> Result<KeptLease> {
+    let mut reader = Reader(bytes);
+    let worker = WorkerId::from_bytes(reader.id()?);
+    let epoch = Epoch(reader.u64()?);
+    let _expires = reader.ms()?;
+    let since = reader.ms()?;
+    let end = reader.0.iter().position(|byte| *byte == 0).unwrap_or(reader.0.len());
+    let queue = reader.text(end)?.parse().map_err(|_| corrupt("a lease's queue"))?;
+    Ok(KeptLease { lease: Lease { worker, epoch, since }, queue })
+}
+
+/// A key with its length before and a zero behind, so that no key is the beginning of another.
+pub fn key(text: &str) -> Vec<u8> {
+    let mut bytes = (text.len().min(usize::from(u16::MAX)) as u16).to_be_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+const E_JOB: u8 = 1;
+const E_RUN: u8 = 2;
+const E_STEP: u8 = 4;
+const E_QUEUE: u8 = 8;
+const E_WORKER: u8 = 16;
+const E_ATTEMPT: u8 = 32;
+const E_DATA: u8 = 64;
+const E_SAME_QUEUE: u8 = 128;
+/// In the byte of the kind: the worker is the record's.
+const K_SAME_WORKER: u8 = 128;
+
+/// What most events of one record share, said once.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Defaults {
+    pub worker: Option<WorkerId>,
+    pub queue: Option<Name>,
+}
+
+impl Defaults {
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.worker.is_some())];
+        bytes.extend(self.worker.iter().flat_map(|worker| *worker.as_bytes()));
+        let queue = self.queue.as_ref().map_or("", Name::as_str);
+        bytes.push(queue.len() as u8);
+        bytes.extend_from_slice(queue.as_bytes());
+        bytes
+    }
+
+    pub fn read(reader: &mut Reader) -> Result<Self> {
+        let worker = if reader.u8()? == 1 { Some(WorkerId::from_bytes(reader.id()?)) } else { None };
+        let queue = if reader.0.first() == Some(&0) {
+            reader.u8()?;
+            None
+        } else {
+            Some(reader.name()?)
+        };
+        Ok(Defaults { worker, queue })
+    }
+}
+
+/// One event.
+pub fn event(event: &Event, defaults: &Defaults) -> Vec<u8> {
+    let mut bytes = vec![event.kind.code(), 0];
+    if let Some(job) = &event.job {
+        bytes[1] |= E_JOB;
+        bytes.extend_from_slice(job.as_bytes());
+    }
+    if let Some(run) = &event.run {
+        bytes[1] |= E_RUN;
+        bytes.extend_from_slice(run.as_bytes());
+    }
+    if let Some(step) = &event.step {
+        bytes[1] |= E_STEP;
+        text(&mut bytes, step);
+    }
+    match &event.queue {
+        Some(queue) if defaults.queue.as_ref() == Some(queue) => bytes[1] |= E_SAME_QUEUE,
+        Some(queue) => {
+            bytes[1] |= E_QUEUE;
+            bytes.push(queue.as_str().len() as u8);
+            bytes.extend_from_slice(queue.as_str().as_bytes());
+        }
+        None => {}
+    }
+    match &event.worker {
+        Some(worker) if defaults.worker == Some(*worker) => bytes[0] |= K_SAME_WORKER,
+        Some(worker) => {
+            bytes[1] |= E_WORKER;
+            bytes.extend_from_slice(worker.as_bytes());
+        }
+        None => {}
+    }
+    if let Some(attempt) = event.attempt {
+        bytes[1] |= E_ATTEMPT;
+        if attempt < 255 {
+            bytes.push(attempt as u8);
+        } else {
+            bytes.push(255);
+            bytes.extend_from_slice(&attempt.to_be_bytes());
+        }
+    }
+    if let Some(data) = &event.data {
+        bytes[1] |= E_DATA;
+        text(&mut bytes, data);
+    }
+    bytes
+}
+
+/// An event whose text the script adds.
+pub fn event_before_text(known: &Event) -> Vec<u8> {
+    let mut bytes = event(known, &Defaults::default());
+    bytes[1] |= E_DATA;
+    bytes
+}
+
+/// An event whose worker the script adds.
+pub fn event_before_worker(known: &Event) -> Vec<u8> {
+    let mut bytes = event(known, &Defaults::default());
+    bytes[1] |= E_WORKER;
+    bytes
+}
+
+fn text(bytes: &mut Vec<u8>, text: &str) {
+    // Texts of events are for people: clipped, with a word about it, long before this bound.
+    let clipped = crate::domain::text::clip(text, usize::from(u16::MAX) - 64);
+    bytes.extend_from_slice(&(clipped.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(clipped.as_bytes());
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_event(reader: &mut Reader, defaults: &Defaults, at: Ms) -> Result<Event> {
+    let (kind, flags) = (reader.u8()?, reader.u8()?);
+    let mut event = Event::new(EventKind::from_code(kind & 0x7f).ok_or_else(|| corrupt("an event's kind"))?);
+    event.at = at;
+    if flags & E_JOB != 0 {
+        event.job = Some(JobId::from_bytes(reader.id()?));
+    }
+    if flags & E_RUN != 0 {
+        event.run = Some(RunId::from_bytes(reader.id()?));
+    }
+    if flags & E_STEP != 0 {
+        let n = usize::from(reader.u16()?);
+        event.step = Some(reader.text(n)?);
+    }
+    if flags & E_SAME_QUEUE != 0 {
+        event.queue = defaults.queue.clone();
+    } else if flags & E_QUEUE != 0 {
+        event.queue = Some(reader.name()?);
+    }
+    if kind & K_SAME_WORKER != 0 {
+        event.worker = defaults.worker;
+    } else if flags & E_WORKER != 0 {
+        event.worker = Some(WorkerId::from_bytes(reader.id()?));
+    }
+    if flags & E_ATTEMPT != 0 {
+        event.attempt = Some(match reader.u8()? {
+            255 => u32::from_be_bytes(reader.array()?),
+            short => u32::from(short),
+        });
+    }
+    if flags & E_DATA != 0 {
+        let n = usize::from(reader.u16()?);
+        event.data = Some(reader.text(n)?);
+    }
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_back_as_they_went_in() {
+        let full = Event {
+            kind: EventKind::JobDead,
+            at: Ms(7),
+            job: Some(JobId::from_bytes([1; 16])),
+            run: Some(RunId::from_bytes([2; 16])),
+            step: Some("charge".into()),
+            queue: "default".parse().ok(),
+            worker: Some(WorkerId::from_bytes([3; 16])),
+            attempt: Some(300),
+            data: Some("exit:1".into()),
+        };
+        let bare = Event { at: Ms(7), attempt: Some(1), ..Event::new(EventKind::JobCompleted) };
+        let same = Defaults { worker: full.worker, queue: full.queue.clone() };
+        for defaults in [Defaults::default(), same] {
+            let mut bytes = defaults.bytes();
+            for one in [&full, &bare] {
+                bytes.extend(event(one, &defaults));
+            }
+            let mut reader = Reader(&bytes);
+            let read = Defaults::read(&mut reader).expect("defaults");
+            assert_eq!(read, defaults);
+            for one in [&full, &bare] {
+                assert_eq!(read_event(&mut reader, &read, Ms(7)).expect("an event"), *one);
+            }
+            assert!(reader.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_waiting_job_fits_a_small_block() {
+        let name = |text: &str| text.parse().expect("a name");
+        let payload = crate::domain::Json::string(&"x".repeat(198));
+        let waiting = Job::new(JobId::from_bytes([5; 16]), name("noop"), name("default"), payload);
+        let bytes = job(&waiting, Place::Pending).expect("packs");
+        // With the four bytes that Redis adds, the allocator's step of 256.
+        assert!(bytes.len() <= 252, "{} bytes", bytes.len());
+        assert_eq!(read_job(waiting.id, &bytes).expect("reads").job, waiting);
+    }
+}

@@ -1,0 +1,216 @@
+//! Looking at runs, definitions and the event log.
+
+use std::collections::BTreeMap;
+
+use redis::{Pipeline, Value, cmd};
+
+use super::list::{lex_before, read_claims, stream_position, stream_time};
+use super::pack::{self, Defaults, Reader};
+use super::{RedisStore, reply};
+use crate::domain::{Event, EventKind, Json, Name, RunId, limits};
+use crate::store::codec;
+use crate::store::contract::*;
+
+/// Event records read at once.
+const RECORDS: usize = 200;
+/// Entries of a run's history read at once.
+const HISTORY: usize = 1_000;
+
+/// A definition as it is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct KeptDefinition {
+    #[serde(rename = "k")]
+    kind: String,
+    #[serde(rename = "n")]
+    name: Name,
+    #[serde(rename = "t")]
+    text: String,
+}
+
+impl RedisStore {
+    pub(super) async fn read_run(&self, id: RunId) -> Result<Option<RunRecord>> {
+        let answer = self.link.command(cmd("HGET").arg(self.keys.runs()).arg(id.as_bytes())).await?;
+        reply::maybe_bytes(answer)?.map(|bytes| pack::read_run(id, &bytes)).transpose()
+    }
+
+    pub(super) async fn read_runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
+        let budget = query.budget.clamp(1, limits::LIST_BUDGET);
+        let bad = |text: &str| StoreError::Refused(format!("`{text}` is not a cursor of this store"));
+        let after = match &query.after {
+            None => None,
+            Some(Cursor(text)) => Some(text.parse::<RunId>().map_err(|_| bad(text))?),
+        };
+        let key = if query.finished { self.keys.finished() } else { self.keys.live() };
+        let mut range = cmd("ZREVRANGEBYLEX");
+        range.arg(key).arg(lex_before(after.as_ref().map(RunId::as_bytes))).arg("-");
+        range.arg("LIMIT").arg(0).arg(budget + 1);
+        let mut ids = Vec::new();
+        for id in reply::array(self.link.command(&range).await?)? {
+            ids.push(RunId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?);
+        }
+        let more = ids.len() > budget;
+        ids.truncate(budget);
+        let mut items = Vec::with_capacity(ids.len());
+        for part in ids.chunks(super::read::PART) {
+            let mut get = cmd("HMGET");
+            get.arg(self.keys.runs());
+            for id in part {
+                get.arg(id.as_bytes());
+            }
+            for (id, record) in part.iter().zip(reply::array(self.link.command(&get).await?)?) {
+                if let Some(bytes) = reply::maybe_bytes(record)? {
+                    items.push(pack::read_run(*id, &bytes)?);
+                }
+            }
+        }
+        let next = ids.last().filter(|_| more).map(|id| Cursor(id.to_string()));
+        Ok(Page { items, next })
+    }
+
+    pub(super) async fn read_values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        for part in keys.chunks(super::read::PART) {
+            let mut look = Pipeline::new();
+            for key in part {
+                let name = [&run.as_bytes()[..], &pack::key(key)].concat();
+                look.cmd("ZRANGEBYLEX").arg(self.keys.values());
+                look.arg([b"[", &name[..]].concat()).arg(behind(&name)).arg("LIMIT").arg(0).arg(1);
+            }
+            for (key, found) in part.iter().zip(self.link.pipeline(&look).await?) {
+                let value = match reply::array(found)?.into_iter().next() {
+                    None => None,
+                    Some(member) => {
+                        let member = reply::bytes(member)?;
+                        let text = member.get(16 + pack::key(key).len()..).unwrap_or_default();
+                        let text = std::str::from_utf8(text).map_err(|_| reply::odd())?;
+                        let broken = |_| StoreError::Corrupt(format!("value `{key}` of run {run} is not JSON"));
+                        Some(Json::parse(text, usize::MAX).map_err(broken)?)
+                    }
+                };
+                values.push(value);
+            }
+        }
+        Ok(values)
+    }
+
+    pub(super) async fn read_history(&self, run: RunId) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        let mut from = [b"[", &run.as_bytes()[..]].concat();
+        let end = [b"(", &run.as_bytes()[..], b"\xff"].concat();
+        loop {
+            let mut range = cmd("ZRANGEBYLEX");
+            range.arg(self.keys.history()).arg(&from).arg(&end).arg("LIMIT").arg(0).arg(HISTORY);
+            let page = reply::array(self.link.command(&range).await?)?;
+            let read = page.len();
+            for member in page {
+                let member = reply::bytes(member)?;
+                let mut reader = Reader(&member);
+                reader.take(24)?;
+                let at = reader.ms()?;
+                events.push(pack::read_event(&mut reader, &Defaults::default(), at)?);
+                from = [b"(", &member[..]].concat();
+            }
+            if read < HISTORY {
+                return Ok(events);
+            }
+        }
+    }
+
+    pub(super) fn definition_args(definition: &Definition) -> Result<[Vec<u8>; 3]> {
+        let Definition { kind, name, hash, text } = definition;
+        let record = codec::encode(&KeptDefinition { kind: kind.clone(), name: name.clone(), text: text.clone() })?;
+        Ok([hash.clone().into_bytes(), record, format!("{kind}\0{name}").into_bytes()])
+    }
+
+    pub(super) async fn read_definition(&self, hash: &str) -> Result<Option<Definition>> {
+        let answer = self.link.command(cmd("HGET").arg(self.keys.definitions()).arg(hash)).await?;
+        reply::maybe_bytes(answer)?.map(|bytes| definition(hash, &bytes)).transpose()
+    }
+
+    pub(super) async fn read_definitions(&self, kind: &str) -> Result<Vec<Definition>> {
+        let current = self.link.command(cmd("HGETALL").arg(self.keys.current())).await?;
+        let mut hashes = BTreeMap::new();
+        for (key, hash) in reply::pairs(current)? {
+            let key = String::from_utf8_lossy(&key).into_owned();
+            if let Some((its_kind, name)) = key.split_once('\0')
+                && its_kind == kind
+            {
+                hashes.insert(name.to_owned(), String::from_utf8_lossy(&hash).into_owned());
+            }
+        }
+        let mut look = Pipeline::new();
+        for hash in hashes.values() {
+            look.cmd("HGET").arg(self.keys.definitions()).arg(hash);
+        }
+        let mut definitions = Vec::new();
+        for (hash, found) in hashes.values().zip(self.link.pipeline(&look).await?) {
+            if let Some(bytes) = reply::maybe_bytes(found)? {
+                definitions.push(definition(hash, &bytes)?);
+            }
+        }
+        Ok(definitions)
+    }
+
+    pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        let mut position = after.map_or(Ok("0-0".to_owned()), stream_position)?;
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let mut range = cmd("XRANGE");
+            range
+                .arg(self.keys.events())
+                .arg(format!("({position}"))
+                .arg("+")
+                .arg("COUNT")
+                .arg(RECORDS.min(limit.max(1)));
+            let page = reply::array(self.link.command(&range).await?)?;
+            if page.is_empty() {
+                return Ok((events, Cursor(position)));
+            }
+            for record in page {
+                let mut parts = reply::array(record)?.into_iter();
+                let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
+                let id = reply::text(id)?;
+                let record = unpack(&id, fields)?;
+                if !events.is_empty() && events.len() + record.len() > limit {
+                    return Ok((events, Cursor(position)));
+                }
+                events.extend(record);
+                position = id;
+            }
+        }
+    }
+}
+
+fn definition(hash: &str, bytes: &[u8]) -> Result<Definition> {
+    let KeptDefinition { kind, name, text } = codec::decode(bytes)?;
+    Ok(Definition { kind, name, hash: hash.to_owned(), text })
+}
+
+/// The end of what begins with this name, whose last byte is the zero behind the key.
+fn behind(name: &[u8]) -> Vec<u8> {
+    let mut end = [b"(", name].concat();
+    if let Some(last) = end.last_mut() {
+        *last = 1;
+    }
+    end
+}
+
+fn unpack(id: &str, fields: Value) -> Result<Vec<Event>> {
+    let at = stream_time(id)?;
+    let mut events = Vec::new();
+    for (field, bytes) in reply::pairs(fields)? {
+        if field == b"e" {
+            let mut reader = Reader(&bytes);
+            let defaults = Defaults::read(&mut reader)?;
+            while !reader.0.is_empty() {
+                events.push(pack::read_event(&mut reader, &defaults, at)?);
+            }
+        } else {
+            for (job, queue, worker) in read_claims(&bytes)? {
+                let started = Event { at, job: Some(job), queue: Some(queue), ..Event::new(EventKind::JobStarted) };
+                events.push(Event { worker: Some(worker), ..started });
+            }
+        }
+    }
+    Ok(events)
+}

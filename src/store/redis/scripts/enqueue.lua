@@ -1,0 +1,77 @@
+-- Adds new work. ARGV: producer, `sequence chunk jobs runs queues plain`, limit of the event log, event
+-- defaults, the jobs' plans (each behind its length), lengths of their events, their events, queue
+-- names, job ids, (id, record) of each job, then the runs' effects. `plain`: all jobs go to the end of
+-- the first queue's line, without unique keys; then nothing is looked at one by one.
+-- Answers one code an item; `>` when an earlier part of the batch has not arrived; `<` when a later
+-- batch of this producer has.
+local producer, head, limit, defaults, plans, lengths, events = arg(), arg(), arg(), arg(), arg(), arg(), arg()
+local chunk, jobs, runs, queues, plain = unp('>HHHHB', head, 9)
+local sequence = sub(head, 1, 8)
+local names = {}
+for i = 1, queues do names[i] = arg() end
+
+-- What the producer's last batch was answered: sequence, time, parts, then each part's answer.
+local memory, parts = call('HGET', PRODUCERS, producer), 0
+if memory then
+  local last = sub(memory, 1, 8)
+  if last > sequence then return '<' end
+  if last == sequence then
+    parts = unp('>H', memory, 17)
+    if chunk < parts then
+      local at = 19
+      for _ = 1, chunk do at = at + 2 + unp('>H', memory, at) end
+      return sub(memory, at + 2, at + 1 + unp('>H', memory, at))
+    end
+  end
+end
+if chunk > parts then return '>' end
+
+local answers = {}
+local ids = cursor + 1
+local records = ids + jobs
+cursor = cursor + 3 * jobs
+local kept = jobs > 0 and call('HMGET', JOBS, unpack(ARGV, ids, ids + jobs - 1)) or {}
+if plain == 1 then
+  for i = 1, jobs do
+    if kept[i] then
+      plain = 0
+      break
+    end
+  end
+end
+if plain == 1 then
+  call('HSET', JOBS, unpack(ARGV, records, records + 2 * jobs - 1))
+  call('RPUSH', queue_key(0, LINE), unpack(ARGV, ids, ids + jobs - 1))
+  know(0, names[1])
+  log[1] = events
+  awake = true
+  answers[1] = string.rep('c', jobs)
+else
+  local plan_at, event_at = 1, 1
+  for i = 1, jobs do
+    local plan_length, event_length = unp('>H', plans, plan_at), unp('>H', lengths, 2 * i - 1)
+    local plan = sub(plans, plan_at + 2, plan_at + 1 + plan_length)
+    local event = sub(events, event_at, event_at + event_length - 1)
+    plan_at = plan_at + 2 + plan_length
+    event_at = event_at + event_length
+    answers[i] = add(ARGV[ids + i - 1], plan, ARGV[records + 2 * i - 1], event, names, kept[i])
+  end
+end
+for i = 1, runs do
+  local effects = read_effects()
+  if created[effects.run] or call('HEXISTS', RUNS, effects.run) == 1 then
+    answers[#answers + 1] = 'e'
+  else
+    created[effects.run] = true
+    apply_effects(effects, names)
+    answers[#answers + 1] = 'c'
+  end
+end
+
+local answer = concat(answers)
+local before = ''
+if parts > 0 then before = sub(memory, 19) end
+gather(hset, PRODUCERS, producer, sequence .. pack('>I8H', now, chunk + 1) .. before .. pack('>H', #answer) .. answer)
+flush(false)
+publish(defaults, limit)
+return answer

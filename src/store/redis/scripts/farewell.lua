@@ -1,0 +1,8 @@
+-- Strikes a worker off; its leases lapse with that. ARGV: worker, limit of the event log, event.
+local worker, limit, goodbye = arg(), arg(), arg()
+if call('HDEL', WORKERS, worker) == 1 then
+  log[1] = goodbye
+  awake = true
+end
+publish('\0\0', limit)
+return 1

@@ -1,0 +1,24 @@
+-- Removes finished runs beyond an age, with all that is theirs, and producers not heard of for long.
+-- ARGV: age in ms, limit, memory of producers in ms, where the last call stopped looking at them.
+local age, limit, memory, from = tonumber(arg()), tonumber(arg()), tonumber(arg()), arg()
+local old = call('ZRANGEBYSCORE', ENDED, '-inf', now - age, 'LIMIT', 0, min(limit, 200))
+for i = 1, #old do
+  local run = old[i]
+  local first, last = '[' .. run, '(' .. run .. '\255'
+  drop_timers(run)
+  call('HDEL', RUNS, run)
+  call('ZREM', ENDED, run)
+  call('ZREM', FINISHED, run)
+  call('ZREM', DIRTY, run)
+  call('ZREMRANGEBYLEX', INBOX, first, last)
+  call('ZREMRANGEBYLEX', VALUES, first, last)
+  call('ZREMRANGEBYLEX', HISTORY, first, last)
+end
+flush(true)
+local page = call('HSCAN', PRODUCERS, from, 'COUNT', 500)
+local silent = {}
+for i = 1, #page[2], 2 do
+  if unp('>I8', page[2][i + 1], 9) + memory <= now then silent[#silent + 1] = page[2][i] end
+end
+many('HDEL', PRODUCERS, silent)
+return { #old, page[1] }

@@ -1,0 +1,422 @@
+//! The arguments of the scripts that write, and the reading of what they answer. `scripts/*.lua` say
+//! at their heads what they take. It sends nothing itself.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::connection::Script;
+use super::keys::Keys;
+use super::pack::{self, Defaults, FOREVER};
+use super::reply;
+use crate::domain::time::millis;
+use crate::domain::{Epoch, EventKind, JobId, Ms, Name, Place, RunId, To, limits};
+use crate::store::contract::*;
+
+macro_rules! script {
+    ($constant:ident, $name:literal) => {
+        pub static $constant: Script = Script::new(
+            $name,
+            concat!(include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $name, ".lua"))),
+        );
+    };
+}
+
+script!(ENQUEUE, "enqueue");
+script!(EXCHANGE, "exchange");
+script!(HEARTBEAT, "heartbeat");
+script!(FAREWELL, "farewell");
+script!(OVERDUE, "overdue");
+script!(TICK, "tick");
+script!(DIRTY, "dirty");
+script!(TRIM, "trim");
+script!(FORGET, "forget");
+script!(SET_QUEUE, "set_queue");
+pub static DEFINE: Script = Script::new("define", include_str!("scripts/define.lua"));
+
+/// Items of one enqueue script: long enough to be cheap, short enough to let others in between.
+pub const CHUNK: usize = 100;
+/// Moves that a script takes without looking at each.
+const PLAIN: usize = 400;
+
+/// The queues of one call, each with its number there.
+#[derive(Default)]
+pub struct Queues<'a> {
+    names: Vec<&'a Name>,
+    numbers: BTreeMap<&'a Name, u16>,
+}
+
+impl<'a> Queues<'a> {
+    fn number(&mut self, queue: &'a Name) -> u16 {
+        let (names, numbers) = (&mut self.names, &mut self.numbers);
+        *numbers.entry(queue).or_insert_with(|| {
+            names.push(queue);
+            (names.len() - 1) as u16
+        })
+    }
+}
+
+/// A call with the keys of the shard and of these queues.
+pub fn call(script: &Script, keys: &Keys, queues: &[&Name]) -> Cmd {
+    let count = keys.all().len() + queues.len() * 10;
+    let mut call = script.call(count);
+    for key in keys.all() {
+        call.arg(key);
+    }
+    for queue in queues {
+        for key in keys.of_queue(queue) {
+            call.arg(key);
+        }
+    }
+    call
+}
+
+/// A delay as scripts count: never so long that a double could not tell two moments apart.
+fn delay(time: Duration) -> u64 {
+    millis(time).min(FOREVER / 4) as u64
+}
+
+fn new_plan<'a>(new: &'a NewJob, queues: &mut Queues<'a>) -> Vec<u8> {
+    job_plan(&new.job, new.start, queues)
+}
+
+fn job_plan<'a>(job: &'a crate::domain::Job, start: Start, queues: &mut Queues<'a>) -> Vec<u8> {
+    let (code, ms) = match start {
+        Start::Now => (0, 0),
+        Start::After(time) => (1, delay(time)),
+        Start::At(at) => (2, at.0.clamp(0, FOREVER / 2) as u64),
+    };
+    let mut plan = vec![code];
+    plan.extend_from_slice(&queues.number(&job.queue).to_be_bytes());
+    plan.push(job.priority as u8);
+    plan.extend_from_slice(&ms.to_be_bytes());
+    plan.extend(job.unique_key.iter().flat_map(|key| key.bytes()));
+    plan
+}
+
+/// Arguments gathered before it is known how many queues and keys there are.
+#[derive(Default)]
+struct Args(Vec<Vec<u8>>);
+
+impl Args {
+    fn push(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.0.push(bytes.into());
+    }
+}
+
+fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -> Result<()> {
+    // Of timers set twice, the script is to see the last.
+    let mut timers = BTreeMap::new();
+    for timer in &effects.timers {
+        timers.insert(&timer.key, timer);
+    }
+    let mut head = vec![u8::from(effects.record.state.is_terminal())];
+    let counts = [effects.jobs.len(), effects.values.len(), timers.len(), effects.drop_timers.len()];
+    for count in counts.into_iter().chain([effects.events.len()]) {
+        let count = u16::try_from(count)
+            .map_err(|_| StoreError::Refused(format!("{count} items in one advance are too many")))?;
+        head.extend_from_slice(&count.to_be_bytes());
+    }
+    args.push(head);
+    args.push(*effects.record.id.as_bytes());
+    args.push(pack::run(&effects.record));
+    for job in &effects.jobs {
+        args.push(*job.id.as_bytes());
+        args.push(job_plan(job, Start::Now, queues));
+        args.push(pack::job(job, Place::Pending)?);
+    }
+    for (key, value) in &effects.values {
+        let mut bytes = pack::key(key);
+        bytes.extend_from_slice(value.as_str().as_bytes());
+        args.push(bytes);
+    }
+    for timer in timers.values() {
+        args.push(pack::key(&timer.key));
+        args.push(delay(timer.delay).to_be_bytes());
+        args.push(timer.fact.clone());
+    }
+    for key in &effects.drop_timers {
+        args.push(pack::key(key));
+    }
+    for event in &effects.events {
+        args.push(pack::event(event, &Defaults::default()));
+    }
+    Ok(())
+}
+
+/// What scripts are told of many jobs or moves at once: plans behind their lengths, and events with
+/// their lengths beside them, so that a script which needs no single one can take all as they are.
+#[derive(Default)]
+struct Packed {
+    plans: Vec<u8>,
+    lengths: Vec<u8>,
+    events: Vec<u8>,
+}
+
+impl Packed {
+    fn push(&mut self, plan: &[u8], event: &[u8]) -> Result<()> {
+        let length = |bytes: &[u8]| {
+            u16::try_from(bytes.len())
+                .map_err(|_| StoreError::Refused("a unique key or an event is longer than 64 KiB".to_owned()))
+        };
+        self.plans.extend_from_slice(&length(plan)?.to_be_bytes());
+        self.plans.extend_from_slice(plan);
+        self.lengths.extend_from_slice(&length(event)?.to_be_bytes());
+        self.events.extend_from_slice(event);
+        Ok(())
+    }
+
+    fn add_to(&self, call: &mut Cmd) {
+        call.arg(&self.plans[..]).arg(&self.lengths[..]).arg(&self.events[..]);
+    }
+}
+
+/// Whether no id comes twice.
+fn distinct<'a>(ids: impl Iterator<Item = &'a JobId>) -> bool {
+    let mut seen = HashSet::new();
+    ids.into_iter().all(|id| seen.insert(id))
+}
+
+/// One part of a batch: some of its jobs, then some of its runs.
+pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs: &[Effects]) -> Result<Cmd> {
+    let mut queues = Queues::default();
+    let defaults = Defaults { worker: None, queue: jobs.first().map(|new| new.job.queue.clone()) };
+    let mut packed = Packed::default();
+    let mut rest = Args::default();
+    for new in jobs {
+        rest.push(*new.job.id.as_bytes());
+    }
+    for new in jobs {
+        let event = pack::event(&new.log_entry(EventKind::JobCreated), &defaults);
+        packed.push(&new_plan(new, &mut queues), &event)?;
+        rest.push(*new.job.id.as_bytes());
+        rest.push(pack::job(&new.job, Place::Pending)?);
+    }
+    let plain = !jobs.is_empty()
+        && runs.is_empty()
+        && queues.names.len() == 1
+        && jobs.iter().all(|new| {
+            new.start == Start::Now && new.job.priority == 0 && new.job.unique_key.as_ref().is_none_or(String::is_empty)
+        })
+        && distinct(jobs.iter().map(|new| &new.job.id));
+    for run in runs {
+        effects(run, &mut rest, &mut queues)?;
+    }
+    let mut head = batch.sequence.to_be_bytes().to_vec();
+    for count in [chunk, jobs.len(), runs.len(), queues.names.len()] {
+        head.extend_from_slice(&(count as u16).to_be_bytes());
+    }
+    head.push(u8::from(plain));
+    let mut call = call(&ENQUEUE, keys, &queues.names);
+    call.arg(batch.producer.as_bytes()).arg(head).arg(limits::EVENT_RECORDS).arg(defaults.bytes());
+    packed.add_to(&mut call);
+    finish(&mut call, &queues, rest);
+    Ok(call)
+}
+
+fn finish(call: &mut Cmd, queues: &Queues, rest: Args) {
+    for name in &queues.names {
+        call.arg(name.as_str());
+    }
+    for bytes in &rest.0 {
+        call.arg(&bytes[..]);
+    }
+}
+
+fn to_code(to: To) -> u8 {
+    match to {
+        To::Front => 9,
+        To::Gone => 10,
+        to => to.place().map_or(10, pack::place_code),
+    }
+}
+
+fn move_plan<'a>(step: &'a Move, queues: &mut Queues<'a>) -> Vec<u8> {
+    let (expect, from, stamp) = match step.expect {
+        Expect::Lease(Epoch(epoch)) => (1, Place::Running, epoch),
+        Expect::Lapsed(Epoch(epoch)) => (2, Place::Running, epoch),
+        Expect::Idle(place, rev) => (3, place, u64::from(rev)),
+    };
+    let wait = match step.to {
+        To::Scheduled(time) | To::Retrying(time) => delay(time),
+        _ => 0,
+    };
+    let unique = step.job.unique_key.as_deref().unwrap_or("");
+    let mut plan = vec![expect, pack::place_code(from), to_code(step.to)];
+    plan.extend_from_slice(&queues.number(&step.job.queue).to_be_bytes());
+    plan.push(step.job.priority as u8);
+    plan.extend_from_slice(&stamp.to_be_bytes());
+    plan.extend_from_slice(&wait.to_be_bytes());
+    plan.extend_from_slice(&(unique.len() as u16).to_be_bytes());
+    plan.extend_from_slice(unique.as_bytes());
+    if from == Place::Parked || step.to == To::Parked {
+        plan.extend_from_slice(step.job.kind.as_str().as_bytes());
+    }
+    plan
+}
+
+/// The whole exchange as one call.
+pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
+    let mut queues = Queues::default();
+    let moves = || exchange.commits.iter().flat_map(|commit| &commit.moves);
+    let first = moves().next();
+    let defaults =
+        Defaults { worker: first.and_then(|step| step.job.worker), queue: first.map(|step| step.job.queue.clone()) };
+    let mut plan = Vec::with_capacity(exchange.commits.len() * 3);
+    let mut rest = Args::default();
+    for step in moves() {
+        rest.push(*step.job.id.as_bytes());
+    }
+    let mut packed = Packed::default();
+    for step in moves() {
+        packed.push(&move_plan(step, &mut queues), &pack::event(&step.log_entry(), &defaults))?;
+        rest.push(*step.job.id.as_bytes());
+        rest.push(match step.to.place() {
+            Some(place) => pack::job(&step.job, place)?,
+            None => Vec::new(),
+        });
+    }
+    let plain = first.is_some()
+        && queues.names.len() == 1
+        && exchange.commits.len() <= PLAIN
+        && exchange.commits.iter().all(|commit| match &commit.moves[..] {
+            [step] => {
+                commit.run.is_none()
+                    && matches!(step.expect, Expect::Lease(_))
+                    && step.to == To::Completed
+                    && step.job.unique_key.as_ref().is_none_or(String::is_empty)
+            }
+            _ => false,
+        })
+        && distinct(moves().map(|step| &step.job.id));
+    for commit in &exchange.commits {
+        plan.extend_from_slice(&(commit.moves.len() as u16).to_be_bytes());
+        plan.push(u8::from(commit.run.is_some()));
+        if let Some(part) = &commit.run {
+            rest.push(*part.run.as_bytes());
+            // A move without a fact would leave the script's count of arguments wrong.
+            for at in 0..commit.moves.len() {
+                rest.push(part.facts.get(at).cloned().unwrap_or_default());
+            }
+            match &part.advance {
+                None => rest.push([]),
+                Some(advance) => {
+                    let mut head = advance.from_rev.to_be_bytes().to_vec();
+                    head.push(u8::from(advance.drained.is_some()));
+                    head.extend_from_slice(&advance.drained.unwrap_or(0).to_be_bytes());
+                    rest.push(head);
+                    effects(&advance.effects, &mut rest, &mut queues)?;
+                }
+            }
+        }
+    }
+    let mut wish = Vec::new();
+    if let Some(claim) = &exchange.claim {
+        wish.extend_from_slice(claim.worker.as_bytes());
+        wish.extend_from_slice(&(claim.want.min(limits::CLAIM_BATCH) as u16).to_be_bytes());
+        wish.push(u8::from(claim.alone));
+        wish.extend_from_slice(&(millis(limits::LEASE_GRACE) as u64).to_be_bytes());
+        for queue in &claim.queues {
+            wish.extend_from_slice(&queues.number(queue).to_be_bytes());
+        }
+    }
+    let mut head = (moves().count() as u16).to_be_bytes().to_vec();
+    head.extend_from_slice(&(queues.names.len() as u16).to_be_bytes());
+    head.push(u8::from(plain));
+    let mut call = call(&EXCHANGE, keys, &queues.names);
+    call.arg(head).arg(plan).arg(limits::EVENT_RECORDS).arg(defaults.bytes()).arg(wish);
+    packed.add_to(&mut call);
+    finish(&mut call, &queues, rest);
+    Ok(call)
+}
+
+/// Reads what the exchange script answers.
+pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
+    let mut parts = reply::array(answer)?.into_iter();
+    let mut next = || parts.next().ok_or_else(reply::odd);
+    let now = Ms(reply::int(&next()?)?);
+    let suspects = reply::int(&next()?)? > 0;
+    let dirty = reply::int(&next()?)? > 0;
+    let next_due = Some(reply::int(&next()?)?).filter(|due| *due >= 0).map(Ms);
+    let epoch = reply::int(&next()?)? as u64;
+    let codes = reply::bytes(next()?)?;
+    let (ids, bodies, runs) = (reply::array(next()?)?, reply::array(next()?)?, reply::array(next()?)?);
+
+    let mut reader = pack::Reader(&codes);
+    let mut commits = Vec::with_capacity(exchange.commits.len());
+    for commit in &exchange.commits {
+        let mut moves = Vec::with_capacity(commit.moves.len());
+        for _ in &commit.moves {
+            moves.push(match reader.u8()? {
+                b'a' => Moved::Applied,
+                b's' => Moved::Stale,
+                b'x' => Moved::Conflict(JobId::from_bytes(reader.id()?)),
+                _ => return Err(reply::odd()),
+            });
+        }
+        let run = match reader.u8()? {
+            b'N' => RunAnswer::None,
+            b'A' => RunAnswer::Advanced { more: false },
+            b'M' => RunAnswer::Advanced { more: true },
+            b'I' => RunAnswer::Inboxed,
+            b'C' => RunAnswer::Contended,
+            b'G' => RunAnswer::Gone,
+            _ => return Err(reply::odd()),
+        };
+        commits.push(Committed { moves, run });
+    }
+
+    let mut records = BTreeMap::new();
+    for run in runs {
+        let bytes = reply::bytes(run)?;
+        let mut reader = pack::Reader(&bytes);
+        records.insert(usize::from(reader.u16()?), reader.0.to_vec());
+    }
+    let mut claimed = Vec::with_capacity(ids.len());
+    for (at, (id, body)) in ids.into_iter().zip(bodies).enumerate() {
+        let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
+        let job = pack::read_job(id, &reply::bytes(body)?)?.job;
+        let record = records.get(&(at + 1)).filter(|bytes| !bytes.is_empty());
+        let run = match (&job.link, record) {
+            (Some(link), Some(bytes)) => Some(pack::read_run(link.run, bytes)?),
+            _ => None,
+        };
+        claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });
+    }
+    Ok(Exchanged { now, commits, claimed, suspects, dirty, next_due })
+}
+
+/// Reads what became of a part's items.
+pub fn read_enqueued(codes: &[u8]) -> Result<Vec<Enqueued>> {
+    let mut reader = pack::Reader(codes);
+    let mut items = Vec::new();
+    while !reader.0.is_empty() {
+        items.push(match reader.u8()? {
+            b'c' => Enqueued::Created,
+            b'e' => Enqueued::Exists,
+            b'x' => Enqueued::Conflict(JobId::from_bytes(reader.id()?)),
+            _ => return Err(reply::odd()),
+        });
+    }
+    Ok(items)
+}
+
+/// Reads dirty runs with their inboxes.
+pub fn read_dirty(answer: Value) -> Result<Vec<RunWork>> {
+    let mut work = Vec::new();
+    for taken in reply::array(answer)? {
+        let mut parts = reply::array(taken)?.into_iter();
+        let mut next = || parts.next().ok_or_else(reply::odd);
+        let id = RunId::from_slice(&reply::bytes(next()?)?).ok_or_else(reply::odd)?;
+        let record = pack::read_run(id, &reply::bytes(next()?)?)?;
+        let mut inbox = Vec::new();
+        for entry in reply::array(next()?)? {
+            let bytes = reply::bytes(entry)?;
+            let mut reader = pack::Reader(&bytes);
+            inbox.push((reader.u64()?, reader.0.to_vec()));
+        }
+        work.push(RunWork { record, inbox });
+    }
+    Ok(work)
+}

@@ -1,0 +1,4 @@
+//! Private servers for tests: on loopback, in temporary folders, gone with the test.
+
+pub mod postgres;
+pub mod redis;

@@ -1,0 +1,180 @@
+//! A PostgreSQL cluster of a test's own. The first test makes a template with initdb (once a machine
+//! and user), the others copy it. The server refuses to run as root, so root lends it the user
+//! `postgres`.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long the server may take to start or stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; stopped and removed when it is dropped.
+pub struct Cluster {
+    folder: TempDir,
+    port: u16,
+    server: Option<Child>,
+    settings: Vec<&'static str>,
+}
+
+impl Cluster {
+    /// For tests that never stop the machine, which is all but the slowest: writes are not flushed.
+    pub fn start() -> Cluster {
+        Cluster::with(&["fsync=off", "full_page_writes=off"])
+    }
+
+    /// A server as it comes, with these settings changed.
+    pub fn with(settings: &[&'static str]) -> Cluster {
+        let folder = tempfile::Builder::new().prefix("goflow-pg-").tempdir().expect("a temporary folder");
+        lend(folder.path());
+        run(as_server("cp").args(["-a", "--"]).arg(template()).arg(folder.path().join("data")));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("a port").port();
+        drop(listener);
+        let mut cluster = Cluster { folder, port, server: None, settings: settings.to_vec() };
+        cluster.up();
+        cluster
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://goflow@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Starts the server, and waits until it takes connections.
+    pub fn up(&mut self) {
+        let data = self.folder.path().join("data");
+        let log = fs::File::create(self.folder.path().join("log")).expect("a log");
+        let mut command = as_server(&binary("postgres"));
+        command.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-k", ""]);
+        command.args(["-c", "listen_addresses=127.0.0.1"]);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        let errors = log.try_clone().expect("a log");
+        let server = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("postgres starts");
+        self.server = Some(server);
+        let patience = Instant::now() + PATIENCE;
+        let port = self.port.to_string();
+        while !quiet(Command::new(binary("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port])) {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < patience, "the server does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends the server and all its processes at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        let Some(mut server) = self.server.take() else { return };
+        server.kill().expect("a signal");
+        server.wait().expect("the server ends");
+        // Its children see that it is gone and end too; a new server refuses to start before.
+        let patience = Instant::now() + PATIENCE;
+        while TcpListener::bind(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < patience, "the killed server still listens");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Runs statements past the store.
+    pub fn sql(&self, statements: &str) {
+        run(Command::new(binary("psql")).args([
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            &self.url(),
+            "-c",
+            statements,
+        ]));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // Nothing of it is kept: the quickest way down will do.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        // Its children may still be at work in the folder for a moment.
+        for _ in 0..100 {
+            if fs::remove_dir_all(self.folder.path().join("data")).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The newest PostgreSQL of the machine: in the path, or where Debian keeps it.
+fn binary(name: &str) -> String {
+    let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|found| {
+            found.flatten().map(|entry| entry.path().join("bin").join(name)).filter(|path| path.exists()).collect()
+        })
+        .unwrap_or_default();
+    versions.sort();
+    versions.pop().map_or_else(|| name.to_owned(), |path| path.display().to_string())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// A command as the user under whom the server runs, that ends with this process.
+fn as_server(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    if is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
+    }
+    command.args(["--pdeathsig=QUIT", "--", program]);
+    command.current_dir("/");
+    command
+}
+
+fn lend(folder: &Path) {
+    if is_root() {
+        let number = |flag: &str| -> u32 {
+            let answer = Command::new("id").args([flag, "postgres"]).output().expect("id");
+            String::from_utf8_lossy(&answer.stdout).trim().parse().expect("the user postgres")
+        };
+        chown(folder, Some(number("-u")), Some(number("-g"))).expect("a folder for the server");
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn quiet(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// A fresh data folder, made once.
+fn template() -> PathBuf {
+    let version = Command::new(binary("postgres")).arg("--version").output().expect("PostgreSQL is installed");
+    let version: String = String::from_utf8_lossy(&version.stdout).chars().filter(char::is_ascii_digit).collect();
+    let user = fs::metadata("/proc/self").expect("a process").uid();
+    let template = std::env::temp_dir().join(format!("goflow-pg-template-{version}-{user}"));
+    if template.join("data/PG_VERSION").exists() {
+        return template.join("data");
+    }
+    // Whoever is first puts theirs in place, whole; the others throw theirs away.
+    let made = tempfile::Builder::new().prefix("goflow-pg-new-").tempdir().expect("a temporary folder");
+    lend(made.path());
+    let mut initdb = as_server(&binary("initdb"));
+    run(initdb
+        .args(["--no-sync", "-A", "trust", "-U", "goflow", "-E", "UTF8", "--locale=C", "-D"])
+        .arg(made.path().join("data")));
+    if fs::rename(made.path(), &template).is_ok() {
+        let _ = made.keep();
+    }
+    template.join("data")
+}
