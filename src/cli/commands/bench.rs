@@ -74,7 +74,7 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
             None => context.client().await?,
             Some(scratch) => {
                 let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
-                let store = crate::store::open(&url, context.clock.clone()).await?;
+                let store = crate::store::open::open(&url, context.clock.clone()).await?;
                 Client::new(store, context.clock.clone(), context.entropy.clone())
             }
         };
