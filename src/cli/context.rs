@@ -89,8 +89,25 @@ impl Context {
     pub async fn client(&self) -> Result<Client> {
         let (url, _) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let store = crate::store::open::open(&url, self.clock.clone()).await?;
+        let store = self.with_faults(crate::store::open::open(&url, self.clock.clone()).await?)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
+    }
+
+    /// For the torture tests: `GOFLOW_FAULT=kill-before:3` ends the process at its third commit, as
+    /// kill -9 would. Not in a build without the feature `fault`.
+    #[cfg(feature = "fault")]
+    fn with_faults(&self, store: Arc<dyn crate::store::Store>) -> Result<Arc<dyn crate::store::Store>> {
+        use crate::store::fault::{Death, FaultStore};
+        let Some(text) = self.env.get("GOFLOW_FAULT") else { return Ok(store) };
+        let death = Death::parse(text, crate::sys::process::die);
+        let death = death.ok_or_else(|| fail(Code::Usage, format!("GOFLOW_FAULT: `{text}` is no fault")))?;
+        Ok(Arc::new(FaultStore::new(store, Arc::new(death))))
+    }
+
+    #[cfg(not(feature = "fault"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    fn with_faults(&self, store: Arc<dyn crate::store::Store>) -> Result<Arc<dyn crate::store::Store>> {
+        Ok(store)
     }
 
     /// Where `enqueue` puts jobs without `-q`.

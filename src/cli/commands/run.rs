@@ -161,6 +161,7 @@ async fn work_and_follow(
         concurrency: concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: queues.into_iter().map(|queue| (queue, 1)).collect(),
         shutdown_timeout: context.config()?.shutdown_timeout(),
+        lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
         ..WorkerOptions::default()

@@ -82,6 +82,7 @@ pub fn run(context: &Context, args: WorkerArgs) -> Result {
         strict: args.strict,
         until_empty: args.until_empty,
         shutdown_timeout: args.shutdown_timeout.unwrap_or(context.config()?.shutdown_timeout()),
+        lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
         ..WorkerOptions::default()

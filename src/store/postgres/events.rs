@@ -1,19 +1,49 @@
-//! The event log's reader. Positions are drawn before commits are done, so a record may appear below
-//! one that is already seen; a reader therefore stops at the first record whose horizon has not
-//! passed, and never skips anything.
+//! The event log's reader. Positions are drawn before commits are done, so a record may still appear
+//! below one that is already seen. A reader looks how far the log goes, draws a transaction number,
+//! and reads up to there only when every transaction below that number has ended: whoever drew a
+//! lower position has a lower number. Nothing is ever skipped.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::PostgresStore;
 use super::columns::{job_id, number, worker_id};
-use super::pool::{Connection, DEADLINE};
+use super::errors::Fault;
+use super::pool::{Connection, DEADLINE, Param};
 use crate::domain::{Event, EventKind, Ms};
 use crate::store::codec::decode;
 use crate::store::contract::{Cursor, Result, StoreError};
 
 /// Records read at once: each may hold the events of a thousand jobs.
 const RECORDS: i64 = 128;
+
+/// How far the log is whole.
+#[derive(Default)]
+pub(super) struct Horizon(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Nothing can appear any more at or below this position.
+    whole: i64,
+    /// A position, and the transaction number below which all must have ended for it to be whole.
+    proposed: Option<(i64, i64)>,
+}
+
+impl Horizon {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All transactions below this number have ended.
+    fn ended(&self, below: i64) {
+        let mut seen = self.seen();
+        if let Some((position, _)) = seen.proposed.take_if(|(_, number)| *number <= below) {
+            seen.whole = seen.whole.max(position);
+        }
+    }
+}
 
 /// Adds a packed list of events.
 pub(super) fn unpack(bytes: &[u8], at: Ms, events: &mut Vec<Event>) -> Result<()> {
@@ -23,6 +53,27 @@ pub(super) fn unpack(bytes: &[u8], at: Ms, events: &mut Vec<Event>) -> Result<()
 }
 
 impl PostgresStore {
+    /// Up to which position the log may be read.
+    async fn whole(&self, connection: &mut Connection) -> Result<i64, Fault> {
+        let sql = "SELECT coalesce(max(position), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                   FROM goflow.event";
+        let row = connection.row(sql, &[]).await?;
+        let end: i64 = row.get(0);
+        self.horizon.ended(row.get(1));
+        let open = {
+            let seen = self.horizon.seen();
+            seen.proposed.is_none() && end > seen.whole
+        };
+        if open {
+            // Drawn after the end was seen, and so above everybody who could have drawn a lower position.
+            let row = connection.row("SELECT pg_current_xact_id()::text::bigint", &[]).await?;
+            self.horizon.seen().proposed.get_or_insert((end, row.get(0)));
+            let row = connection.row("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint", &[]).await?;
+            self.horizon.ended(row.get(0));
+        }
+        Ok(self.horizon.seen().whole)
+    }
+
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let mut from = match after {
             None => 0,
@@ -31,16 +82,14 @@ impl PostgresStore {
                 .map_err(|_| StoreError::Refused(format!("`{text}` is not a cursor of this store")))?,
         };
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let sql = "SELECT position, at, events, worker, claimed, claimed_queues,
-                          horizon <= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
-                   FROM goflow.event WHERE position > $1 ORDER BY position LIMIT $2";
+        let whole = self.whole(&mut connection).await?;
+        let sql = "SELECT position, at, events, worker, claimed, claimed_queues
+                   FROM goflow.event WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3";
         let most = number(limit as u64).clamp(1, RECORDS);
-        let rows = connection.rows(sql, &[(&from, Type::INT8), (&most, Type::INT8)]).await.map_err(StoreError::from)?;
+        let params: [Param<'_>; 3] = [(&from, Type::INT8), (&whole, Type::INT8), (&most, Type::INT8)];
+        let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
         let mut events: Vec<Event> = Vec::new();
         for row in rows {
-            if !row.get::<_, bool>(6) {
-                break;
-            }
             let at = Ms(row.get(1));
             let mut record = Vec::new();
             for packed in row.get::<_, Option<Vec<&[u8]>>>(2).unwrap_or_default() {

@@ -118,10 +118,9 @@ impl PostgresStore {
                 };
                 let committed = |place| Committed { moves: vec![told(place)], run: RunAnswer::None };
                 let commits = (0..exchange.commits.len()).map(committed).collect();
-                if exchange.commits.iter().zip(0..).any(|(commit, place)| {
-                    told(place) == Moved::Applied && commit.moves.iter().any(|step| step.to == To::Suspect)
-                }) {
-                    self.hint();
+                let suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
+                if exchange.commits.iter().any(suspect) {
+                    self.wake(connection).await;
                 }
                 self.read_exchanged(&row, commits)?
             }
@@ -240,13 +239,14 @@ impl PostgresStore {
         self.floors.taken(claimed, queues.into_iter().zip(lanes).zip(turns))
     }
 
-    /// Looks how far the lanes have been consumed.
+    /// Looks how far the lanes have been consumed. The transaction draws its own number after its
+    /// snapshot: so the number is above that of everybody who had begun.
     pub(super) async fn probe(&self, connection: &mut Connection) -> Result<(), Fault> {
         let (queues, lanes, floors, after) = self.floors.known();
         let sql = "SELECT l.queue, l.lane, coalesce((SELECT w.turn FROM goflow.waiting w
                        WHERE w.queue = l.queue AND w.lane = l.lane AND w.turn >= l.floor ORDER BY w.turn LIMIT 1), l.after),
                    pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-                   pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                   pg_current_xact_id()::text::bigint
                    FROM unnest($1, $2, $3, $4) AS l(queue, lane, floor, after)";
         let params: [Param<'_>; 4] = [
             (&queues, Type::INT4_ARRAY),

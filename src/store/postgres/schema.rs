@@ -48,15 +48,6 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Fault> {
             })
             .await?;
     }
-    // Positions of the log compare with transaction numbers; after a restore into another cluster
-    // those start again, and old records must not wait for them.
-    connection
-        .rows(
-            "UPDATE goflow.event SET horizon = 0 WHERE horizon > pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-             AND position >= (SELECT min(position) FROM goflow.event)",
-            &[],
-        )
-        .await?;
     Ok(())
 }
 

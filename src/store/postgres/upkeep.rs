@@ -68,9 +68,10 @@ impl PostgresStore {
         let row = connection.row("SELECT goflow.now_ms()", &[]).await?;
         let now: i64 = row.get(0);
         let sql = format!(
-            "SELECT {STORED} FROM goflow.running r JOIN goflow.job j ON j.id = r.id
-             LEFT JOIN goflow.worker w ON w.id = r.worker AND w.expires >= $1
-             WHERE w.id IS NULL OR r.expires < $1 ORDER BY r.epoch LIMIT $2"
+            "SELECT {STORED} FROM (SELECT r.* FROM goflow.running r
+                 LEFT JOIN goflow.worker w ON w.id = r.worker AND w.expires >= $1
+                 WHERE w.id IS NULL OR r.expires < $1 ORDER BY r.epoch LIMIT $2) r,
+             LATERAL (SELECT * FROM goflow.job j WHERE j.id = r.id LIMIT 1) j ORDER BY r.epoch"
         );
         let lapsed = connection.rows(&sql, &[(&now, Type::INT8), (&most, Type::INT8)]).await?;
         let sql = format!(

@@ -293,7 +293,7 @@ impl Store for SqliteStore {
     async fn health(&self) -> Result<Health> {
         let mut warnings: Vec<String> = open::rights_warning(&self.file).into_iter().collect();
         let listens = self.ear.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if !listens && Ear::listen(&self.folder, self.hints.clone()).is_none() {
+        if !listens && !wake::can_listen(&self.folder) {
             let folder = self.folder.path().display();
             warnings
                 .push(format!("no socket can be bound in {folder}: work of other processes is seen after a second"));

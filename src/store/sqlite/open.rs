@@ -132,7 +132,7 @@ pub(super) fn set_up_writer(conn: &mut Connection, busy: Duration) -> Result<(),
             }
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && tries < 2_000 => {
                 tries += 1;
-                std::thread::sleep(Duration::from_millis(1));
+                wait(Duration::from_millis(1));
             }
             Err(error) => return Err(error.into()),
         }
@@ -169,10 +169,18 @@ fn fair_waiting(conn: &mut Connection, busy: Duration) -> Result<(), Fault> {
     let turns = i32::try_from(busy.as_millis()).unwrap_or(i32::MAX);
     conn.busy_handler(Some(move |turn: i32| {
         let pause = if turn < 20 { Duration::from_micros(200) } else { Duration::from_millis(1) };
-        std::thread::sleep(pause);
+        wait(pause);
         turn < turns
     }))?;
     Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "locks are waited for on threads that may block, and by `open`, which says so"
+)]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
@@ -17,7 +17,10 @@ use tokio::sync::watch;
 pub(super) struct Folder {
     long: PathBuf,
     short: PathBuf,
+    /// The short name holds as long as the folder is open.
     _open: Option<Arc<fs::File>>,
+    /// The store's own socket, which needs no datagram.
+    own: Arc<OnceLock<String>>,
 }
 
 impl Folder {
@@ -25,7 +28,7 @@ impl Folder {
         let open = fs::File::open(&long).ok().map(Arc::new);
         let short = open.as_ref().map(|open| PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())));
         let short = short.filter(|short| short.is_dir()).unwrap_or_else(|| long.clone());
-        Folder { long, short, _open: open }
+        Folder { long, short, _open: open, own: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -37,15 +40,13 @@ impl Folder {
 pub(super) struct Bells {
     folder: Folder,
     socket: Option<UnixDatagram>,
-    /// The start of the names of this process's own sockets, which need no datagram.
-    own: String,
 }
 
 impl Bells {
     pub(super) fn new(folder: Folder) -> Bells {
         // Never wait for a receiver: one whose buffer is full is awake.
         let socket = UnixDatagram::unbound().ok().filter(|socket| socket.set_nonblocking(true).is_ok());
-        Bells { folder, socket, own: format!("{}-", std::process::id()) }
+        Bells { folder, socket }
     }
 
     pub(super) fn ring(&self) {
@@ -53,7 +54,7 @@ impl Bells {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(text) = name.to_str().filter(|text| text.ends_with(".sock")) else { continue };
-            if text.starts_with(&self.own) {
+            if self.folder.own.get().is_some_and(|own| own == text) {
                 continue;
             }
             let Err(error) = socket.send_to(&[1], self.folder.short.join(&name)) else { continue };
@@ -63,16 +64,12 @@ impl Bells {
             }
         }
     }
-
-    pub(super) fn close(&mut self) {
-        self.socket = None;
-    }
 }
 
 /// Hears the others' bells until it is dropped.
 pub(super) struct Ear {
     socket: PathBuf,
-    folder: Folder,
+    _folder: Folder,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,15 +78,17 @@ impl Ear {
     /// Binds a socket and listens on a thread. `None` where that is not possible: polling remains.
     pub(super) fn listen(folder: &Folder, hints: watch::Sender<u64>) -> Option<Ear> {
         let pid = std::process::id();
+        // A name may be left over from a dead process of the same number, or be another store's here.
         let names = (0..1_000).map(|nth| format!("{pid}-{nth}.sock"));
         let (name, socket) = names
             .map(|name| (UnixDatagram::bind(folder.short.join(&name)), name))
             .find_map(|(bound, name)| bound.ok().map(|socket| (name, socket)))?;
+        let _ = folder.own.set(name.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let listen = move || {
             let mut byte = [0u8; 1];
-            while socket.recv(&mut byte).is_ok() && !stopped.load(Ordering::Acquire) {
+            while heard(&socket, &mut byte) && !stopped.load(Ordering::Acquire) {
                 // Many bells are one hint.
                 let _ = socket.set_nonblocking(true);
                 while socket.recv(&mut byte).is_ok() {}
@@ -98,8 +97,25 @@ impl Ear {
             }
         };
         let thread = std::thread::Builder::new().name("sqlite-wake".to_owned()).spawn(listen).ok()?;
-        Some(Ear { socket: folder.short.join(name), folder: folder.clone(), stop, thread: Some(thread) })
+        Some(Ear { socket: folder.short.join(name), _folder: folder.clone(), stop, thread: Some(thread) })
     }
+}
+
+fn heard(socket: &UnixDatagram, byte: &mut [u8]) -> bool {
+    loop {
+        match socket.recv(byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome.is_ok(),
+        }
+    }
+}
+
+/// Whether a socket can be bound in the folder.
+pub(super) fn can_listen(folder: &Folder) -> bool {
+    let probe = folder.short.join(format!("{}-probe", std::process::id()));
+    let bound = UnixDatagram::bind(&probe).is_ok();
+    let _ = fs::remove_file(probe);
+    bound
 }
 
 impl Drop for Ear {
@@ -110,7 +126,5 @@ impl Drop for Ear {
         if let Some(thread) = self.thread.take().filter(|_| woken) {
             let _ = thread.join();
         }
-        // The short name holds as long as the folder is open.
-        let _ = &self.folder;
     }
 }

@@ -153,7 +153,7 @@ enum Failure {
 impl Loop {
     fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Work>>) {
         // Here and not where the store is opened: the first time it takes some milliseconds.
-        self.desk.space.has_reserve();
+        self.has_room();
         while let Some(first) = queue.blocking_recv() {
             let mut jobs = first.size();
             let mut group = vec![first];
@@ -162,14 +162,18 @@ impl Loop {
                 jobs += next.size();
                 group.push(next);
             }
-            if group.iter().any(|work| work.adds()) && !self.desk.space.has_reserve() {
+            if group.iter().any(|work| work.adds()) && !self.has_room() {
                 let (adding, rest) = group.into_iter().partition(|work| work.adds());
                 self.refuse(adding);
                 group = rest;
             }
-            self.carry_out(group);
+            self.carry_out(group, true);
         }
-        self.desk.bells.close();
+    }
+
+    fn has_room(&mut self) -> bool {
+        let now = self.desk.clock.now();
+        self.desk.space.has_reserve(now)
     }
 
     fn refuse(&self, group: Vec<Box<dyn Work>>) {
@@ -179,7 +183,8 @@ impl Loop {
         }
     }
 
-    fn carry_out(&mut self, mut group: Vec<Box<dyn Work>>) {
+    /// Runs a group and answers it. `free` allows to make room for it once if the disk is full.
+    fn carry_out(&mut self, mut group: Vec<Box<dyn Work>>, free: bool) {
         if group.is_empty() {
             return;
         }
@@ -203,7 +208,8 @@ impl Loop {
             }
             Err(Failure::Some(error)) => error,
         };
-        let freed = matches!(error, StoreError::Full(_)) && self.desk.space.release(&self.desk.conn);
+        let full = matches!(error, StoreError::Full(_));
+        let freed = full && free && self.desk.space.release(&self.desk.conn);
         let alone = group.len() == 1;
         if alone && (group[0].adds() || !freed) {
             let error = name_file(error, &self.desk.path);
@@ -211,9 +217,9 @@ impl Loop {
             return;
         }
         for work in group {
-            match work.adds() && matches!(error, StoreError::Full(_)) {
+            match work.adds() && full {
                 true => self.refuse(vec![work]),
-                false => self.carry_out(vec![work]),
+                false => self.carry_out(vec![work], free && !full),
             }
         }
     }

@@ -40,6 +40,8 @@ pub const QUEUE: &str = "queue.name";
 pub const MAX_RETRIES: &str = "queue.max_retries";
 pub const CONCURRENCY: &str = "worker.concurrency";
 pub const SHUTDOWN: &str = "worker.shutdown_timeout";
+/// How long a worker may be silent before its jobs are taken from it.
+pub const LEASE: &str = "worker.lease";
 /// The one key whose value is a mapping of free names.
 pub const HANDLERS: &str = "handlers";
 
@@ -53,6 +55,7 @@ pub const KEYS: &[Key] = &[
     key(MAX_RETRIES, Kind::Number(0, 10_000), &[], Some("3")),
     key(CONCURRENCY, Kind::Number(1, 10_000), &["GOFLOW_WORKER_CONCURRENCY", "WORKER_CONCURRENCY"], Some("10")),
     key(SHUTDOWN, Kind::Duration, &[], Some("25s")),
+    key(LEASE, Kind::Duration, &[], Some("15s")),
     key("server.port", Kind::Number(0, 65_535), &["GOFLOW_PORT", "SERVER_PORT", "PORT"], Some("8080")),
     key("server.bind", Kind::Text, &["GOFLOW_BIND"], Some("127.0.0.1")),
     key("server.allowed_hosts", Kind::List, &[], None),

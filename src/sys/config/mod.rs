@@ -175,9 +175,19 @@ impl Config {
     }
 
     pub fn shutdown_timeout(&self) -> Duration {
-        match self.settings.get(keys::SHUTDOWN) {
-            Some((Setting::Duration(duration), _)) => *duration,
-            _ => Duration::from_secs(25),
+        self.duration(keys::SHUTDOWN).unwrap_or(Duration::from_secs(25))
+    }
+
+    /// How long a worker may be silent before its jobs are taken from it; a second at least, because
+    /// it tells that it lives three times in this.
+    pub fn lease(&self) -> Duration {
+        self.duration(keys::LEASE).unwrap_or(crate::domain::limits::LEASE).max(Duration::from_secs(1))
+    }
+
+    fn duration(&self, key: &str) -> Option<Duration> {
+        match self.settings.get(key) {
+            Some((Setting::Duration(duration), _)) => Some(*duration),
+            _ => None,
         }
     }
 }

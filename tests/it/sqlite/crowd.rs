@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goflow::domain::job::Outcome;
 use goflow::domain::{ProducerId, Shard, WorkerId};
@@ -17,7 +17,7 @@ const PROCESSES: usize = 8;
 
 /// How long they work: ten seconds, or what `GOFLOW_SOAK_SECONDS` says.
 fn work_time() -> Duration {
-    let told = std::env::var("GOFLOW_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let told = environment("GOFLOW_SOAK_SECONDS").and_then(|text| text.parse().ok());
     Duration::from_secs(told.unwrap_or(10))
 }
 
@@ -106,16 +106,16 @@ async fn consume(store: &SqliteStore, worker: WorkerId, held: &mut Vec<Claimed>,
 #[ignore = "a child of eight_processes_share_one_file"]
 async fn one_of_many() {
     let Some(path) = told() else { return };
-    let nth = std::env::var("GOFLOW_TEST_NTH").expect("told which").parse().expect("a number");
+    let nth = environment("GOFLOW_TEST_NTH").expect("told which").parse().expect("a number");
     let store = open(&path).expect("the store opens");
     let mut witness = File::create(self::witness(&path, nth)).expect("a witness file");
     let worker = WorkerId::from_parts(Wall.now(), Shard(0), bits());
     let producer = ProducerId::from_parts(Wall.now(), Shard(0), bits());
     beat(&store, worker).await;
-    let until = Instant::now() + work_time();
+    let until = tokio::time::Instant::now() + work_time();
     let mut held = Vec::new();
     let mut sequence = 0;
-    while Instant::now() < until {
+    while tokio::time::Instant::now() < until {
         sequence += 1;
         let jobs: Vec<_> = (0..20).map(|_| NewJob { job: job(), start: Start::Now }).collect();
         let batch = Enqueue { producer, sequence, jobs, runs: vec![] };

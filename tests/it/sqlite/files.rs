@@ -161,6 +161,21 @@ async fn another_process_rings_when_it_has_work() {
     assert_eq!(left, ["reserve"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stores_of_one_process_ring_each_other() {
+    let folder = folder();
+    let path = folder.path().join("queue.db");
+    let stores = [open(&path).expect("the store opens"), open(&path).expect("and again")];
+    let mut hints: Vec<_> = stores.iter().map(|store| store.hints()).collect();
+    for store in &stores {
+        hints.iter_mut().for_each(|hints| drop(hints.borrow_and_update()));
+        put(store).await;
+        for hints in &mut hints {
+            tokio::time::timeout(Duration::from_secs(20), hints.changed()).await.expect("a bell").expect("alive");
+        }
+    }
+}
+
 #[tokio::test]
 #[ignore = "a child of another_process_rings_when_it_has_work"]
 async fn one_job() {

@@ -11,20 +11,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use goflow::domain::{Clock, Job, JobId, Json, Ms, Name, Shard};
+use goflow::domain::{Clock, Job, JobId, Json, Name, Shard};
 use goflow::store::{SqliteOptions, SqliteStore};
 
 /// The machine's clock.
-pub struct Wall;
-
-impl Clock for Wall {
-    fn now(&self) -> Ms {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        Ms(since.as_millis() as i64)
-    }
-}
+pub use goflow::sys::clock::SystemClock as Wall;
 
 pub fn open(path: &Path) -> goflow::store::Result<SqliteStore> {
     SqliteStore::open(path, Arc::new(Wall), SqliteOptions::default())
@@ -57,7 +49,13 @@ pub fn child(test: &str, path: &Path) -> Command {
     command
 }
 
+/// What the environment says: how a child is told what to do.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration to read it from")]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The database a child was told to work on; `None` when nobody called it.
 pub fn told() -> Option<std::path::PathBuf> {
-    std::env::var_os("GOFLOW_TEST_CHILD").map(Into::into)
+    environment("GOFLOW_TEST_CHILD").map(Into::into)
 }

@@ -5,17 +5,14 @@ CREATE FUNCTION goflow.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 $$;
 
--- Writes one record of the log. The position is drawn before the horizon is read, and the
--- transaction has its number before either: that order is what readers rely on.
+-- Writes one record of the log. The transaction has its number before it draws the position: readers
+-- rely on that.
 CREATE FUNCTION goflow.log(p_at bigint, p_events bytea[], p_worker uuid, p_claimed uuid[], p_queues int[])
 RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    place bigint;
 BEGIN
     PERFORM pg_current_xact_id();
-    place := nextval('goflow.position');
-    INSERT INTO goflow.event (position, horizon, at, events, worker, claimed, claimed_queues)
-    VALUES (place, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, p_at, p_events, p_worker, p_claimed, p_queues);
+    INSERT INTO goflow.event (position, at, events, worker, claimed, claimed_queues)
+    VALUES (nextval('goflow.position'), p_at, p_events, p_worker, p_claimed, p_queues);
 END
 $$;
 

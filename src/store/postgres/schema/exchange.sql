@@ -89,16 +89,18 @@ BEGIN
     IF given > 0 THEN
         PERFORM pg_current_xact_id();
         base := nextval('goflow.turn');
+        -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
+        -- walks all of a table that was empty when it last looked.
         WITH freed AS (
             DELETE FROM goflow.running r
-            USING unnest(s_epochs, s_ids, s_places, s_delays, s_revs, s_bodies)
-                  WITH ORDINALITY AS u(epoch, id, place, delay, rev, body, ord)
-            WHERE r.epoch = u.epoch AND r.id = u.id
-            RETURNING u.ord, u.id, u.place, u.delay, u.rev, u.body
+            WHERE r.epoch = ANY (s_epochs) AND r.id = s_ids[array_position(s_epochs, r.epoch)]
+            RETURNING array_position(s_epochs, r.epoch) AS ord, r.id
         ), ended AS (
-            UPDATE goflow.job j SET place = f.place, at = exchange.now + f.delay, turn = base + f.ord - 1, rev = f.rev,
-                body = f.body
-            FROM freed f WHERE j.id = f.id
+            UPDATE goflow.job j SET place = s_places[f.ord], at = exchange.now + s_delays[f.ord],
+                turn = base + f.ord - 1, rev = s_revs[f.ord], body = s_bodies[f.ord]
+            FROM (SELECT d.ord, k.row FROM freed d,
+                      LATERAL (SELECT h.ctid AS row FROM goflow.job h WHERE h.id = d.id LIMIT 1) k) f
+            WHERE j.ctid = f.row
             RETURNING f.ord, j.queue, j.place
         ), counted AS (
             INSERT INTO goflow.delta (n, queue, place)
@@ -169,7 +171,8 @@ BEGIN
                 END IF;
                 WITH got AS MATERIALIZED (
                     SELECT u.id, u.ord, j.body, j.timeout_ms, j.run_id
-                    FROM unnest(taken_ids) WITH ORDINALITY AS u(id, ord) JOIN goflow.job j ON j.id = u.id
+                    FROM unnest(taken_ids) WITH ORDINALITY AS u(id, ord),
+                         LATERAL (SELECT h.* FROM goflow.job h WHERE h.id = u.id LIMIT 1) j
                 ), leased AS (
                     INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
                     SELECT base + v_have + g.ord - 1, exchange.now, exchange.now + g.timeout_ms + c_grace, v_queue, g.id, c_worker

@@ -158,12 +158,11 @@ CREATE TABLE goflow.current_definition (
     PRIMARY KEY (kind, name)
 );
 
--- The event log: one packed record a commit. `horizon` is a transaction number that is higher than
--- that of anybody who drew a lower position: once all below it have ended, nothing can appear before
--- this record any more, and readers may pass it.
+-- The event log: one packed record a commit. A position is drawn by a transaction that has its number
+-- already, and after everything that it saw: so positions follow cause and effect, though not the
+-- order of commits (see events.rs).
 CREATE TABLE goflow.event (
     position bigint NOT NULL PRIMARY KEY,
-    horizon bigint NOT NULL,
     at bigint NOT NULL,
     -- Each a list of events.
     events bytea[],

@@ -3,7 +3,7 @@
 CREATE FUNCTION goflow.heartbeat(p_worker uuid, p_info bytea, p_lease bigint, p_types text[], p_started bytea,
     OUT now bigint, OUT ids uuid[], OUT epochs bigint[], OUT unparked int)
 LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     parked record;
     v_turn bigint;
@@ -75,7 +75,7 @@ BEGIN
 END
 $$;
 
--- Runs with news, hidden from other takers for `p_hold`; one row an inbox entry, in order.
+-- Runs with news, hidden from other takers for `p_hold`, each with the head of its inbox.
 CREATE FUNCTION goflow.take_dirty(p_limit int, p_hold bigint, p_entries int)
 RETURNS TABLE (id uuid, rev bigint, workflow text, state text, body bytea, seqs bigint[], facts bytea[])
 LANGUAGE plpgsql
