@@ -119,7 +119,62 @@ impl Producer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use crate::domain::{Clock, Entropy, Job, Json, Ms};
+    use crate::store::fault::{FaultStore, RandomFaults};
+    use crate::store::{MemoryStore, Store};
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> Ms {
+            Ms(1_770_000_000_000)
+        }
+    }
+
+    /// Splitmix64: the same numbers for the same seed.
+    struct Seed(AtomicU64);
+
+    impl Entropy for Seed {
+        fn next(&self) -> u64 {
+            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_whose_answer_was_lost_is_one_batch() {
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed(AtomicU64::new(7))));
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
+        let faults = Arc::new(RandomFaults::new(0.2, 0.3, entropy.clone()));
+        let store = Arc::new(FaultStore::new(memory.clone(), faults.clone()));
+        let client = Client::new(store, clock, entropy);
+        let mut producer = client.producer(Patience { tries: 100, ..Patience::default() });
+        for _ in 0..100 {
+            let name = |text: &str| text.parse().expect("a name");
+            let job = |_| Job::new(client.job_id(), name("noop"), name("default"), Json::null());
+            let jobs = (0..10).map(job).map(|job| NewJob { job, start: Start::Now }).collect();
+            assert_eq!(producer.send(jobs).await.expect("sent"), vec![Enqueued::Created; 10]);
+        }
+        assert!(faults.fired() > 50, "only {} faults fired", faults.fired());
+        assert_eq!(memory.stats().await.expect("stats")[0].pending, 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends() {
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed(AtomicU64::new(7))));
+        let away = Arc::new(RandomFaults::new(1.0, 0.0, entropy.clone()));
+        let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(clock.clone())), away.clone()));
+        let client = Client::new(store, clock, entropy);
+        let sent = client.producer(Patience::default()).send(Vec::new()).await;
+        assert!(matches!(sent, Err(ApiError::Store(StoreError::Unavailable(_)))), "{sent:?}");
+        assert_eq!(away.fired(), u64::from(Patience::default().tries));
+    }
 
     #[test]
     fn delays_grow_to_a_bound() {

@@ -109,6 +109,8 @@ pub enum Command {
     Queue(commands::queue::QueueCommand),
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),

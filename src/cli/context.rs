@@ -89,7 +89,7 @@ impl Context {
     pub async fn client(&self) -> Result<Client> {
         let (url, _) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let store = self.with_faults(crate::store::open(&url, self.clock.clone()).await?)?;
+        let store = self.with_faults(crate::store::open::open(&url, self.clock.clone()).await?)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }
 

@@ -120,9 +120,19 @@ pub fn reason(error: &io::Error) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
+/// Leaves out the system's numbers, which say nothing that the words before them do not.
+fn without_os_error(text: &str) -> String {
+    match text.split_once(" (os error ") {
+        Some((before, after)) => {
+            format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(')'))
+        }
+        None => text.to_owned(),
+    }
+}
+
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let message = error.to_string();
+        let message = without_os_error(&error.to_string());
         match error {
             StoreError::Unavailable(_) => {
                 fail(Code::StoreUnreachable, message).hint("`goflow doctor` tells which store is used and why")

@@ -76,9 +76,14 @@ fn write(work: &Work, lines: &[u8]) {
 }
 
 /// goflow's own log on stderr: `GOFLOW_LOG` in the syntax of `tracing`'s filters, else warnings, and
-/// with `verbose` what it does.
-pub fn start(env: &Env, verbose: bool) {
-    let usual = if verbose { "goflow=debug" } else { "goflow=warn" };
+/// with `verbose` what it does. `drawn` says that something is drawn on the terminal that a line of
+/// log would tear: then only what ends the work is told.
+pub fn start(env: &Env, verbose: bool, drawn: bool) {
+    let usual = match (verbose, drawn) {
+        (true, _) => "goflow=debug",
+        (false, false) => "goflow=warn",
+        (false, true) => "goflow=error",
+    };
     let filter = match env.get("GOFLOW_LOG") {
         Some(filter) => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)),
         None => EnvFilter::new(usual),

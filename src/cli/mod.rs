@@ -17,6 +17,7 @@ mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::{CommandFactory, FromArgMatches};
 
@@ -34,12 +35,15 @@ pub fn main() -> ExitCode {
     if env.get("COMPLETE").is_some() {
         return complete::answer(args);
     }
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(remember));
     // Nothing of a command outlives it, so nothing half-done can be seen after a panic.
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&env, &args)));
     let code = outcome.unwrap_or_else(|panic| {
         let ui = Ui::new(&env, usage::format_of(&args), ColorWhen::Auto, false);
-        ui.error(&bug(panic.as_ref()));
+        // The hook knows the place too; the payload is what is left if it does not.
+        let text = panic.downcast_ref::<&str>().map_or_else(|| "a panic".to_owned(), |text| (*text).to_owned());
+        let text = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(text);
+        ui.error(&bug(&text));
         exit::BUG
     });
     ExitCode::from(code)
@@ -74,6 +78,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Worker(args) => commands::worker::run(context, args),
+        Command::Bench(command) => commands::bench::run(context, command),
         Command::Doctor(args) => commands::doctor::run(context, &args),
         Command::Config(command) => commands::config::run(context, command),
         Command::Explain(args) => commands::explain::run(context, &args),
@@ -82,10 +87,36 @@ fn dispatch(context: &Context, command: Command) -> Result {
     }
 }
 
-fn bug(panic: &(dyn std::any::Any + Send)) -> CommandError {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".to_owned());
-    fail(Code::Bug, format!("goflow broke: {text}")).hint(
-        "please report this line with the command and the version, goflow ".to_owned() + env!("CARGO_PKG_VERSION"),
-    )
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// A panic is told once and in one line, by whoever catches it; one in a task that is caught there
+/// stands in the log.
+fn remember(panic: &std::panic::PanicHookInfo<'_>) {
+    let text = panic.to_string().replace('\n', " ");
+    tracing::error!("{text}");
+    *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+}
+
+fn bug(text: &str) -> CommandError {
+    let version = env!("CARGO_PKG_VERSION");
+    fail(Code::Bug, format!("goflow broke: {text}"))
+        .hint(format!("please report this line with the command and the version, goflow {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_one_line_to_report() {
+        std::panic::set_hook(Box::new(remember));
+        let caught = std::panic::catch_unwind(|| panic!("no {}", "way"));
+        let _ = std::panic::take_hook();
+        assert!(caught.is_err());
+        let text = LAST_PANIC.lock().expect("nobody else").take().expect("it was remembered");
+        let CommandError::Told(told) = bug(&text) else { panic!("it is told") };
+        assert_eq!(told.code.exit(), 70);
+        assert!(told.message.contains("no way") && told.message.contains("src/cli/mod.rs:"), "{}", told.message);
+        assert_eq!(told.text("", "").lines().count(), 2, "{}", told.text("", ""));
+    }
 }

@@ -1,7 +1,9 @@
 //! The output formats. A list is the same rows in every format: a table for people, JSON, JSON
 //! lines, YAML and names for programs. Knows nothing of what the rows are.
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Row, Table, TableStyle};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, TableStyle,
+};
 use serde::Serialize;
 
 use super::args::Format;
@@ -152,6 +154,7 @@ impl Ui {
             let cell = Cell::new(column.title);
             header.add_cell(if self.color { cell.add_attribute(Attribute::Bold) } else { cell });
         }
+        header.max_height(1);
         table.set_header(header);
         for row in rows {
             let mut cells = Row::new();
@@ -168,7 +171,9 @@ impl Ui {
             if let Some(drawn) = table.column_mut(place) {
                 drawn.set_padding((0, if place + 1 < columns.len() { 2 } else { 0 }));
                 if column.right {
+                    // Of a number nothing can be left out; texts give way.
                     drawn.set_cell_alignment(CellAlignment::Right);
+                    drawn.set_constraint(ColumnConstraint::ContentWidth);
                 }
             }
         }

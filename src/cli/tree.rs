@@ -1,14 +1,12 @@
 //! The live tree of a run on stderr: on a terminal one row a step that changes in place, elsewhere a
-//! line for each change. Shows what a run's header says and nothing else.
-
-use std::collections::BTreeMap;
+//! line for each event. Shows what a run's header and history say and nothing else.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{Tone, ink};
 use super::ui::Ui;
 use crate::domain::text::{age, display_safe};
-use crate::domain::{Ms, RunId, RunState, StepState};
+use crate::domain::{Event, Ms, RunId, StepState};
 use crate::workflow::{Run, StepRecord};
 
 pub struct Tree<'a> {
@@ -16,9 +14,8 @@ pub struct Tree<'a> {
     id: RunId,
     /// Rows on a terminal; none elsewhere.
     rows: Option<Rows>,
-    /// What was told last of each step.
-    told: BTreeMap<String, StepState>,
-    state: Option<RunState>,
+    /// How many events of the history were told.
+    told: usize,
 }
 
 struct Rows {
@@ -32,42 +29,44 @@ const MOST_ROWS: usize = 40;
 
 impl<'a> Tree<'a> {
     pub fn new(ui: &'a Ui, id: RunId) -> Tree<'a> {
-        Tree { ui, id, rows: None, told: BTreeMap::new(), state: None }
+        Tree { ui, id, rows: None, told: 0 }
     }
 
-    /// Shows the run as it is now.
-    pub fn show(&mut self, run: &Run, now: Ms) {
-        if self.rows.is_none() && self.ui.draws() && run.steps.len() <= MOST_ROWS {
-            self.rows = Some(rows(run.steps.len()));
+    /// Whether the rows of so many steps are drawn; else the history is told.
+    pub fn draws(&self, steps: usize) -> bool {
+        self.ui.draws() && steps <= MOST_ROWS
+    }
+
+    /// Draws the run as it is now.
+    pub fn draw(&mut self, run: &Run, now: Ms) {
+        let rows = self.rows.take().unwrap_or_else(|| rows(run.steps.len()));
+        rows.head.set_message(format!("{} {} · {}", run.workflow, self.id.short(), run.state));
+        let last = run.steps.len().saturating_sub(1);
+        for (nth, (bar, step)) in rows.steps.iter().zip(&run.steps).enumerate() {
+            let branch = match (self.ui.unicode, nth == last) {
+                (true, true) => "└─",
+                (true, false) => "├─",
+                (false, true) => "`-",
+                (false, false) => "|-",
+            };
+            bar.set_message(format!("{branch} {}", self.row(step, now)));
         }
-        match &self.rows {
-            Some(rows) => {
-                let text = format!("{} {} · {}", run.workflow, self.id.short(), run.state);
-                rows.head.set_message(text);
-                let last = run.steps.len().saturating_sub(1);
-                for (nth, (bar, step)) in rows.steps.iter().zip(&run.steps).enumerate() {
-                    let branch = match (self.ui.unicode, nth == last) {
-                        (true, true) => "└─",
-                        (true, false) => "├─",
-                        (false, true) => "`-",
-                        (false, false) => "|-",
-                    };
-                    bar.set_message(format!("{branch} {}", self.row(step, now)));
-                }
-            }
-            None => {
-                if self.state != Some(run.state) {
-                    self.ui.say(&format!("run {} of {}: {}", self.id, run.workflow, run.state));
-                }
-                for step in &run.steps {
-                    let before = self.told.insert(step.id.clone(), step.state).unwrap_or(StepState::Pending);
-                    if before != step.state {
-                        self.ui.say(&line(step));
-                    }
-                }
-            }
+        self.rows = Some(rows);
+    }
+
+    /// Tells what is new in the history: a line an event, each event once.
+    pub fn tell(&mut self, history: &[Event]) {
+        for event in history.iter().skip(self.told) {
+            let kind = event.kind.as_str();
+            let what = kind.split_once('.').map_or(kind, |(_, what)| what).replace('_', " ");
+            let subject = match &event.step {
+                Some(step) => format!("step {step}"),
+                None => format!("run {}", self.id),
+            };
+            let why = event.data.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+            self.ui.say(&format!("{subject} {what}{why}"));
         }
-        self.state = Some(run.state);
+        self.told = self.told.max(history.len());
     }
 
     /// Leaves the rows as they are last.
@@ -99,16 +98,6 @@ fn rows(steps: usize) -> Rows {
     let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = || all.add(ProgressBar::new_spinner().with_style(style.clone()));
     Rows { head: bar(), steps: (0..steps).map(|_| bar()).collect(), all }
-}
-
-/// A change of a step, for those who read a log.
-fn line(step: &StepRecord) -> String {
-    let took = match (step.started_at, step.finished_at) {
-        (Some(from), Some(to)) => format!(" after {}", age(to.since(from))),
-        _ => String::new(),
-    };
-    let error = step.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-    format!("{} {}{took}{error}", step.id, step.state)
 }
 
 fn look(state: StepState) -> (&'static str, &'static str, Tone) {

@@ -15,7 +15,6 @@ pub mod url;
 pub use self::redis::{RedisOptions, RedisStore};
 pub use contract::*;
 pub use memory::MemoryStore;
-pub use open::open;
 pub use postgres::PostgresStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use url::StoreUrl;

@@ -36,16 +36,18 @@ pub struct ApplyArgs {
 #[derive(serde::Serialize)]
 struct Applied {
     kind: String,
-    name: String,
+    #[serde(rename = "name")]
+    bare: String,
     change: Change,
     hash: String,
+    /// `kind/name`: what tells it from all others.
     #[serde(skip)]
-    full: String,
+    name: String,
 }
 
 impl Listed for Applied {
     fn name(&self) -> &str {
-        &self.full
+        &self.name
     }
 }
 
@@ -53,7 +55,7 @@ impl Applied {
     fn new(definition: &Definition, change: Change) -> Applied {
         let Definition { kind, name, hash, .. } = definition;
         let full = format!("{kind}/{name}");
-        Applied { kind: kind.clone(), name: name.to_string(), change, hash: hash.clone(), full }
+        Applied { kind: kind.clone(), bare: name.to_string(), change, hash: hash.clone(), name: full }
     }
 }
 
@@ -71,7 +73,7 @@ pub fn run(context: &Context, args: &ApplyArgs) -> Result {
             &applied,
             &[
                 Column::<Applied>::new("KIND", |one, _| one.kind.clone()),
-                Column::<Applied>::new("NAME", |one, _| one.name.clone()),
+                Column::<Applied>::new("NAME", |one, _| one.bare.clone()),
                 Column::<Applied>::new("CHANGE", |one, _| one.change.as_str().to_owned()).tone(|one| {
                     match one.change {
                         Change::Created => Some(Tone::Good),

@@ -48,7 +48,11 @@ pub async fn run(context: &Context, template: Template, as_text: bool) -> Result
     let bar = context.ui.progress(0, "jobs");
     let mut done = 0u64;
     let stopped = loop {
-        let Batch { payloads, ended } = collect(&mut chunks).await;
+        let Batch { payloads, ended } = tokio::select! {
+            biased;
+            batch = collect(&mut chunks) => batch,
+            _ = tokio::signal::ctrl_c() => break Some(fail(Code::Interrupted, "interrupted")),
+        };
         if !payloads.is_empty() && !matches!(ended, End::Broken(_) if done == 0) {
             let jobs: Vec<_> = payloads.into_iter().map(|payload| template.job(producer.job_id(), payload)).collect();
             let added = jobs.len() as u64;

@@ -23,11 +23,11 @@ Examples:
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
-    shell: Shell,
+    shell: Target,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Shell {
+pub enum Target {
     Bash,
     Elvish,
     Fish,
@@ -36,14 +36,14 @@ pub enum Shell {
     Zsh,
 }
 
-impl Shell {
+impl Target {
     fn name(self) -> &'static str {
         match self {
-            Shell::Bash => "bash",
-            Shell::Elvish => "elvish",
-            Shell::Fish => "fish",
-            Shell::PowerShell => "powershell",
-            Shell::Zsh => "zsh",
+            Target::Bash => "bash",
+            Target::Elvish => "elvish",
+            Target::Fish => "fish",
+            Target::PowerShell => "powershell",
+            Target::Zsh => "zsh",
         }
     }
 }

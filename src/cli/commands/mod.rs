@@ -1,6 +1,7 @@
 //! One command, one file; its doc comment is its help.
 
 pub mod apply;
+pub mod bench;
 pub mod bulk;
 pub mod completions;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod enqueue;
 pub mod explain;
 pub mod job;
 pub mod man;
+pub mod measure;
 pub mod queue;
 pub mod rows;
 pub mod run;

@@ -10,7 +10,7 @@ use clap::{Args, ValueHint};
 use super::enqueue;
 use super::worker::Stop;
 use crate::api::runs::StartError;
-use crate::api::{Client, RunView};
+use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
@@ -62,7 +62,8 @@ impl Listed for RunView {
 }
 
 pub fn run(context: &Context, args: RunArgs) -> Result {
-    log::start(&context.env, context.global.verbose);
+    // The steps themselves tell what fails.
+    log::start(&context.env, context.global.verbose, true);
     let plan = match &args.file {
         Some(file) => Some(Plan::read(&args, file)?),
         None => None,
@@ -170,16 +171,13 @@ async fn work_and_follow(
     let mut working = tokio::spawn(worker.run(stop.gently.clone(), stop.at_once.clone()));
     let mut tree = Tree::new(&context.ui, id);
     let mut hints = client.store().hints();
+    let mut seen = 0;
     let ended = loop {
-        match client.run_header(id).await {
-            Ok(run) => {
-                tree.show(&run, context.clock.now());
-                if run.state.is_terminal() {
-                    break true;
-                }
-            }
+        match look(context, client, id, &mut tree, &mut seen).await {
+            Ok(true) => break true,
+            Ok(false) => {}
             // The worker waits for the store too; whoever follows does not give up before it.
-            Err(crate::api::ApiError::Store(error)) if error.is_transient() => {}
+            Err(ApiError::Store(error)) if error.is_transient() => {}
             Err(error) => return Err(error.into()),
         }
         tokio::select! {
@@ -200,6 +198,25 @@ async fn work_and_follow(
     stop.gently.cancel();
     working.await.map_err(|error| fail(Code::Bug, format!("the worker broke: {error}")))??;
     tell(context, &client.run(id).await?)
+}
+
+/// Looks at the run and shows what is new since `seen`, its `rev`; answers whether it has ended.
+async fn look(
+    context: &Context,
+    client: &Client,
+    id: RunId,
+    tree: &mut Tree<'_>,
+    seen: &mut u64,
+) -> std::result::Result<bool, ApiError> {
+    let run = client.run_header(id).await?;
+    if tree.draws(run.steps.len()) {
+        // Times go on even when nothing happens.
+        tree.draw(&run, context.clock.now());
+    } else if run.rev != *seen {
+        tree.tell(&client.store().history(id).await?);
+    }
+    *seen = run.rev;
+    Ok(run.state.is_terminal())
 }
 
 fn tell(context: &Context, view: &RunView) -> Result {

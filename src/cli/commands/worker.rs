@@ -75,7 +75,7 @@ struct Done {
 }
 
 pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    log::start(&context.env, context.global.verbose);
+    log::start(&context.env, context.global.verbose, false);
     let options = WorkerOptions {
         concurrency: args.concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: args.queues,

@@ -6,5 +6,7 @@ pub mod env;
 mod generated;
 mod jobs;
 mod output;
+mod run;
+mod signals;
 
 pub use env::TestEnvironment;

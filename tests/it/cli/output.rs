@@ -106,6 +106,7 @@ fn settings_are_shown_with_their_sources_and_without_secrets() {
     queue.max_retries        3                     default
     worker.concurrency       4                     environment WORKER_CONCURRENCY
     worker.shutdown_timeout  25s                   default
+    worker.lease             15s                   default
     server.port              8080                  default
     server.bind              127.0.0.1             default
     webhooks.secret          ***                   goflow.yaml:2:20

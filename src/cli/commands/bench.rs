@@ -1,0 +1,151 @@
+//! `goflow bench`: the command and its report. What is measured is in `measure`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::measure::{self, Measured};
+use crate::api::Client;
+use crate::cli::codes::Code;
+use crate::cli::context::{Context, runtime};
+use crate::cli::error::{Result, fail, reason};
+use crate::domain::text::{size, thousands};
+use crate::store::StoreUrl;
+
+/// Measure how fast a store is with goflow on this machine, and under which durability
+///
+/// Without --store a new SQLite file in the folder for temporary files is measured and removed. A
+/// store that is named keeps the finished jobs, on a queue of their own, as long as any other.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Enqueue jobs that do nothing, work them off, and time the pick-up of single ones
+    #[command(after_long_help = "\
+Examples:
+  A hundred thousand jobs of 200 bytes, ten at a time:
+    goflow bench jobs -n 100000 -c 10 --payload 200
+  On a Redis server:
+    goflow bench jobs --store redis://localhost:6379 -o json")]
+    Jobs(BenchArgs),
+    /// Work off runs of five steps in sequence that do nothing
+    #[command(after_long_help = "\
+Examples:
+  A thousand runs:
+    goflow bench workflows -n 1000")]
+    Workflows(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// How many jobs or runs
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    count: u64,
+    /// Jobs at the same time
+    #[arg(short, long, value_name = "C", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Size of each job's payload, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
+    payload: u32,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    kind: &'static str,
+    store: String,
+    server: String,
+    durability: String,
+    count: u64,
+    concurrency: u32,
+    payload_bytes: u32,
+    #[serde(flatten)]
+    measured: Measured,
+}
+
+pub fn run(context: &Context, command: BenchCommand) -> Result {
+    let (kind, args) = match &command {
+        BenchCommand::Jobs(args) => ("jobs", args),
+        BenchCommand::Workflows(args) => ("workflows", args),
+    };
+    let is_named = context.global.store.is_some() || context.global.redis.is_some();
+    let scratch = if is_named { None } else { Some(Scratch::make(context)?) };
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let report = runtime.block_on(async {
+        let client = match &scratch {
+            None => context.client().await?,
+            Some(scratch) => {
+                let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
+                let store = crate::store::open::open(&url, context.clock.clone()).await?;
+                Client::new(store, context.clock.clone(), context.entropy.clone())
+            }
+        };
+        let health = client.store().health().await?;
+        let work = async {
+            match kind {
+                "jobs" => measure::jobs(context, &client, args.count, args.concurrency, args.payload as usize).await,
+                _ => measure::workflows(context, &client, args.count, args.concurrency).await,
+            }
+        };
+        let measured = tokio::select! {
+            biased;
+            measured = work => measured?,
+            _ = tokio::signal::ctrl_c() => return Err(fail(Code::Interrupted, "interrupted")),
+        };
+        Ok(Report {
+            kind,
+            store: client.store().describe(),
+            server: health.server,
+            durability: health.durability,
+            count: args.count,
+            concurrency: args.concurrency,
+            payload_bytes: args.payload,
+            measured,
+        })
+    });
+    drop(runtime);
+    let report = report?;
+    context.ui.result_lines(&report, &lines(&report))
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let Measured { enqueue_per_second, drain_per_second, pickup_p50_ms, pickup_p99_ms } = report.measured;
+    let unit = if report.kind == "jobs" { "jobs/s" } else { "runs/s" };
+    let rate = |rate: f64| format!("{} {unit}", thousands(rate.round() as u64));
+    let mut lines = vec![
+        format!("store       {}", report.store),
+        format!("server      {}", report.server),
+        format!("durability  {}", report.durability),
+        format!(
+            "work        {} {}, {} at a time, {}",
+            thousands(report.count),
+            report.kind,
+            report.concurrency,
+            size(report.payload_bytes.into())
+        ),
+        format!("enqueue     {}", rate(enqueue_per_second)),
+        format!("drain       {}", rate(drain_per_second)),
+    ];
+    if let (Some(p50), Some(p99)) = (pickup_p50_ms, pickup_p99_ms) {
+        lines.push(format!("pick-up     p50 {p50:.2} ms, p99 {p99:.2} ms"));
+    }
+    lines
+}
+
+/// A folder that is removed with everything in it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(context: &Context) -> Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("goflow-bench-{:016x}", context.entropy.next()));
+        std::fs::create_dir(&path).map_err(|error| {
+            fail(Code::Unreadable, format!("{} cannot be made: {}", path.display(), reason(&error)))
+        })?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the folder for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
