@@ -25,18 +25,13 @@ impl Entropy for SystemEntropy {
 }
 
 fn kernel_block() -> Vec<u64> {
-    let mut block = vec![0u64; BLOCK];
-    let mut filled = 0;
-    while filled < BLOCK * 8 {
-        // SAFETY: the pointer and the length stay within `block`, which lives through the call.
-        let got = unsafe { libc::getrandom(block.as_mut_ptr().cast::<u8>().add(filled).cast(), BLOCK * 8 - filled, 0) };
-        match usize::try_from(got) {
-            Ok(got) => filled += got,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return fallback_block(),
+    let mut bytes = [0u8; BLOCK * 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => {
+            bytes.chunks_exact(8).map(|word| word.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))).collect()
         }
+        Err(_) => fallback_block(),
     }
-    block
 }
 
 /// For kernels and sandboxes without getrandom(2): the standard library's own keyed hasher, whose

@@ -323,6 +323,16 @@ pub fn reap_adopted(pid: i32) {
     }
 }
 
+/// Ends this process at once, as kill -9 does: nothing is flushed, nobody is told. For fault tests.
+#[cfg(feature = "fault")]
+pub fn die() {
+    signal(own_pid(), Signal::Kill);
+    // The signal is on its way; nothing more may happen until it arrives.
+    loop {
+        std::thread::park();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,15 +408,5 @@ mod tests {
             tokio::time::sleep(POLL).await;
         }
         panic!("the child or its guard lives on");
-    }
-}
-
-/// Ends this process at once, as kill -9 does: nothing is flushed, nobody is told. For fault tests.
-#[cfg(feature = "fault")]
-pub fn die() {
-    signal(own_pid(), Signal::Kill);
-    // The signal is on its way; nothing more may happen until it arrives.
-    loop {
-        std::thread::park();
     }
 }

@@ -2,6 +2,12 @@
 //! contract; `simulation` plays the engine over a failing store; `torture` kills real processes;
 //! `house` keeps the rules.
 
+#![expect(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails loudly, waits for real processes, and is told its seed by the environment"
+)]
+
 mod cli;
 mod house;
 mod servers;

@@ -19,6 +19,7 @@ fn in_own_process(test: &str, order: &str) -> Child {
 
 #[tokio::test]
 #[ignore = "run by the tests below in a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "the order comes from the test that started this process")]
 async fn the_victim() {
     let order = std::env::var(ORDER).expect("started by a test below");
     let [containment, temp, script] = order.split('\n').collect::<Vec<_>>()[..] else { panic!("{order}") };
@@ -57,6 +58,7 @@ async fn a_killed_workers_commands_die_and_what_they_started_is_swept() {
 
 #[tokio::test]
 #[ignore = "run by the test below in a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "the order comes from the test that started this process")]
 async fn the_only_parent() {
     std::env::var(ORDER).expect("started by the test below");
     let bench = Bench::with(Containment::Walk, Parentage::Sole, Duration::from_secs(5));

@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::TestEnvironment;
 
-fn signal(child: &Child, signal: i32) {
-    let pid = i32::try_from(child.id()).expect("a pid");
-    // SAFETY: kill(2) takes any numbers; the child has not been waited for, so the pid is its own.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, signal).expect("it has not been waited for, so the pid is its own");
 }
 
 /// Starts a worker and returns once it serves.
@@ -25,7 +26,7 @@ fn serving(env: &TestEnvironment) -> (Child, BufReader<std::process::ChildStderr
 
 #[test]
 fn a_worker_stops_gently_on_term_and_on_ctrl_c() {
-    for (number, exit) in [(libc::SIGTERM, 0), (libc::SIGINT, 130)] {
+    for (number, exit) in [(Signal::TERM, 0), (Signal::INT, 130)] {
         let env = TestEnvironment::new();
         let (mut worker, mut stderr) = serving(&env);
         // What it serves is known to others, so its signal handlers are in place before its first job.
@@ -53,7 +54,7 @@ fn a_bulk_enqueue_that_is_interrupted_tells_what_it_has_stored() {
     // The pipe stays open, and everything written so far is stored before long.
     let is_stored = || env.run("queue stats -o json").ok().json()[0]["pending"] == 1_500;
     assert!((0..1_000).any(|_| is_stored()), "what was written is not stored while the pipe stays open");
-    signal(&child, libc::SIGINT);
+    signal(&child, Signal::INT);
     let output = child.wait_with_output().expect("it ends");
     drop(stdin);
     let stderr = String::from_utf8_lossy(&output.stderr);
