@@ -10,6 +10,7 @@
 
 mod cli;
 mod house;
+mod readme;
 mod servers;
 mod simulation;
 mod sqlite;

@@ -43,6 +43,10 @@ impl Cluster {
         cluster
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
         format!("postgres://goflow@127.0.0.1:{}/postgres", self.port)
     }

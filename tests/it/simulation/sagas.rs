@@ -57,8 +57,8 @@ pub async fn is_over(store: &dyn Store, run: RunId) -> bool {
 pub async fn check(store: &dyn Store, witness: &Witness, definition: &workflow::Definition, id: RunId) -> RunState {
     let record = store.run(id).await.expect("run").expect("the run is kept");
     let run = record.header().expect("a header");
-    let context = format!("run {id}: {run:#?}\n{}", definition.text());
-    assert!(run.state.is_terminal(), "{context}");
+    let context = || format!("run {id}: {run:#?}\n{}", definition.text());
+    assert!(run.state.is_terminal(), "{}", context());
     for (spec, step) in definition.spec().steps.iter().zip(&run.steps) {
         let done = witness.of_step(id, &step.id, false);
         let recorded = |executions: &[Execution], epoch| {
@@ -69,36 +69,36 @@ pub async fn check(store: &dyn Store, witness: &Witness, definition: &workflow::
             let needed = run.step(need).expect("a need is a step");
             let Some(first) = done.first() else { continue };
             let end = recorded(&witness.of_step(id, need, false), needed.epoch);
-            assert!(end <= first.begun, "{} began before {need} had ended: {context}", step.id);
+            assert!(end <= first.begun, "{} began before {need} had ended: {}", step.id, context());
         }
         // W2: a completed step is recorded once and never run again.
         if matches!(step.state, StepState::Completed | StepState::Compensated) {
             let end = recorded(&done, step.epoch);
-            assert!(done.iter().all(|one| one.begun <= end), "{} ran again: {context}\n{done:#?}", step.id);
+            assert!(done.iter().all(|one| one.begun <= end), "{} ran again: {}\n{done:#?}", step.id, context());
         }
         // W3: none for a step that never completed; never before it was done.
         let undone = witness.of_step(id, &step.id, true);
         if !undone.is_empty() {
-            assert!(spec.compensate.is_some() && step.order > 0, "{}: {context}", step.id);
+            assert!(spec.compensate.is_some() && step.order > 0, "{}: {}", step.id, context());
         }
         if matches!(step.state, StepState::Pending | StepState::Skipped) {
-            assert!(done.is_empty() && undone.is_empty(), "{}: {context}", step.id);
+            assert!(done.is_empty() && undone.is_empty(), "{}: {}", step.id, context());
         }
     }
     check_undos(witness, id, &run, &context);
     // W5: the folded history is the stored state.
     let history = store.history(id).await.expect("history");
-    let folded = fold(&history).unwrap_or_else(|bad| panic!("{bad:?}: {context}"));
-    assert_eq!(folded.run, run.state, "{context}");
+    let folded = fold(&history).unwrap_or_else(|bad| panic!("{bad:?}: {}", context()));
+    assert_eq!(folded.run, run.state, "{}", context());
     for step in &run.steps {
         let state = folded.steps.get(&step.id).copied().unwrap_or(StepState::Pending);
-        assert_eq!(state, step.state, "{}: {context}", step.id);
+        assert_eq!(state, step.state, "{}: {}", step.id, context());
     }
     run.state
 }
 
 /// W3: compensations in reverse order of completion, one at a time, and each recorded once.
-fn check_undos(witness: &Witness, id: RunId, run: &workflow::Run, context: &str) {
+fn check_undos(witness: &Witness, id: RunId, run: &workflow::Run, context: &dyn Fn() -> String) {
     let mut undone: Vec<_> = run
         .steps
         .iter()
@@ -108,14 +108,14 @@ fn check_undos(witness: &Witness, id: RunId, run: &workflow::Run, context: &str)
     undone.sort_by_key(|(_, executions)| executions[0].begun);
     for pair in undone.windows(2) {
         let ((first, executions), (second, next)) = (&pair[0], &pair[1]);
-        assert!(first.order > second.order, "{} was undone before {}: {context}", first.id, second.id);
+        assert!(first.order > second.order, "{} was undone before {}: {}", first.id, second.id, context());
         let end = executions.iter().filter_map(|one| one.ended).max().expect("an undo ended");
-        assert!(end <= next[0].begun, "two undos at a time: {context}");
+        assert!(end <= next[0].begun, "two undos at a time: {}", context());
     }
     for (step, executions) in undone {
         let completed = executions.iter().filter(|one| one.ended.is_some() && !one.failed).count();
         let expected = usize::from(step.state == StepState::Compensated);
-        assert!(completed >= expected, "{}: {context}\n{executions:#?}", step.id);
-        assert_eq!(run.owed.contains(&step.id), step.state != StepState::Compensated, "{}: {context}", step.id);
+        assert!(completed >= expected, "{}: {}\n{executions:#?}", step.id, context());
+        assert_eq!(run.owed.contains(&step.id), step.state != StepState::Compensated, "{}: {}", step.id, context());
     }
 }

@@ -243,12 +243,13 @@ impl Story {
 
     fn check_job(&mut self, stored: &Stored) {
         let job = &stored.job;
-        let context = format!("job {}: {stored:#?}\n{:#?}", job.id, self.witness.of(job.id));
+        // Written only for a failure: most of a simulation's time would go into it.
+        let context = || format!("job {}: {stored:#?}\n{:#?}", job.id, self.witness.of(job.id));
         // Q1: exactly one terminal state.
-        assert!(stored.place.state().is_terminal(), "{context}");
+        assert!(stored.place.state().is_terminal(), "{}", context());
         let executions = self.witness.of(job.id);
         // Q2: epochs rise with every lease, and no execution but the last may overlap the end.
-        assert!(executions.windows(2).all(|pair| pair[0].epoch < pair[1].epoch), "{context}");
+        assert!(executions.windows(2).all(|pair| pair[0].epoch < pair[1].epoch), "{}", context());
         // Q4: every execution is explained by what the job's own record says.
         let failed = executions.iter().filter(|execution| execution.failed).count();
         let script: Script = serde_json::from_str(job.payload.as_str()).expect("a script");
@@ -257,23 +258,23 @@ impl Story {
                 let result = job.result.as_ref().map(Json::to_value).expect("a result");
                 let of = executions.iter().find(|execution| result["epoch"] == execution.epoch.0);
                 let Execution { ended, failed, .. } = of.expect("the result is of an execution");
-                assert!(ended.is_some() && !failed, "{context}");
-                assert!(job.failures >= script.fail.min(job.retry.max) || script.fail == 0, "{context}");
+                assert!(ended.is_some() && !failed, "{}", context());
+                assert!(job.failures >= script.fail.min(job.retry.max) || script.fail == 0, "{}", context());
                 self.report.completed += 1;
             }
             JobState::Dead => {
                 // Q5: dead exactly when attempts or crashes are exhausted.
                 let class = job.error.as_ref().map(|error| error.class.as_str());
                 match class {
-                    Some("poison") => assert_eq!(job.crashes.len(), 3, "{context}"),
-                    Some("exit:1") => assert!(script.is_final || job.failures == job.retry.max + 1, "{context}"),
-                    other => panic!("dead of {other:?}: {context}"),
+                    Some("poison") => assert_eq!(job.crashes.len(), 3, "{}", context()),
+                    Some("exit:1") => assert!(script.is_final || job.failures == job.retry.max + 1, "{}", context()),
+                    other => panic!("dead of {other:?}: {}", context()),
                 }
                 self.report.dead += 1;
             }
-            other => panic!("{other}: {context}"),
+            other => panic!("{other}: {}", context()),
         }
-        assert!(job.failures as usize <= failed, "a failure was counted that never happened: {context}");
+        assert!(job.failures as usize <= failed, "a failure was counted that never happened: {}", context());
         self.report.crashes += job.crashes.len();
         self.report.doubles += usize::from(executions.len() > 1 + job.failures as usize);
         assert_ne!(stored.place, Place::Running);

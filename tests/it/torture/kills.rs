@@ -134,8 +134,11 @@ fn a_stale_settle_is_refused(site: &Site) {
         let executions = witness.of(job["id"].as_str().expect("an id"));
         let last = executions.iter().map(|one| one.epoch).max();
         assert_eq!(job["result"].as_str().and_then(|text| text.parse().ok()), last, "{job:#}\n{executions:#?}");
-        assert_eq!((job["crashes"].as_u64(), job["attempt"].as_u64()), (Some(1), Some(1)), "{job:#}");
-        assert_eq!(executions.len(), 2, "{executions:#?}");
+        // The lease is so short that a busy machine may cost the heir its own as well: that is a
+        // crash more and an execution more, and still no retry.
+        let crashes = job["crashes"].as_u64().expect("a count") as usize;
+        assert!(crashes >= 1 && job["attempt"] == 1, "{job:#}");
+        assert_eq!(executions.len(), 1 + crashes, "{executions:#?}");
     }
     site.verify();
 }
@@ -153,4 +156,48 @@ fn a_stale_settle_is_refused_on_redis() {
 #[test]
 fn a_stale_settle_is_refused_on_postgres() {
     a_stale_settle_is_refused(&Site::on(Ground::Postgres(Cluster::with(&[])), "2s"));
+}
+
+/// A job that kills its worker is buried with the third one; nobody who ran beside it is.
+fn poison_takes_no_bystanders(site: &Site) {
+    site.enqueue("slow", 10);
+    site.enqueue("poison", size(2, 20));
+    site.enqueue("slow", 10);
+    let spawn = |nth: usize| site.start(&format!("worker-{nth}"), "worker -c 4");
+    let mut workers: Vec<Process> = (0..2).map(spawn).collect();
+    site.wait("everything is over", Duration::from_secs(200), || {
+        for (nth, worker) in workers.iter_mut().enumerate() {
+            if worker.has_ended() {
+                *worker = spawn(nth);
+            }
+        }
+        site.is_drained()
+    });
+    drop(workers);
+    site.verify();
+    for job in site.jobs() {
+        let (crashes, attempt) = (job["crashes"].as_u64(), job["attempt"].as_u64());
+        if job["type"] == "poison" {
+            assert_eq!((job["state"].as_str(), crashes), (Some("dead"), Some(3)), "{job:#}");
+            assert!(job["error"].to_string().contains("poison"), "{job:#}");
+        } else {
+            assert_eq!((job["state"].as_str(), attempt), (Some("completed"), Some(1)), "{job:#}");
+            assert!(crashes <= Some(2), "{job:#}");
+        }
+    }
+}
+
+#[test]
+fn poison_takes_no_bystanders_on_sqlite() {
+    poison_takes_no_bystanders(&Site::on(Ground::Sqlite, "2s"));
+}
+
+#[test]
+fn poison_takes_no_bystanders_on_redis() {
+    poison_takes_no_bystanders(&Site::on(Ground::Redis(Server::start(&[])), "2s"));
+}
+
+#[test]
+fn poison_takes_no_bystanders_on_postgres() {
+    poison_takes_no_bystanders(&Site::on(Ground::Postgres(Cluster::with(&[])), "2s"));
 }

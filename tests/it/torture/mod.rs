@@ -3,6 +3,7 @@
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
 mod kills;
+mod proxy;
 mod sagas;
 mod servers_restart;
 mod site;

@@ -36,6 +36,8 @@ worker: {concurrency: 10, lease: LEASE}
 handlers:
   work: {run: [sh, ./work.sh], outputs: text}
   slow: {run: [sh, ./work.sh], outputs: text, env: {TAKES: "1.5"}}
+  # Kills its worker, once it has told the witness.
+  poison: {run: [sh, -c, 'sh ./work.sh; kill -9 $PPID']}
   endless: {run: [sh, ./work.sh], outputs: text, env: {TAKES: "600"}}
 "#;
 
