@@ -216,7 +216,11 @@ impl Job {
                 self.ended(JobEvent::Complete, To::Completed, EventKind::JobCompleted, now)
             }
             Outcome::Failed { error, retry } => self.failed(error, retry, now, random),
-            Outcome::Released => self.ended(JobEvent::Release, To::Front, EventKind::JobReleased, now),
+            Outcome::Released => {
+                // A suspect that was given back unfinished has proved nothing.
+                let to = if self.crashes.is_empty() { To::Front } else { To::Suspect };
+                self.ended(JobEvent::Release, to, EventKind::JobReleased, now)
+            }
             Outcome::Unhandled => self.ended(JobEvent::Park, To::Parked, EventKind::JobReleased, now),
             Outcome::Crashed => self.crashed(now),
         }

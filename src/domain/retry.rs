@@ -93,9 +93,9 @@ impl RetryPolicy {
             Backoff::Linear => self.initial_ms.saturating_mul(u64::from(nth)),
             Backoff::Exponential => self.initial_ms.saturating_mul(1u64.checked_shl(nth - 1).unwrap_or(u64::MAX)),
         };
-        let capped = base.min(self.max_delay_ms) as f64;
         let spread = 1.0 + self.jitter * (random * 2.0 - 1.0);
-        Duration::from_millis((capped * spread).max(0.0) as u64)
+        let spread = (base.min(self.max_delay_ms) as f64 * spread).max(0.0) as u64;
+        Duration::from_millis(spread.min(self.max_delay_ms))
     }
 
     /// Whether an error of this class is worth a retry. A class is a path of words joined by `:`;

@@ -9,11 +9,11 @@ use tracing::{info, warn};
 
 use crate::domain::job::Outcome;
 use crate::domain::{Entropy, Epoch, JobId, Ms, limits};
-use crate::store::{Commit, Exchange, Expect, Move, Result, RunAnswer, Store, Stored};
+use crate::store::{Commit, Expect, Move, Result, RunAnswer, Store, Stored};
 
 use super::options::WorkerOptions;
 use super::runs::Runs;
-use super::settle::{Decided, commits, tally};
+use super::settle::{Batch, Decided, commits};
 use super::time::StoreTime;
 
 /// Records a chore handles in one go; when it was not enough it is due again at once.
@@ -21,6 +21,8 @@ const REAP_BATCH: usize = 128;
 const TICK_BATCH: usize = 256;
 const DRAIN_BATCH: usize = 16;
 const TRIM_BATCH: usize = 1_000;
+/// The store's clock may run ahead of our view of it by so much before we think that we slept.
+const JUMP: Duration = Duration::from_secs(5);
 /// How long a dirty run is left to the one who took it.
 const HOLD: Duration = Duration::from_secs(2);
 
@@ -49,6 +51,8 @@ pub struct Chore {
 /// What a chore came to.
 pub enum Done {
     Reaped(Result<bool>),
+    /// The store's clock ran ahead of ours: nothing was reaped.
+    Jumped,
     Ticked(Result<(bool, Option<Ms>)>),
     Drained(Result<bool>),
     Trimmed(Result<bool>),
@@ -113,9 +117,18 @@ impl Housekeeper {
         [self.reap, self.tick, self.trim].into_iter().flatten().min().unwrap_or(far)
     }
 
-    /// Takes the chores that are due.
-    pub fn due(&mut self, now: Instant) -> Vec<Chore> {
+    /// Nothing is reaped before then.
+    pub fn spare(&mut self, until: Instant) {
+        self.reap = self.reap.map(|at| at.max(until));
+    }
+
+    /// Takes the chores that are due. Leases are judged only by those who may (`may_reap`): whoever was
+    /// cut off cannot tell a dead worker from one that was cut off as well.
+    pub fn due(&mut self, now: Instant, may_reap: bool) -> Vec<Chore> {
         let mut kinds = Vec::new();
+        if !may_reap {
+            self.spare(now + self.reap_every);
+        }
         for (at, kind) in [(&mut self.reap, Kind::Reap), (&mut self.tick, Kind::Tick), (&mut self.trim, Kind::Trim)] {
             if at.is_some_and(|at| at <= now) {
                 *at = None;
@@ -143,6 +156,10 @@ impl Housekeeper {
             _ => Some(now + every),
         };
         match done {
+            Done::Jumped => {
+                self.reap = Some(now + self.reap_every);
+                Ok(())
+            }
             Done::Reaped(result) => {
                 self.reap = again(&result, self.reap_every);
                 result.map(drop)
@@ -176,7 +193,11 @@ impl Chore {
     pub async fn run(self, now: Ms) -> Done {
         let means = &self.means;
         match self.kind {
-            Kind::Reap => Done::Reaped(means.reap().await),
+            Kind::Reap => match means.reap(now).await {
+                Ok(None) => Done::Jumped,
+                Ok(Some(more)) => Done::Reaped(Ok(more)),
+                Err(error) => Done::Reaped(Err(error)),
+            },
             Kind::Tick => Done::Ticked(means.tick().await),
             Kind::Drain => Done::Drained(means.drain(now).await),
             Kind::Trim => Done::Trimmed(means.trim().await),
@@ -186,8 +207,13 @@ impl Chore {
 }
 
 impl Means {
-    async fn reap(&self) -> Result<bool> {
+    /// Answers whether there is more to do; nothing, when the store's clock has run ahead of ours by
+    /// so much that this machine must have slept.
+    async fn reap(&self, expected: Ms) -> Result<Option<bool>> {
         let overdue = self.store.overdue(limits::PARKED, REAP_BATCH).await?;
+        if overdue.now.since(expected) > JUMP {
+            return Ok(None);
+        }
         let more = overdue.lapsed.len() == REAP_BATCH || overdue.unhandled.len() == REAP_BATCH;
         let now = overdue.now;
         let mut decided = Vec::new();
@@ -211,7 +237,7 @@ impl Means {
             moves.push(Decided { step, record });
         }
         self.commit(commits(moves, now, &self.runs).await?).await?;
-        Ok(more)
+        Ok(Some(more))
     }
 
     async fn tick(&self) -> Result<(bool, Option<Ms>)> {
@@ -223,10 +249,18 @@ impl Means {
     async fn drain(&self, now: Ms) -> Result<bool> {
         let work = self.store.take_dirty(DRAIN_BATCH, HOLD).await?;
         let mut more = work.len() == DRAIN_BATCH;
-        let mut drains = Vec::with_capacity(work.len());
+        let mut drains = Batch::default();
         for one in work {
-            let part = self.runs.drain(one, now).await?;
-            drains.push(Commit { moves: Vec::new(), run: Some(part) });
+            let run = one.record.id;
+            match self.runs.drain(one, now).await {
+                Ok(planned) if planned.part.advance.is_some() => {
+                    drains.push(Commit { moves: Vec::new(), run: Some(planned.part) }, planned.header);
+                }
+                Ok(_) => {}
+                Err(error) if error.is_transient() => return Err(error),
+                // One damaged run must not stop the others.
+                Err(error) => tracing::error!(%run, %error, "the run's inbox cannot be drained"),
+            }
         }
         for answer in self.commit(drains).await? {
             // Contended: another one advanced the run, and marked it if anything is left.
@@ -242,7 +276,7 @@ impl Means {
 
     async fn give_back(&self, orphans: Vec<(JobId, Epoch)>, now: Ms) -> Result<()> {
         let ids: Vec<JobId> = orphans.iter().map(|(id, _)| *id).collect();
-        let mut commits = Vec::new();
+        let mut commits = Batch::default();
         for (stored, (id, epoch)) in self.store.get(&ids).await?.into_iter().zip(orphans) {
             let Some(stored) = stored.filter(|stored| stored.lease.as_ref().is_some_and(|lease| lease.epoch == epoch))
             else {
@@ -251,19 +285,16 @@ impl Means {
             warn!(job = %id, "a lease whose answer was lost goes back to its line");
             let settled = leased(stored).settle(Outcome::Released, now, 0.0);
             let step = Move { expect: Expect::Lease(epoch), to: settled.to, job: settled.job, event: settled.event };
-            commits.push(Commit { moves: vec![step], run: None });
+            commits.push(Commit { moves: vec![step], run: None }, None);
         }
         self.commit(commits).await.map(drop)
     }
 
-    async fn commit(&self, commits: Vec<Commit>) -> Result<Vec<RunAnswer>> {
-        if commits.is_empty() {
+    async fn commit(&self, batch: Batch) -> Result<Vec<RunAnswer>> {
+        if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let exchange = Exchange { commits, claim: None };
-        let answer = self.store.exchange(&exchange).await?;
-        self.runs.learn(&exchange.commits, &answer.commits);
-        tally(&exchange.commits, &answer.commits);
+        let (answer, _) = batch.send(&*self.store, &self.runs, None).await?;
         Ok(answer.commits.into_iter().map(|committed| committed.run).collect())
     }
 }

@@ -40,8 +40,8 @@ impl Finished {
 pub struct Ledger {
     concurrency: usize,
     pace: Pace,
-    /// Leased and not started, in the order of the claim.
-    ahead: VecDeque<Claimed>,
+    /// Leased and not started, in the order of the claim, each with the time it came.
+    ahead: VecDeque<(Claimed, Instant)>,
     running: BTreeMap<JobId, Running>,
     finished: VecDeque<Finished>,
     /// On their way to the store.
@@ -84,12 +84,13 @@ impl Ledger {
         {
             self.suspect = Some(one.job.id);
         }
-        self.ahead.extend(claimed);
+        let now = Instant::now();
+        self.ahead.extend(claimed.into_iter().map(|one| (one, now)));
     }
 
     /// The next lease to start, if there is room for it.
     pub fn next(&mut self) -> Option<Claimed> {
-        if self.running.len() < self.concurrency { self.ahead.pop_front() } else { None }
+        if self.running.len() < self.concurrency { self.ahead.pop_front().map(|(claimed, _)| claimed) } else { None }
     }
 
     pub fn started(&mut self, claimed: Claimed, stop: CancellationToken) {
@@ -175,7 +176,7 @@ impl Ledger {
 
     /// Gives back everything that has not started, last first, so that the line keeps its order.
     pub fn release_ahead(&mut self) {
-        while let Some(claimed) = self.ahead.pop_back() {
+        while let Some((claimed, _)) = self.ahead.pop_back() {
             let Claimed { job, epoch, run } = claimed;
             self.finished.push_back(Finished { job, epoch, run, outcome: Outcome::Released });
         }
@@ -188,8 +189,8 @@ impl Ledger {
         }
     }
 
-    /// Compares with what the store says this worker holds. Running jobs that were leased before
-    /// `asked` and are not held any more are stopped and forgotten; unknown leases are answered.
+    /// Compares with what the store says this worker holds. What was leased before `asked` and is not
+    /// held any more is forgotten, and stopped if it runs; unknown leases are answered.
     pub fn reconcile(&mut self, held: &[(JobId, Epoch)], asked: Instant) -> (Vec<JobId>, Vec<(JobId, Epoch)>) {
         let held: BTreeSet<_> = held.iter().copied().collect();
         let is_lost = |running: &Running| {
@@ -205,6 +206,8 @@ impl Ledger {
                 self.suspect = None;
             }
         }
+        // What has not started is not started any more.
+        self.ahead.retain(|(one, since)| *since >= asked || held.contains(&(one.job.id, one.epoch)));
         let unknown = held.into_iter().filter(|(id, epoch)| !self.knows(*id, *epoch)).collect();
         (lost, unknown)
     }
@@ -213,7 +216,7 @@ impl Ledger {
         self.settling.get(&id) == Some(&epoch)
             || self.running.get(&id).is_some_and(|running| running.claimed.epoch == epoch)
             || self.finished.iter().any(|one| one.job.id == id && one.epoch == epoch)
-            || self.ahead.iter().any(|one| one.job.id == id && one.epoch == epoch)
+            || self.ahead.iter().any(|(one, _)| one.job.id == id && one.epoch == epoch)
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long suspects may wait before a worker drains to take them, at least and at most.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// How long a worker keeps itself free for a suspect, and then works again.
+const DRAIN: Duration = Duration::from_secs(10);
 /// After a failed call; doubles up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -30,6 +32,10 @@ pub struct Plan {
     pub check: Option<Instant>,
     /// Suspects wait: until when that is left to others.
     pub suspects: Option<Instant>,
+    /// A call failed, and no heartbeat has been answered since.
+    pub trouble: bool,
+    /// With `until_empty`: since when nothing but runs without a job is left.
+    pub only_runs: Option<Instant>,
     /// The last look found less than was asked for.
     pub idle: bool,
 }
@@ -50,6 +56,8 @@ impl Plan {
             handlers_known: false,
             check: Some(now),
             suspects: None,
+            trouble: false,
+            only_runs: None,
             idle: false,
         }
     }
@@ -79,8 +87,11 @@ impl Plan {
         }
     }
 
-    /// Nobody else has taken the suspects: this worker takes nothing new until it is alone.
+    /// Nobody else has taken the suspects: this worker takes nothing new until it is alone. Ten
+    /// seconds at a time, then it works for as long: a long job must not keep all its other places
+    /// empty.
     pub fn drains(&self, now: Instant) -> bool {
-        self.suspects.is_some_and(|until| until <= now)
+        let waited = self.suspects.and_then(|until| now.checked_duration_since(until));
+        waited.is_some_and(|waited| (waited.as_millis() / DRAIN.as_millis()).is_multiple_of(2))
     }
 }

@@ -26,8 +26,13 @@ struct Known {
     definitions: BTreeMap<String, Arc<Definition>>,
     /// The latest headers that this worker committed.
     headers: BTreeMap<RunId, Arc<Run>>,
-    /// Headers on their way to the store.
-    computed: BTreeMap<RunId, Arc<Run>>,
+}
+
+/// A run's part of a commit, with the header it would give the run: whoever sends the commit hands
+/// both to [`Runs::learn`]. Several may be computed for one run at a time; only one is committed.
+pub struct Planned {
+    pub part: RunCommit,
+    pub header: Option<Arc<Run>>,
 }
 
 impl Runs {
@@ -39,32 +44,35 @@ impl Runs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The run's part of a commit whose moves end steps of it. Without a header, or without the
-    /// definition, the facts go to the inbox.
+    /// The run's part of a commit whose moves end steps of it. Without a header, a definition or a
+    /// value that can be read the facts go to the inbox: they are never lost, and one damaged run
+    /// stops nobody else.
     ///
     /// # Errors
-    /// Of the store, when a definition or a value had to be read.
+    /// Of the store, when a definition or a value had to be read: transient ones.
     pub async fn advance_with(
         &self,
         run: RunId,
         record: Option<RunRecord>,
         moves: &[Move],
         now: Ms,
-    ) -> Result<RunCommit> {
+    ) -> Result<Planned> {
         let facts: Vec<Fact> = moves.iter().map(|step| fact_of(&step.job, step.to, now)).collect();
-        let advance = match self.header(run, record)? {
+        let advance = match self.header(run, record) {
             Some(header) => self.advance(&header, &facts, None, now).await?,
             None => None,
         };
         let encode = |fact: &Fact| fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()));
-        Ok(RunCommit { run, facts: facts.iter().map(encode).collect::<Result<_>>()?, advance })
+        let facts = facts.iter().map(encode).collect::<Result<_>>()?;
+        let (advance, header) = advance.unzip();
+        Ok(Planned { part: RunCommit { run, facts, advance }, header })
     }
 
     /// The advance of a dirty run by what waits in its inbox.
     ///
     /// # Errors
-    /// As [`Runs::advance_with`]; [`StoreError::Corrupt`] for a fact that cannot be read.
-    pub async fn drain(&self, work: RunWork, now: Ms) -> Result<RunCommit> {
+    /// As [`Runs::advance_with`]; [`StoreError::Corrupt`] for a header or a fact that cannot be read.
+    pub async fn drain(&self, work: RunWork, now: Ms) -> Result<Planned> {
         let run = work.record.id;
         let header = work.record.header()?;
         let drained = work.inbox.last().map(|(seq, _)| *seq);
@@ -73,17 +81,31 @@ impl Runs {
         };
         let facts = work.inbox.iter().map(decode).collect::<Result<Vec<Fact>>>()?;
         let advance = self.advance(&Arc::new(header), &facts, drained, now).await?;
-        Ok(RunCommit { run, facts: Vec::new(), advance })
+        let (advance, header) = advance.unzip();
+        Ok(Planned { part: RunCommit { run, facts: Vec::new(), advance }, header })
     }
 
-    /// The newer of what the store sent and what this worker last committed.
-    fn header(&self, run: RunId, record: Option<RunRecord>) -> Result<Option<Arc<Run>>> {
+    /// The newer of what the store sent and what this worker last committed. At the same `rev` the
+    /// store's word counts.
+    fn header(&self, run: RunId, record: Option<RunRecord>) -> Option<Arc<Run>> {
         let kept = self.known().headers.get(&run).cloned();
-        match (record, kept) {
-            (Some(record), Some(kept)) if kept.rev >= record.rev => Ok(Some(kept)),
-            (Some(record), _) => Ok(Some(Arc::new(record.header()?))),
-            (None, kept) => Ok(kept),
+        let Some(record) = record else { return kept };
+        if let Some(kept) = kept.filter(|kept| kept.rev > record.rev) {
+            return Some(kept);
         }
+        match record.header() {
+            Ok(header) => Some(Arc::new(header)),
+            Err(error) => {
+                tracing::error!(%run, %error, "the run's header cannot be read: its facts wait in its inbox");
+                None
+            }
+        }
+    }
+
+    /// The store has failed and may have lost its latest writes: nothing that was committed before is
+    /// sure any more.
+    pub fn forget(&self) {
+        self.known().headers.clear();
     }
 
     async fn advance(
@@ -92,7 +114,23 @@ impl Runs {
         facts: &[Fact],
         drained: Option<u64>,
         now: Ms,
-    ) -> Result<Option<Advance>> {
+    ) -> Result<Option<(Advance, Arc<Run>)>> {
+        match self.try_advance(header, facts, drained, now).await {
+            Err(error) if !error.is_transient() => {
+                tracing::error!(run = %header.id, %error, "the run cannot go on: its facts wait in its inbox");
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+
+    async fn try_advance(
+        &self,
+        header: &Arc<Run>,
+        facts: &[Fact],
+        drained: Option<u64>,
+        now: Ms,
+    ) -> Result<Option<(Advance, Arc<Run>)>> {
         let Some(definition) = self.definition(&header.version).await? else {
             tracing::error!(run = %header.id, version = %header.version, "the run's definition is not in the store");
             return Ok(None);
@@ -112,22 +150,25 @@ impl Runs {
             }
         };
         let next = Arc::new(advanced.run.clone());
-        self.known().computed.insert(header.id, next);
-        Ok(Some(Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }))
+        Ok(Some((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next)))
     }
 
     /// Notes what became of commits: a committed header is the latest, any other answer means that
-    /// somebody else knows better.
-    pub fn learn(&self, commits: &[Commit], answers: &[Committed]) {
+    /// somebody else knows better. `headers` are those that came with the commits, in order.
+    pub fn learn(&self, commits: &[Commit], headers: Vec<Option<Arc<Run>>>, answers: &[Committed]) {
         let mut known = self.known();
-        for (commit, answer) in commits.iter().zip(answers) {
+        for ((commit, header), answer) in commits.iter().zip(headers).zip(answers) {
             let Some(part) = &commit.run else { continue };
-            let computed = known.computed.remove(&part.run);
-            known.headers.remove(&part.run);
-            if let (RunAnswer::Advanced { .. }, Some(header)) = (answer.run, computed)
-                && !header.state.is_terminal()
-            {
-                known.headers.insert(part.run, header);
+            match (answer.run, header) {
+                (RunAnswer::Advanced { .. }, Some(header)) if !header.state.is_terminal() => {
+                    // Answers may overtake each other.
+                    if known.headers.get(&part.run).is_none_or(|kept| kept.rev < header.rev) {
+                        known.headers.insert(part.run, header);
+                    }
+                }
+                _ => {
+                    known.headers.remove(&part.run);
+                }
             }
         }
         while known.headers.len() > HEADERS {

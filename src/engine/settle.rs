@@ -2,10 +2,12 @@
 //! advance of the run that rides on the same commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::{Entropy, EventKind, Ms, RunId, To};
-use crate::store::{Commit, Committed, Expect, Move, Moved, Result, RunRecord};
+use crate::store::{Claim, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store};
+use crate::workflow::Run;
 
 use super::ledger::Finished;
 use super::options::Summary;
@@ -29,18 +31,57 @@ pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Deci
     finished.iter().map(decide).collect()
 }
 
+/// Commits ready to be sent, each with the header it would give its run.
+#[derive(Default)]
+pub struct Batch {
+    commits: Vec<Commit>,
+    headers: Vec<Option<Arc<Run>>>,
+}
+
+impl Batch {
+    pub fn push(&mut self, commit: Commit, header: Option<Arc<Run>>) {
+        self.commits.push(commit);
+        self.headers.push(header);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// Sends it, together with a wish for work, and notes what the store says about the runs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn send(self, store: &dyn Store, runs: &Runs, claim: Option<Claim>) -> Result<(Exchanged, Summary)> {
+        let exchange = Exchange { commits: self.commits, claim };
+        match store.exchange(&exchange).await {
+            Ok(answer) => {
+                runs.learn(&exchange.commits, self.headers, &answer.commits);
+                let summary = tally(&exchange.commits, &answer.commits);
+                Ok((answer, summary))
+            }
+            Err(error) => {
+                runs.forget();
+                Err(error)
+            }
+        }
+    }
+}
+
 /// Makes the commits: a plain job's move on its own, the last moves of steps together with the
 /// others of the same run and with its advance.
 ///
 /// # Errors
 /// Of the store, when a definition or a value of a run had to be read.
-pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Vec<Commit>> {
-    let mut commits = Vec::with_capacity(decided.len());
+pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Batch> {
+    let mut batch = Batch::default();
     let mut steps: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
     for Decided { step, record } in decided {
         match step.job.link.as_ref().map(|link| link.run).filter(|_| step.to.frees_unique()) {
             // A plain job, or a step that is not over yet: nobody else has to know.
-            None => commits.push(Commit { moves: vec![step], run: None }),
+            None => {
+                batch.push(Commit { moves: vec![step], run: None }, None);
+            }
             Some(run) => {
                 let (latest, moves) = steps.entry(run).or_default();
                 if latest.as_ref().map(|record| record.rev) < record.as_ref().map(|record| record.rev) {
@@ -51,14 +92,14 @@ pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Vec<
         }
     }
     for (run, (record, moves)) in steps {
-        let part = runs.advance_with(run, record, &moves, now).await?;
-        commits.push(Commit { moves, run: Some(part) });
+        let planned = runs.advance_with(run, record, &moves, now).await?;
+        batch.push(Commit { moves, run: Some(planned.part) }, planned.header);
     }
-    Ok(commits)
+    Ok(batch)
 }
 
 /// Adds up what became of the moves.
-pub fn tally(commits: &[Commit], answers: &[Committed]) -> Summary {
+fn tally(commits: &[Commit], answers: &[Committed]) -> Summary {
     let mut summary = Summary::default();
     for (commit, answer) in commits.iter().zip(answers) {
         for (step, moved) in commit.moves.iter().zip(&answer.moves) {

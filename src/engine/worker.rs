@@ -1,7 +1,7 @@
 //! The worker's loop. It owns the [`Ledger`]; everything that takes time is a task that reports back
 //! once. See the drawing in the module above.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, Shard, WorkerId};
-use crate::store::{Beat, Claim, Definition, Exchange, Exchanged, Heartbeat, Result, Store, StoreError, WorkerInfo};
+use crate::store::{Beat, Claim, Definition, Exchanged, Heartbeat, Result, RunQuery, Store, StoreError, WorkerInfo};
 
 use super::handlers::{Handlers, Task};
 use super::housekeeping::{Chore, Done, Housekeeper};
@@ -23,7 +23,7 @@ use super::ledger::{Finished, Ledger, Wish};
 use super::options::{Summary, WorkerOptions};
 use super::plan::Plan;
 use super::runs::Runs;
-use super::settle::{commits, decide, tally};
+use super::settle::{commits, decide};
 use super::time::StoreTime;
 
 /// Exchanges under way at once: while the store works on one, the worker prepares the other.
@@ -38,6 +38,8 @@ const LOOK_FOR_HANDLERS: Duration = Duration::from_secs(5);
 const LOOK_FOR_HANDLERS_NOW: Duration = Duration::from_millis(100);
 /// Between two looks whether everything is done, with `until_empty`.
 const LOOK_FOR_END: Duration = Duration::from_millis(100);
+/// How long runs without a job are waited for, with `until_empty`.
+const RUNS_COME_BACK: Duration = Duration::from_secs(5);
 /// How long a stopping worker goes on trying to tell a store that does not answer.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// A worker over a store. [`Worker::run`] is its life.
@@ -52,6 +54,7 @@ pub struct Worker {
 /// What a task reports.
 enum Happened {
     Exchanged {
+        nth: u64,
         settled: Vec<Finished>,
         wish: Option<Wish>,
         result: Result<(Exchanged, Summary)>,
@@ -68,8 +71,16 @@ enum Happened {
     Queues(Result<Vec<Name>>),
     Handlers(Result<Vec<Definition>>),
     Chore(Done),
-    /// Whether anything is left that `--until-empty` waits for.
-    Busy(Result<bool>),
+    /// What is left that `--until-empty` waits for.
+    Busy(Result<Left>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// No job, but a run that is not over.
+    Runs,
+    Jobs,
 }
 
 impl Worker {
@@ -108,7 +119,9 @@ impl Worker {
             in_flight: 0,
             coming: 0,
             plan: Plan::new(Instant::now()),
-            orphans: BTreeSet::new(),
+            sent: 0,
+            claims: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             stopping: None,
             summary: Summary::default(),
         };
@@ -136,8 +149,12 @@ struct Life {
     /// Leases asked for and not answered yet.
     coming: usize,
     plan: Plan,
-    /// Leases that the last heartbeat showed and nobody here knows of.
-    orphans: BTreeSet<(JobId, Epoch)>,
+    /// Exchanges sent so far, and those with a claim that are not answered yet.
+    sent: u64,
+    claims: BTreeSet<u64>,
+    /// Leases that the last heartbeat showed and nobody here knows of, each with the number of the
+    /// last exchange sent before it was first seen.
+    orphans: BTreeMap<(JobId, Epoch), u64>,
     /// Since a stop was asked for: when running jobs are ended.
     stopping: Option<Instant>,
     summary: Summary,
@@ -191,6 +208,10 @@ impl Life {
             self.ledger.release_ahead();
             return;
         }
+        // Whoever has slept through its lease asks first what is still its own.
+        if self.plan.registered.is_none_or(|until| until <= Instant::now()) {
+            return;
+        }
         let now = self.time.now();
         while let Some(mut claimed) = self.ledger.next() {
             claimed.job.claimed(self.id, claimed.epoch, now);
@@ -231,7 +252,10 @@ impl Life {
                 }
                 Ok(())
             }
-            Happened::Exchanged { settled, wish, result } => self.exchanged(settled, wish, result),
+            Happened::Exchanged { nth, settled, wish, result } => {
+                self.claims.remove(&nth);
+                self.exchanged(settled, wish, result)
+            }
             Happened::Beaten { asked, result } => self.beaten(asked, result),
             Happened::Queues(result) => {
                 self.plan.looking = false;
@@ -256,12 +280,29 @@ impl Life {
                 Ok(())
             }
             Happened::Chore(done) => {
+                if matches!(done, Done::Jumped) {
+                    // The machine slept, and others with it: this worker first says that it lives.
+                    self.plan.trouble = true;
+                    self.plan.beat = Instant::now();
+                }
                 let result = self.housekeeper.done(done, &self.time);
                 self.accept_or_back_off(result).map(drop)
             }
             Happened::Busy(result) => {
                 self.plan.check = Some(Instant::now() + LOOK_FOR_END);
-                if self.accept_or_back_off(result)? == Some(false) && self.ledger.is_empty() && self.in_flight == 0 {
+                let now = Instant::now();
+                let left = self.accept_or_back_off(result)?;
+                if left != Some(Left::Runs) {
+                    self.plan.only_runs = None;
+                }
+                let is_over = match left {
+                    Some(Left::Nothing) => true,
+                    // A run without a job may be in the hands of a worker that just died: it comes back
+                    // when the hold has passed. One that still does not move waits for something else.
+                    Some(Left::Runs) => *self.plan.only_runs.get_or_insert(now) + RUNS_COME_BACK < now,
+                    Some(Left::Jobs) | None => false,
+                };
+                if is_over && self.may_be_empty() && !self.housekeeper.is_dirty() {
                     self.begin_stop(Duration::ZERO);
                 }
                 Ok(())
@@ -277,6 +318,7 @@ impl Life {
                 Ok(Some(answer))
             }
             Err(error) if error.is_transient() => {
+                self.plan.trouble = true;
                 let wait = self.plan.failed(Instant::now());
                 warn!(%error, ?wait, "the store did not answer");
                 Ok(None)
@@ -324,7 +366,12 @@ impl Life {
     fn beaten(&mut self, asked: Instant, result: Result<Beat>) -> Result<()> {
         self.plan.beating = false;
         let Some(beat) = self.accept_or_back_off(result)? else { return Ok(()) };
+        self.time = StoreTime::new(beat.now);
         let lease = self.worker.options.lease;
+        if std::mem::take(&mut self.plan.trouble) {
+            // The store was away for others too: they get the time to say that they live.
+            self.housekeeper.spare(Instant::now() + lease / 5);
+        }
         self.plan.registered = Some(asked + lease * 2 / 3);
         self.plan.beat = asked + lease / 3;
         let (lost, unknown) = self.ledger.reconcile(&beat.held, asked);
@@ -332,10 +379,20 @@ impl Life {
             warn!(job = %id, "the lease is lost: its command is ended, its result dropped");
             self.summary.lost += 1;
         }
-        // Seen twice in a row, a lease came by an answer that was lost: it goes back to its line.
-        let unknown: BTreeSet<_> = unknown.into_iter().collect();
-        let orphaned: Vec<_> = unknown.intersection(&self.orphans).copied().collect();
-        self.orphans = unknown;
+        // A lease that is still unknown when every claim sent before it was first seen has been
+        // answered, or has failed, came by an answer that was lost: it goes back to its line.
+        let oldest = self.claims.first().copied().unwrap_or(u64::MAX);
+        let mut orphaned = Vec::new();
+        let mut waiting = BTreeMap::new();
+        for lease in unknown {
+            match self.orphans.get(&lease) {
+                Some(seen) if *seen < oldest => orphaned.push(lease),
+                seen => {
+                    waiting.insert(lease, seen.copied().unwrap_or(self.sent));
+                }
+            }
+        }
+        self.orphans = waiting;
         if !self.orphans.is_empty() {
             self.plan.beat = self.plan.beat.min(asked + Duration::from_secs(1));
         }
@@ -391,7 +448,7 @@ impl Life {
                 Happened::Queues(queues.map(|queues| queues.into_iter().map(|(name, _)| name).collect()))
             });
         }
-        for chore in self.housekeeper.due(now) {
+        for chore in self.housekeeper.due(now, !self.plan.trouble) {
             self.spawn_chore(chore);
         }
         self.check_empty(now);
@@ -418,7 +475,13 @@ impl Life {
         };
         let beat = Heartbeat { info, lease: options.lease };
         let store = self.worker.store.clone();
-        self.tasks.spawn(async move { Happened::Beaten { asked: now, result: store.heartbeat(&beat).await } });
+        // One that hangs must not cost the lease: the next one may have a better connection.
+        let limit = options.lease / 4;
+        self.tasks.spawn(async move {
+            let late = || StoreError::Unknown(format!("a heartbeat was not answered within {limit:?}"));
+            let result = tokio::time::timeout(limit, store.heartbeat(&beat)).await;
+            Happened::Beaten { asked: now, result: result.unwrap_or_else(|_| Err(late())) }
+        });
     }
 
     fn send_exchanges(&mut self, now: Instant) {
@@ -433,6 +496,8 @@ impl Life {
             let settled = self.ledger.take_finished();
             let wish = self.ledger.wish(settled.len(), self.coming, self.plan.drains(now)).filter(|_| may_claim);
             if settled.is_empty() && wish.is_none() {
+                // There is no room, or a suspect needs it all: the end of a job changes that.
+                self.plan.claim = now + self.worker.options.poll;
                 return;
             }
             self.send_exchange(settled, wish);
@@ -448,22 +513,23 @@ impl Life {
 
     fn send_exchange(&mut self, settled: Vec<Finished>, wish: Option<Wish>) {
         self.in_flight += 1;
+        self.sent += 1;
+        let nth = self.sent;
         self.coming += wish.map_or(0, |wish| wish.want);
+        if wish.is_some() {
+            self.claims.insert(nth);
+        }
         let claim =
             wish.map(|wish| Claim { worker: self.id, queues: self.queue_order(), want: wish.want, alone: wish.alone });
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
         let now = self.time.now();
         self.tasks.spawn(async move {
             let result = async {
-                let commits = commits(decide(&settled, now, &*entropy), now, &runs).await?;
-                let exchange = Exchange { commits, claim };
-                let answer = store.exchange(&exchange).await?;
-                runs.learn(&exchange.commits, &answer.commits);
-                let summary = tally(&exchange.commits, &answer.commits);
-                Ok((answer, summary))
+                let batch = commits(decide(&settled, now, &*entropy), now, &runs).await?;
+                batch.send(&*store, &runs, claim).await
             };
             let result = result.await;
-            Happened::Exchanged { settled, wish, result }
+            Happened::Exchanged { nth, settled, wish, result }
         });
     }
 
@@ -499,9 +565,16 @@ impl Life {
         let store = self.worker.store.clone();
         let served: BTreeSet<Name> = self.worker.options.queues.iter().map(|(name, _)| name.clone()).collect();
         self.tasks.spawn(async move {
-            let stats = store.stats().await;
-            let ours = |name: &Name| served.is_empty() || served.contains(name);
-            Happened::Busy(stats.map(|stats| stats.iter().any(|queue| ours(&queue.name) && queue.is_busy())))
+            let left = async {
+                let stats = store.stats().await?;
+                let ours = |name: &Name| served.is_empty() || served.contains(name);
+                if stats.iter().any(|queue| ours(&queue.name) && queue.is_busy()) {
+                    return Ok(Left::Jobs);
+                }
+                let live = store.runs(&RunQuery { finished: false, after: None, budget: 1 }).await?;
+                Ok(if live.items.is_empty() { Left::Nothing } else { Left::Runs })
+            };
+            Happened::Busy(left.await)
         });
     }
 

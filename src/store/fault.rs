@@ -21,6 +21,11 @@ pub trait Saboteur: Send + Sync + 'static {
     /// # Errors
     /// The call was done, and its answer is lost.
     fn after(&self, is_commit: bool) -> Result<()>;
+
+    /// How long a request, or its answer, is on its way: so that calls overtake each other.
+    fn travel(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Calls fail at random.
@@ -49,8 +54,12 @@ impl RandomFaults {
         self.fired.load(Ordering::SeqCst)
     }
 
+    fn is_active(&self) -> bool {
+        self.active.load(Ordering::SeqCst)
+    }
+
     fn strikes(&self, chance: f64) -> bool {
-        let strikes = self.active.load(Ordering::SeqCst) && self.entropy.fraction() < chance;
+        let strikes = self.is_active() && self.entropy.fraction() < chance;
         if strikes {
             self.fired.fetch_add(1, Ordering::SeqCst);
         }
@@ -71,6 +80,12 @@ impl Saboteur for RandomFaults {
             true => Err(StoreError::Unknown("injected: the answer was lost".to_owned())),
             false => Ok(()),
         }
+    }
+
+    /// Mostly a few milliseconds, now and then seconds.
+    fn travel(&self) -> Duration {
+        let most = if self.is_active() && self.entropy.fraction() < 0.05 { 3_000.0 } else { 10.0 };
+        Duration::from_millis((self.entropy.fraction() * most) as u64)
     }
 }
 
@@ -122,9 +137,18 @@ impl FaultStore {
         FaultStore { inner, saboteur }
     }
 
+    async fn travel(&self) {
+        let time = self.saboteur.travel();
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+    }
+
     async fn through<T>(&self, is_commit: bool, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.saboteur.before(is_commit)?;
+        self.travel().await;
         let answer = call.await;
+        self.travel().await;
         self.saboteur.after(is_commit)?;
         answer
     }

@@ -72,6 +72,8 @@ fn judge(error: &Error, lost: fn(String) -> StoreError) -> StoreError {
         // The schema or a part of it is gone.
         "42P01" | "42883" | "3F000" | "42703" => StoreError::Corrupt(text),
         _ if code.starts_with("08") => lost(text),
+        // The session was ended from outside, or the server is in trouble of its own.
+        _ if ["25P", "57", "XX"].iter().any(|class| code.starts_with(class)) => StoreError::Unknown(text),
         _ if code.starts_with("28") || code.starts_with("42") || code.starts_with("3D") => StoreError::Refused(text),
         _ => StoreError::Refused(text),
     }

@@ -14,7 +14,8 @@ for i = 1, queues do names[i] = arg() end
 local memory, parts = call('HGET', PRODUCERS, producer), 0
 if memory then
   local last = sub(memory, 1, 8)
-  if last > sequence then return '<' end
+  -- As numbers: strings are compared by the locale of the server.
+  if unp('>I8', last) > unp('>I8', sequence) then return '<' end
   if last == sequence then
     parts = unp('>H', memory, 17)
     if chunk < parts then

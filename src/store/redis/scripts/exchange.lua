@@ -219,7 +219,7 @@ local function promote(queue)
     if first[1] then
       if tonumber(first[2]) <= now then
         local read = call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
-        for i = 1, #read, 2 do due[#due + 1] = { tonumber(read[i + 1]), read[i], key } end
+        for i = 1, #read, 2 do due[#due + 1] = { tonumber(read[i + 1]), read[i], key, #due } end
         local later = call('ZRANGE', key, #read / 2, #read / 2, 'WITHSCORES')
         if later[1] then sooner(later[2]) end
       else
@@ -230,7 +230,7 @@ local function promote(queue)
   if #due == 0 then return end
   table.sort(due, function(a, b)
     if a[1] ~= b[1] then return a[1] < b[1] end
-    return a[2] < b[2]
+    return a[4] < b[4]
   end)
   for i = 1, #due do
     local id = due[i][2]

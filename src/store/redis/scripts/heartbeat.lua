@@ -18,7 +18,8 @@ for queue = 0, queues - 1 do
       for i = 1, #parked do found[#found + 1] = parked[i] end
     end
     -- The last one put at a head is the first one out: the oldest goes last.
-    table.sort(found, function(a, b) return sub(a, -24) > sub(b, -24) end)
+    -- As numbers: strings are compared by the locale of the server.
+    table.sort(found, function(a, b) return unp('>I8', a, #a - 23) > unp('>I8', b, #b - 23) end)
     for i = 1, #found do
       local id = sub(found[i], -16)
       gather(zrem, key, found[i])
