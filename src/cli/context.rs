@@ -13,6 +13,7 @@ use super::ui::Ui;
 use crate::api::Client;
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
+use crate::store::open::{OpenOptions, open};
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Search};
@@ -89,7 +90,8 @@ impl Context {
     pub async fn client(&self) -> Result<Client> {
         let (url, _) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let store = self.with_faults(crate::store::open::open(&url, self.clock.clone()).await?)?;
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction };
+        let store = self.with_faults(open(&url, self.clock.clone(), options).await?)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }
 
