@@ -134,6 +134,9 @@ async fn announce(context: &Context, client: &Client, options: &WorkerOptions) -
     Ok(())
 }
 
+/// What a first signal is answered with.
+pub const STOPPING: &str = "stopping: what runs may finish; once more stops it at once";
+
 /// The signals that end a worker, and what they ask for.
 pub struct Stop {
     pub gently: CancellationToken,
@@ -164,7 +167,7 @@ impl Stop {
                 if gently.is_cancelled() {
                     at_once.cancel();
                 } else {
-                    ui.say("stopping: what runs may finish; once more stops it at once");
+                    ui.say(STOPPING);
                     gently.cancel();
                 }
             }
