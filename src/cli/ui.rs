@@ -10,7 +10,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 use super::args::{ColorWhen, Format};
 use super::codes::Code;
 use super::error::{CommandError, Result, fail};
-use crate::domain::text::{display_safe, thousands};
+use crate::domain::text::{display_safe, json_safe, thousands};
 use crate::sys::env::Env;
 
 /// How to talk to whoever runs the command.
@@ -93,7 +93,7 @@ impl Ui {
             return;
         }
         if self.format.is_json() {
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "message": text }));
+            let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "message": text }).to_string()));
         } else {
             let _ = writeln!(io::stderr(), "{}", display_safe(text));
         }
@@ -111,7 +111,7 @@ impl Ui {
             return;
         }
         if self.format.is_json() {
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "warning": text }));
+            let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "warning": text }).to_string()));
         } else {
             let (on, off) = self.paint_err("1;33");
             let _ = writeln!(io::stderr(), "{on}warning:{off} {}", display_safe(text));
