@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::codes::Code;
-use super::error::{Result, fail};
+use super::error::{Result, fail, unusable};
 use super::ui::Ui;
 use crate::api::Client;
 use crate::domain::{Clock, Entropy, Name};
@@ -88,10 +88,12 @@ impl Context {
     /// # Errors
     /// The store's, with the place it was looked for.
     pub async fn client(&self) -> Result<Client> {
-        let (url, _) = self.store_choice()?;
+        let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
         let options = OpenOptions { allow_eviction: self.global.allow_eviction };
-        let store = self.with_faults(open(&url, self.clock.clone(), options).await?)?;
+        let store = open(&url, self.clock.clone(), options).await;
+        let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
+        let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }
 
