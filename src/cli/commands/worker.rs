@@ -131,6 +131,13 @@ async fn announce(context: &Context, client: &Client, options: &WorkerOptions) -
     for warning in &health.warnings {
         context.ui.warn(warning);
     }
+    // Else a worker that waits for them, above all with --until-empty, seems to hang.
+    let is_served = |queue: &Name| options.queues.is_empty() || options.queues.iter().any(|(name, _)| name == queue);
+    for (queue, settings) in client.store().queues().await? {
+        if settings.paused && is_served(&queue) {
+            context.ui.warn(&format!("queue {queue} is paused: its jobs wait until `goflow queue resume {queue}`"));
+        }
+    }
     Ok(())
 }
 
