@@ -52,6 +52,9 @@ pub struct Global {
     /// The store at redis://ADDRESS
     #[arg(long, global = true, hide_short_help = true, value_name = "ADDRESS")]
     pub redis: Option<String>,
+    /// Use a Redis even if its maxmemory-policy lets it throw jobs away
+    #[arg(long, global = true, hide_short_help = true)]
+    pub allow_eviction: bool,
     /// The configuration file
     #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

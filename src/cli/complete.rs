@@ -112,6 +112,7 @@ fn typed_flags() -> Global {
         store: value("--store"),
         redis: value("--redis"),
         config: value("--config").map(Into::into),
+        allow_eviction: words.iter().any(|word| word == "--allow-eviction"),
         ..Global::default()
     }
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::codes::Code;
-use super::error::{Result, fail};
+use super::error::{Result, fail, unusable};
 use super::ui::Ui;
 use crate::api::Client;
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
+use crate::store::open::{OpenOptions, open};
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Search};
@@ -87,9 +88,12 @@ impl Context {
     /// # Errors
     /// The store's, with the place it was looked for.
     pub async fn client(&self) -> Result<Client> {
-        let (url, _) = self.store_choice()?;
+        let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let store = self.with_faults(crate::store::open::open(&url, self.clock.clone()).await?)?;
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction };
+        let store = open(&url, self.clock.clone(), options).await;
+        let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
+        let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }
 

@@ -7,9 +7,9 @@ use std::io;
 use super::codes::Code;
 use crate::api::ApiError;
 use crate::api::filter::BadFilter;
-use crate::domain::text::{display_safe, display_safe_lines};
-use crate::store::StoreError;
+use crate::domain::text::{display_safe, display_safe_lines, json_safe};
 use crate::store::url::BadUrl;
+use crate::store::{StoreError, StoreUrl};
 use crate::sys::config::ConfigError;
 use crate::sys::config::store::NoStore;
 
@@ -98,7 +98,7 @@ impl Told {
             "detail": self.detail,
             "hints": self.hints,
         }});
-        format!("{error}\n")
+        json_safe(&format!("{error}\n")).into_owned()
     }
 }
 
@@ -149,13 +149,24 @@ impl From<StoreError> for CommandError {
     }
 }
 
+/// The error for a store that did not open: which one it was, and who asked for it.
+pub fn unusable(error: StoreError, url: &StoreUrl, origin: &str) -> CommandError {
+    let mut error = CommandError::from(error);
+    if let CommandError::Told(told) = &mut error
+        && told.code == Code::StoreUnreachable
+    {
+        told.hints.clear();
+    }
+    error.hint(format!("the store is {url}, from {origin}"))
+}
+
 impl From<ApiError> for CommandError {
     fn from(error: ApiError) -> Self {
         let message = error.to_string();
         match error {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
-                let list = if noun == "run" { "goflow job list" } else { "goflow job list -n 0 -o name" };
+                let list = if noun == "run" { "goflow job list -o wide" } else { "goflow job list -n 0 -o name" };
                 fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
             }
             ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
@@ -203,12 +214,19 @@ impl From<ConfigError> for CommandError {
     }
 }
 
+/// More characters of a broken line are not shown.
+const WIDEST_SOURCE: usize = 160;
+
 /// The line of a file with a mark under the column.
 fn caret(line: usize, column: usize, source: &str) -> String {
+    // Of a line that no screen holds, the part around the mark.
+    let from = column.saturating_sub(WIDEST_SOURCE / 2);
+    let source: String = source.chars().skip(from).take(WIDEST_SOURCE).collect();
+    let column = column - from;
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
     // Tabs and other controls are written out, so count what will be shown.
     let before: String = source.chars().take(column.saturating_sub(1)).collect();
     let offset = " ".repeat(display_safe(&before).chars().count());
-    format!("{gutter} |\n{number} | {}\n{gutter} | {offset}^", display_safe(source))
+    format!("{gutter} |\n{number} | {}\n{gutter} | {offset}^", display_safe(&source))
 }

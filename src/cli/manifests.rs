@@ -70,13 +70,18 @@ pub fn text(path: &Path) -> Result<String> {
     if kind.is_dir() {
         return Err(fail(Code::Unreadable, format!("{} is a folder, not a file", path.display())));
     }
-    // A shell's `<(…)` is a pipe too, but one that surely has a writer.
-    if kind.is_fifo() && !path.starts_with("/dev/fd") && !path.starts_with("/proc") {
+    if is_lonely_pipe(path, kind) {
         return Err(fail(Code::Unreadable, format!("{} is a pipe, not a file", path.display()))
             .hint("give it as standard input: `goflow apply - < PIPE`"));
     }
     let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
     bounded(&path.display().to_string(), file)
+}
+
+/// Whether opening this would wait for somebody to write to it. A shell's `<(…)` is a pipe too, but
+/// one that surely has a writer.
+pub fn is_lonely_pipe(path: &Path, kind: fs::FileType) -> bool {
+    kind.is_fifo() && !path.starts_with("/dev/fd") && !path.starts_with("/proc")
 }
 
 fn bounded(name: &str, from: impl Read) -> Result<String> {

@@ -1,6 +1,8 @@
 //! The output formats. A list is the same rows in every format: a table for people, JSON, JSON
 //! lines, YAML and names for programs. Knows nothing of what the rows are.
 
+use std::borrow::Cow;
+
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, TableStyle,
 };
@@ -10,7 +12,7 @@ use super::args::Format;
 use super::error::{Result, fail};
 use super::ui::Ui;
 use crate::domain::JobState;
-use crate::domain::text::display_safe;
+use crate::domain::text::{display_safe, display_safe_lines, json_safe};
 
 /// The colour of a cell, by meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +240,12 @@ pub fn ink(color: bool, tone: Tone) -> (&'static str, &'static str) {
 
 fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {
     let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-    text.map_err(|error| fail(super::codes::Code::Bug, format!("a value cannot be written as JSON: {error}")))
+    let text =
+        text.map_err(|error| fail(super::codes::Code::Bug, format!("a value cannot be written as JSON: {error}")))?;
+    Ok(match json_safe(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(safe) => safe,
+    })
 }
 
 fn to_yaml(value: &impl Serialize) -> Result<String> {
@@ -246,5 +253,9 @@ fn to_yaml(value: &impl Serialize) -> Result<String> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false, compact_list_indent: true };
     let text = serde_saphyr::to_string_with_options(value, options)
         .map_err(|error| fail(super::codes::Code::Bug, format!("a value cannot be written as YAML: {error}")))?;
+    if display_safe_lines(&text) != text.trim_end_matches('\n') {
+        // A plain scalar has no escapes. JSON has, and is YAML.
+        return Ok(to_json(value, true)? + "\n");
+    }
     Ok(if text.ends_with('\n') { text } else { text + "\n" })
 }

@@ -1,15 +1,16 @@
 //! The terminal, or the lack of one: colours, width, questions, progress. stdout is data, stderr is
 //! talk; every foreign text that passes through here is made harmless.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::args::{ColorWhen, Format};
 use super::codes::Code;
 use super::error::{CommandError, Result, fail};
-use crate::domain::text::display_safe;
+use crate::domain::text::{display_safe, json_safe, thousands};
 use crate::sys::env::Env;
 
 /// How to talk to whoever runs the command.
@@ -92,7 +93,7 @@ impl Ui {
             return;
         }
         if self.format.is_json() {
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "message": text }));
+            let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "message": text }).to_string()));
         } else {
             let _ = writeln!(io::stderr(), "{}", display_safe(text));
         }
@@ -110,7 +111,7 @@ impl Ui {
             return;
         }
         if self.format.is_json() {
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "warning": text }));
+            let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "warning": text }).to_string()));
         } else {
             let (on, off) = self.paint_err("1;33");
             let _ = writeln!(io::stderr(), "{on}warning:{off} {}", display_safe(text));
@@ -163,20 +164,37 @@ impl Ui {
         if !self.draws() {
             return ProgressBar::hidden();
         }
+        let dot = if self.unicode { "·" } else { "-" };
         let (bar, template) = match total {
-            0 => (ProgressBar::no_length(), format!("{{spinner}} {{human_pos}} {noun} · {{per_sec}} · {{elapsed}}")),
+            0 => {
+                (ProgressBar::no_length(), format!("{{spinner}} {{human_pos}} {noun} {dot} {{rate}} {dot} {{elapsed}}"))
+            }
             total => (
                 ProgressBar::new(total),
-                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {noun} · {{per_sec}} · {{eta}} left"),
+                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {noun} {dot} {{rate}} {dot} {{left}}"),
             ),
         };
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template(&template) {
+            let style = style.with_key("rate", rate).with_key("left", left);
             bar.set_style(if self.unicode { style } else { style.progress_chars("=> ").tick_chars("|/-\\ ") });
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+/// Whole things a second: a tenth of a job tells nothing.
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let _ = write!(out, "{}/s", thousands(state.per_sec().round() as u64));
+}
+
+/// The time that is left, once there is anything to tell it from.
+fn left(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let _ = match state.pos() {
+        0 => write!(out, "- left"),
+        _ => write!(out, "{:#} left", HumanDuration(state.eta())),
+    };
 }
 
 fn terminal_width(env: &Env) -> u16 {

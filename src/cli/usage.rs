@@ -27,7 +27,7 @@ pub fn answer(env: &Env, args: &[OsString], error: clap::Error) -> u8 {
         let _ = write!(io::stderr(), "{}", error.render());
         return exit::USAGE;
     }
-    ui.error(&told(&error));
+    ui.error(&told(&error, args));
     exit::USAGE
 }
 
@@ -40,7 +40,7 @@ pub fn short_help(env: &Env, args: &[OsString]) -> u8 {
     exit::USAGE
 }
 
-fn told(error: &clap::Error) -> CommandError {
+fn told(error: &clap::Error, args: &[OsString]) -> CommandError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -66,7 +66,11 @@ fn told(error: &clap::Error) -> CommandError {
         ErrorKind::ValueValidation => {
             let why = source.unwrap_or_default();
             // Most reasons quote the value themselves.
-            let quoted = if why.contains(&value) { String::new() } else { format!("`{value}`: ") };
+            let quoted = if why.contains(&value) || why.contains(&format!("{value:?}")) {
+                String::new()
+            } else {
+                format!("`{value}`: ")
+            };
             fail(Code::Usage, format!("{argument}: {quoted}{why}"))
         }
         ErrorKind::ArgumentConflict => {
@@ -92,8 +96,21 @@ fn told(error: &clap::Error) -> CommandError {
     match (near, usage_line(error)) {
         (Some(near), _) => told.hint(format!("did you mean `{near}`?")),
         (None, Some(usage)) => told.hint(usage),
-        (None, None) => told.hint("`goflow --help` lists the commands"),
+        (None, None) => told.hint(format!("`{} --help` tells what fits", command_of(args))),
     }
+}
+
+/// The command that was being typed: `goflow job list`.
+fn command_of(args: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut path = command.get_name().to_owned();
+    for word in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+        if let Some(next) = command.find_subcommand(word).cloned() {
+            path = format!("{path} {word}");
+            command = next;
+        }
+    }
+    path
 }
 
 fn usage_line(error: &clap::Error) -> Option<String> {

@@ -33,6 +33,27 @@ pub fn display_safe_lines(text: &str) -> String {
     text.lines().map(display_safe).collect::<Vec<_>>().join("\n")
 }
 
+/// As [`display_safe`] for a text that is JSON already: the same value, its harmful characters
+/// written as the escapes of RFC 8259. They can only stand within strings; line breaks stay.
+pub fn json_safe(json: &str) -> Cow<'_, str> {
+    let escaped = |c: char| c != '\n' && is_unsafe(c);
+    if !json.chars().any(escaped) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if escaped(c) {
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -122,6 +143,11 @@ mod tests {
 
     #[test]
     fn nothing_foreign_reaches_the_terminal_raw() {
+        let value = "\u{9b}\u{202e}\u{e0041}\u{1b}é漢\u{1f600}";
+        let json = format!("{{\n  {}\n}}", serde_json::json!({ "k": value }).to_string().trim_matches(['{', '}']));
+        let safe = json_safe(&json);
+        assert!(!safe.chars().any(|c| c != '\n' && is_unsafe(c)) && safe.contains("é漢\u{1f600}"), "{safe}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).expect("JSON")["k"], value);
         let hostile = "a\u{1b}[31mb\u{9b}2Jc\u{202e}d\u{200b}e\u{7}f\ng";
         let safe = display_safe(hostile);
         assert_eq!(safe, "a\\u{1b}[31mb\\u{9b}2Jc\\u{202e}d\\u{200b}e\\u{7}f\\ng");

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::domain::{Entropy, EventKind, Ms, RunId, To};
 use crate::store::{Claim, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store};
@@ -129,11 +128,11 @@ fn log(step: &Move, moved: Moved) {
         _ => {
             let error = job.error.as_ref().map(ToString::to_string).unwrap_or_default();
             let delay = match step.to {
-                To::Retrying(delay) => delay,
-                _ => Duration::ZERO,
+                To::Retrying(delay) => Some(tracing::field::debug(delay)),
+                _ => None,
             };
             let failures = job.failures;
-            tracing::warn!(job = %job.id, kind = %job.kind, failures, %error, ?delay, "{}", step.event.as_str());
+            tracing::warn!(job = %job.id, kind = %job.kind, failures, %error, delay, "{}", step.event.as_str());
         }
     }
 }

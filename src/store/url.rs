@@ -34,6 +34,11 @@ impl FromStr for StoreUrl {
         if text.is_empty() {
             return Err(BadUrl::Empty);
         }
+        let schemes = ["sqlite:", "memory:", "redis:", "rediss:", "redis+cluster:", "postgres:", "postgresql:"];
+        let is_url = |part: &str| schemes.iter().any(|scheme| part.trim_start().starts_with(scheme));
+        if text.split(',').skip(1).any(is_url) {
+            return Err(malformed("several stores at once are not supported yet: name one"));
+        }
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(BadUrl::Scheme(hide_password(text)));
         };
@@ -50,11 +55,21 @@ impl FromStr for StoreUrl {
                 }
             }
             "redis" => match rest.strip_prefix("//") {
-                Some(host) if !host.is_empty() => Ok(StoreUrl::Redis(text.to_owned())),
+                Some(host) if !host.is_empty() => match redis::ConnectionInfo::from_str(text) {
+                    Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
+                    Err(_) => Err(malformed("expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]")),
+                },
                 _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
             },
+            "rediss" | "redis+cluster" => Err(malformed("TLS and clusters are not supported yet; use redis://")),
             "postgres" | "postgresql" => match rest.strip_prefix("//") {
-                Some(host) if !host.is_empty() => Ok(StoreUrl::Postgres(text.to_owned())),
+                Some(host) if !host.is_empty() => match tokio_postgres::Config::from_str(text) {
+                    Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),
+                    Err(error) => Err(malformed(&match std::error::Error::source(&error) {
+                        Some(why) => why.to_string(),
+                        None => error.to_string(),
+                    })),
+                },
                 _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
             },
             _ => Err(BadUrl::Scheme(hide_password(text))),
@@ -111,10 +126,23 @@ mod tests {
         assert_eq!(shown("redis://:s3cret@host:6379/1"), Ok("redis://:***@host:6379/1".into()));
         assert_eq!(shown("postgres://me:p@ss@host/db"), Ok("postgres://me:***@host/db".into()));
         assert_eq!(
-            shown("postgres://h/db?user=me&password=x&a=b"),
-            Ok("postgres://h/db?user=me&password=***&a=b".into())
+            shown("postgres://h/db?user=me&password=x&sslmode=disable"),
+            Ok("postgres://h/db?user=me&password=***&sslmode=disable".into())
         );
-        for bad in ["", "mysql://u:secret@h", "redis:", "redis://", "sqlite:", "memory:x", "/tmp/a.db"] {
+        assert!(shown("redis://h:1,redis://h:2").is_err_and(|error| error.ends_with("not supported yet: name one")));
+        assert!(shown("sqlite:a,b.db").is_ok());
+        assert!(shown("postgres://u:secret@h:port/db").is_err_and(|error| error.contains("***@h:port")));
+        for bad in [
+            "",
+            "redis://:secret@h:port",
+            "redis://h/database",
+            "mysql://u:secret@h",
+            "redis:",
+            "redis://",
+            "sqlite:",
+            "memory:x",
+            "/tmp/a.db",
+        ] {
             let error = shown(bad).expect_err(bad);
             assert!(!error.contains("secret"), "{error}");
         }

@@ -11,6 +11,7 @@ use crate::cli::context::{Context, runtime};
 use crate::cli::error::{Result, fail, reason};
 use crate::domain::text::{size, thousands};
 use crate::store::StoreUrl;
+use crate::store::open::{OpenOptions, open};
 
 /// Measure how fast a store is with goflow on this machine, and under which durability
 ///
@@ -74,7 +75,7 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
             None => context.client().await?,
             Some(scratch) => {
                 let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
-                let store = crate::store::open::open(&url, context.clock.clone()).await?;
+                let store = open(&url, context.clock.clone(), OpenOptions::default()).await?;
                 Client::new(store, context.clock.clone(), context.entropy.clone())
             }
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,9 +11,9 @@ use clap_complete::ArgValueCompleter;
 use super::bulk;
 use crate::api::JobView;
 use crate::cli::codes::Code;
-use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, Result, fail, reason};
+use crate::cli::{complete, manifests};
 use crate::domain::json::BadJson;
 use crate::domain::time::parse_duration;
 use crate::domain::{Job, JobId, Json, Ms, Name, RetryPolicy, limits, text};
@@ -207,7 +208,14 @@ pub fn payload(data: Option<&str>) -> Result<Json> {
                 let unreadable = |error: &std::io::Error| {
                     fail(Code::Unreadable, format!("{path} cannot be read: {}", reason(error)))
                 };
+                let path = Path::new(path);
+                let kind = std::fs::metadata(path).map_err(|error| unreadable(&error))?.file_type();
+                if manifests::is_lonely_pipe(path, kind) {
+                    return Err(fail(Code::Unreadable, format!("{} is a pipe, not a file", path.display()))
+                        .hint("give it as standard input: `-d - < PIPE`"));
+                }
                 let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
+                let path = &*path.to_string_lossy();
                 (path.to_owned(), read_bounded(path, file)?)
             }
             None => ("the payload".to_owned(), data.to_owned()),

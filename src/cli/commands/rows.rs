@@ -54,6 +54,7 @@ pub const JOBS: &[Column<JobView>] = &[
     J::new("RUN AT", |job, ui| time_text(job.run_at.0, ui)).right().wide(),
     J::new("WORKER", |job, ui| job.worker.as_deref().map_or_else(String::new, |id| id_text(id, ui))).wide(),
     J::new("RUN", |job, ui| job.run_id.as_deref().map_or_else(String::new, |id| id_text(id, ui))).wide(),
+    J::new("STEP", |job, _| job.step.clone().unwrap_or_default()).wide(),
     J::new("ERROR", |job, _| job.error.as_ref().map_or_else(String::new, |e| format!("{}: {}", e.class, e.message))),
 ];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 
 use super::enqueue;
-use super::worker::Stop;
+use super::worker::{STOPPING, Stop};
 use crate::api::runs::StartError;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
@@ -166,7 +166,11 @@ async fn work_and_follow(
         pid: std::process::id(),
         ..WorkerOptions::default()
     };
-    let stop = Stop::watch(context.ui.clone())?;
+    // What is said about a stop goes above the tree, not across it.
+    let mut quiet = context.ui.clone();
+    quiet.silence();
+    let stop = Stop::watch(quiet)?;
+    let mut stopping = false;
     let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
     let mut working = tokio::spawn(worker.run(stop.gently.clone(), stop.at_once.clone()));
     let mut tree = Tree::new(&context.ui, id);
@@ -185,6 +189,10 @@ async fn work_and_follow(
             result = &mut working => {
                 result.map_err(|error| fail(Code::Bug, format!("the worker broke: {error}")))??;
                 break false;
+            }
+            () = stop.gently.cancelled(), if !stopping => {
+                stopping = true;
+                tree.say(STOPPING);
             }
             _ = hints.changed() => tokio::time::sleep(Duration::from_millis(20)).await,
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -223,15 +231,15 @@ fn tell(context: &Context, view: &RunView) -> Result {
     let mut fields =
         vec![("run", view.id.clone()), ("workflow", view.workflow.clone()), ("state", view.state.to_string())];
     fields.extend(view.output.as_ref().map(|output| ("output", output.0.to_string())));
-    fields.extend(view.error.as_ref().map(|error| ("error", format!("{}: {}", error.class, error.message))));
+    fields.extend(view.error.as_ref().map(|error| ("error", error.message.clone())));
     context.ui.one(view, &fields)?;
     match (view.state, &view.error) {
         (RunState::Completed, _) => Ok(()),
-        (state, Some(error)) => Err(failed(view, format!("{state}: {}: {}", error.class, error.message))),
-        (state, None) => Err(failed(view, state.to_string())),
+        (_, Some(error)) => Err(failed(view, &format!(": {}", error.message))),
+        (_, None) => Err(failed(view, "")),
     }
 }
 
-fn failed(view: &RunView, how: String) -> CommandError {
-    fail(Code::RunFailed, format!("run {} is {how}", view.id))
+fn failed(view: &RunView, why: &str) -> CommandError {
+    fail(Code::RunFailed, format!("run {} ended {}{why}", view.id, view.state))
 }

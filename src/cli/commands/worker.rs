@@ -131,8 +131,18 @@ async fn announce(context: &Context, client: &Client, options: &WorkerOptions) -
     for warning in &health.warnings {
         context.ui.warn(warning);
     }
+    // Else a worker that waits for them, above all with --until-empty, seems to hang.
+    let is_served = |queue: &Name| options.queues.is_empty() || options.queues.iter().any(|(name, _)| name == queue);
+    for (queue, settings) in client.store().queues().await? {
+        if settings.paused && is_served(&queue) {
+            context.ui.warn(&format!("queue {queue} is paused: its jobs wait until `goflow queue resume {queue}`"));
+        }
+    }
     Ok(())
 }
+
+/// What a first signal is answered with.
+pub const STOPPING: &str = "stopping: what runs may finish; once more stops it at once";
 
 /// The signals that end a worker, and what they ask for.
 pub struct Stop {
@@ -164,7 +174,7 @@ impl Stop {
                 if gently.is_cancelled() {
                     at_once.cancel();
                 } else {
-                    ui.say("stopping: what runs may finish; once more stops it at once");
+                    ui.say(STOPPING);
                     gently.cancel();
                 }
             }

@@ -7,6 +7,7 @@ pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ impl Config {
         let mut unset = BTreeSet::new();
         for (path, named) in candidates(search) {
             let shown = shown_path(&path, search.folder);
-            let text = match std::fs::read_to_string(&path) {
+            let text = match read(&path) {
                 Ok(text) => text,
                 Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(ConfigError::Unreadable { path: shown, why: io_reason(&error) }),
@@ -210,6 +211,15 @@ fn candidates(search: Search<'_>) -> Vec<(PathBuf, bool)> {
         }
     }
     files
+}
+
+/// The text of a file. A named pipe is refused: without a writer, opening it would wait for ever.
+fn read(path: &Path) -> std::io::Result<String> {
+    let is_shells_own = path.starts_with("/dev/fd") || path.starts_with("/proc");
+    if std::fs::metadata(path)?.file_type().is_fifo() && !is_shells_own {
+        return Err(std::io::Error::other("it is a pipe, not a file"));
+    }
+    std::fs::read_to_string(path)
 }
 
 fn shown_path(path: &Path, folder: &Path) -> String {

@@ -96,18 +96,20 @@ fn postgres_url(dsn: &str) -> Result<String, String> {
     if dsn.contains("://") {
         return Ok(dsn.to_owned());
     }
-    let mut host = "localhost".to_owned();
+    let (mut host, mut port) = ("localhost".to_owned(), String::new());
     let mut database = String::new();
     let mut query = Vec::new();
     for (key, value) in words(dsn)? {
         match key.as_str() {
             "host" if !value.starts_with('/') => host = value,
+            // In the query it would be a second one beside the address's own.
+            "port" => port = format!(":{value}"),
             "dbname" => database = value,
             _ => query.push(format!("{key}={}", percent(&value))),
         }
     }
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-    Ok(format!("postgres://{host}/{}{query}", percent(&database)))
+    Ok(format!("postgres://{host}{port}/{}{query}", percent(&database)))
 }
 
 /// `a=b c='d e'`, a backslash taking the next character as it is.
@@ -166,7 +168,7 @@ mod tests {
         assert_eq!(url("postgres://u@h/db"), Ok("postgres://u@h/db".into()));
         assert_eq!(
             url(r"host=db user=me password='p\'w d' dbname=tasks port=5433 sslmode=disable"),
-            Ok("postgres://db/tasks?user=me&password=p%27w%20d&port=5433&sslmode=disable".into())
+            Ok("postgres://db:5433/tasks?user=me&password=p%27w%20d&sslmode=disable".into())
         );
         assert!(url("secret").is_err_and(|error| !error.contains("secret")));
         assert!(url("password='x").is_err());

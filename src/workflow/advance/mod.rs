@@ -242,7 +242,7 @@ impl<'a> Advance<'a> {
         if spec.continue_on_error {
             next.extend(&step.dependents);
         } else {
-            self.stop(JobError::new(error.class.clone(), format!("step `{}` failed: {error}", spec.id)));
+            self.stop(JobError::new(error.class.clone(), format!("step `{}` failed: {}", spec.id, error.message)));
         }
     }
 

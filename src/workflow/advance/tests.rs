@@ -240,7 +240,7 @@ fn a_first_step_that_fails_ends_the_run_by_what_it_declares() {
     plain.fails("a");
     assert_eq!(plain.states(), "failed a:failed b:cancelled");
     let error = plain.run().error.expect("an error");
-    assert_eq!(error.to_string(), "exit:1: step `a` failed: exit:1: it broke");
+    assert_eq!(error.to_string(), "exit:1: step `a` failed: it broke");
     plain.check_history();
 }
 

@@ -56,6 +56,10 @@ const CASES: &[Case] = &[
         "GF0004",
         &["not a store URL", "mysql://me:***@h/db", "flag --store"],
     ),
+    (&["--store", "redis://:s3cret@h:port", "job", "list"], 2, "GF0004", &["redis://:***@h:port", "HOST[:PORT]"]),
+    (&["--store", "redis://a,redis://b", "job", "list"], 2, "GF0004", &["several stores", "not supported yet"]),
+    (&["--store", "postgres://h:port/db", "job", "list"], 2, "GF0004", &["not a store URL", "port"]),
+    (&["--redis", "127.0.0.1:1", "job", "list"], 5, "GF0005", &["the store is redis://127.0.0.1:1, from flag --redis"]),
     (&["--store", "sqlite:", "job", "list"], 2, "GF0004", &["the path is missing"]),
     (&["--store", "memory:", "--redis", "h:1", "job", "list"], 2, "GF0001", &["cannot be used with"]),
     (&["--config", "gone.yaml", "job", "list"], 2, "GF0002", &["gone.yaml cannot be read: no such file"]),
@@ -151,4 +155,29 @@ fn bad_environment_values_are_told_by_name() {
         assert!(answer.stderr.contains(name) || answer.stderr.contains(value), "{name}: {}", answer.stderr);
         assert!(!answer.stderr.contains("s3cret"), "{}", answer.stderr);
     }
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_refused_instead_of_waited_for() {
+    let env = TestEnvironment::new();
+    let made = std::process::Command::new("mkfifo").arg(env.path().join("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    for line in ["enqueue x -d @pipe", "run hello.yaml -i @pipe", "apply pipe", "run pipe", "--config pipe job list"] {
+        env.file("hello.yaml", include_str!("../../../workflows/hello.yaml"));
+        let answer = env.run(line);
+        assert_eq!(answer.status, Some(2), "{line}: {}", answer.text());
+        assert!(answer.stderr.contains("is a pipe, not a file"), "{line}: {}", answer.text());
+    }
+}
+
+#[test]
+fn of_an_endless_line_only_the_part_with_the_mistake_is_shown() {
+    let env = TestEnvironment::new();
+    env.file("goflow.yaml", format!("{}: [1, {{a: }}}}\n", "x".repeat(500_000)));
+    let answer = env.run("job list");
+    assert_eq!(answer.status, Some(2), "{}", answer.text());
+    assert!(answer.stderr.len() < 1_000, "{} bytes", answer.stderr.len());
+    let lines: Vec<&str> = answer.stderr.lines().collect();
+    let mark = lines[3].find('^').expect("a mark");
+    assert_eq!(lines[2].as_bytes()[mark], b':', "{}", answer.stderr);
 }

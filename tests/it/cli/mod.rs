@@ -6,6 +6,7 @@ pub mod env;
 mod generated;
 mod jobs;
 mod output;
+mod redis;
 mod run;
 mod signals;
 

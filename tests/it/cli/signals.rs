@@ -61,3 +61,13 @@ fn a_bulk_enqueue_that_is_interrupted_tells_what_it_has_stored() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert_eq!(stderr, "error: interrupted; 1,500 jobs had been enqueued before [GF0130]\n");
 }
+
+#[test]
+fn a_worker_tells_that_a_queue_it_serves_is_paused() {
+    let env = TestEnvironment::new();
+    env.run("queue pause mail").ok();
+    let told = env.run("worker --until-empty").ok();
+    assert!(told.stderr.contains("queue mail is paused"), "{}", told.text());
+    let other = env.run("worker --until-empty -q default").ok();
+    assert!(!other.stderr.contains("paused"), "{}", other.text());
+}
