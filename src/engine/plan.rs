@@ -30,8 +30,10 @@ pub struct Plan {
     pub check: Option<Instant>,
     /// Suspects wait: until when that is left to others.
     pub suspects: Option<Instant>,
-    /// The last look found less than was asked for.
+    /// The last look found less than was asked for, and nobody has hinted at more since.
     pub idle: bool,
+    /// The last look found all that was asked for.
+    pub plenty: bool,
 }
 
 impl Plan {
@@ -51,6 +53,7 @@ impl Plan {
             check: Some(now),
             suspects: None,
             idle: false,
+            plenty: false,
         }
     }
 

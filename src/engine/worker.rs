@@ -28,7 +28,7 @@ use super::time::StoreTime;
 
 /// Exchanges under way at once: while the store works on one, the worker prepares the other.
 const PIPELINE: usize = 2;
-/// As many outcomes make a second exchange worth its round trip.
+/// As many outcomes, or as many jobs to be had, make a second exchange worth its round trip.
 const WORTHWHILE: usize = 32;
 /// Between two looks for new queues when hints come in thick.
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
@@ -54,6 +54,8 @@ enum Happened {
     Exchanged {
         settled: Vec<Finished>,
         wish: Option<Wish>,
+        /// The hints that had come when it was sent.
+        hinted: u64,
         result: Result<(Exchanged, Summary)>,
     },
     Ended {
@@ -107,6 +109,7 @@ impl Worker {
             tasks: JoinSet::new(),
             in_flight: 0,
             coming: 0,
+            hinted: 0,
             plan: Plan::new(Instant::now()),
             orphans: BTreeSet::new(),
             stopping: None,
@@ -135,6 +138,8 @@ struct Life {
     in_flight: usize,
     /// Leases asked for and not answered yet.
     coming: usize,
+    /// How often somebody hinted at new work.
+    hinted: u64,
     plan: Plan,
     /// Leases that the last heartbeat showed and nobody here knows of.
     orphans: BTreeSet<(JobId, Epoch)>,
@@ -169,6 +174,7 @@ impl Life {
                 }
                 Ok(()) = self.hints.changed() => {
                     self.hints.borrow_and_update();
+                    self.hinted += 1;
                     self.plan.idle = false;
                     self.plan.claim = Instant::now();
                 }
@@ -231,7 +237,7 @@ impl Life {
                 }
                 Ok(())
             }
-            Happened::Exchanged { settled, wish, result } => self.exchanged(settled, wish, result),
+            Happened::Exchanged { settled, wish, hinted, result } => self.exchanged(settled, wish, hinted, result),
             Happened::Beaten { asked, result } => self.beaten(asked, result),
             Happened::Queues(result) => {
                 self.plan.looking = false;
@@ -289,6 +295,7 @@ impl Life {
         &mut self,
         settled: Vec<Finished>,
         wish: Option<Wish>,
+        hinted: u64,
         result: Result<(Exchanged, Summary)>,
     ) -> Result<()> {
         self.in_flight -= 1;
@@ -302,7 +309,9 @@ impl Life {
         self.time = StoreTime::new(answer.now);
         if let Some(wish) = wish {
             let now = Instant::now();
-            self.plan.idle = answer.claimed.len() < wish.want;
+            self.plan.plenty = answer.claimed.len() == wish.want;
+            // Work that was hinted at meanwhile may have come after this look.
+            self.plan.idle = !self.plan.plenty && hinted == self.hinted;
             self.plan.claim = now + self.worker.options.poll;
             if let Some(due) = answer.next_due {
                 self.plan.claim = self.plan.claim.min(self.time.instant(due)).max(now);
@@ -427,7 +436,11 @@ impl Life {
             let free = self.in_flight == 0;
             let may_claim = self.may_claim(now);
             let look = may_claim && (!self.plan.idle || now >= self.plan.claim);
-            if !(finished >= WORTHWHILE || (free && (finished > 0 || look))) {
+            // The store shall not wait while this worker makes the next batch ready: as long as there is
+            // plenty, the next claim is under way already.
+            let more = || self.ledger.wish(0, self.coming, self.plan.drains(now));
+            let fill = || self.plan.plenty && may_claim && more().is_some_and(|wish| wish.want >= WORTHWHILE);
+            if !(finished >= WORTHWHILE || (free && (finished > 0 || look)) || fill()) {
                 return;
             }
             let settled = self.ledger.take_finished();
@@ -452,7 +465,7 @@ impl Life {
         let claim =
             wish.map(|wish| Claim { worker: self.id, queues: self.queue_order(), want: wish.want, alone: wish.alone });
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
-        let now = self.time.now();
+        let (now, hinted) = (self.time.now(), self.hinted);
         self.tasks.spawn(async move {
             let result = async {
                 let commits = commits(decide(&settled, now, &*entropy), now, &runs).await?;
@@ -463,7 +476,7 @@ impl Life {
                 Ok((answer, summary))
             };
             let result = result.await;
-            Happened::Exchanged { settled, wish, result }
+            Happened::Exchanged { settled, wish, hinted, result }
         });
     }
 

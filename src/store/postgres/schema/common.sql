@@ -20,7 +20,8 @@ $$;
 CREATE FUNCTION goflow.add_jobs(p_now bigint, p_ids uuid[], p_queues int[], p_types text[], p_lanes smallint[],
     p_revs bigint[], p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_bodies bytea[])
 RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     base bigint;
 BEGIN
@@ -55,7 +56,8 @@ CREATE FUNCTION goflow.apply(p_now bigint, p_run uuid, p_terminal boolean, p_his
     j_runs uuid[], j_keys bytea[], j_bodies bytea[],
     v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
 RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     IF cardinality(v_keys) > 0 THEN
         INSERT INTO goflow.value (run_id, key, value)
