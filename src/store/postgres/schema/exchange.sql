@@ -2,9 +2,7 @@
 -- trip and one commit.
 
 -- Moves jobs whose time has come to the end of the line, in the order of their time.
-CREATE FUNCTION goflow.promote(p_now bigint, p_queues int[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
+CREATE FUNCTION goflow.promote(p_now bigint, p_queues int[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
     ready uuid[];
@@ -37,8 +35,7 @@ $$;
 
 -- When the next job of these queues is due. (That the place is not `p` must be said: the planner
 -- needs it to use the index.)
-CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (SELECT min(d.at) FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
         LATERAL (SELECT j.at FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue
