@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::domain::limits::CLAIM_BATCH;
 
 const AHEAD: Duration = Duration::from_millis(5);
+/// However short the jobs are: a batch for each of two exchanges, so that the store works on one
+/// while the worker works on the other.
+const MOST: usize = 2 * CLAIM_BATCH;
 /// The share of the newest duration in the average.
 const WEIGHT: f64 = 0.1;
 
@@ -32,7 +35,7 @@ impl Pace {
             None => 0,
             Some(mean) => {
                 let jobs = AHEAD.as_secs_f64() * concurrency as f64 / mean.max(1e-6);
-                (jobs as usize).min(CLAIM_BATCH)
+                (jobs as usize).min(MOST)
             }
         }
     }
@@ -47,7 +50,7 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(pace.ahead(10), 0, "nothing is known yet");
         pace.took(Duration::from_micros(20));
-        assert_eq!(pace.ahead(10), CLAIM_BATCH);
+        assert_eq!(pace.ahead(10), MOST);
         pace.took(Duration::from_millis(5));
         assert_eq!(pace.ahead(10), 10);
         pace.took(Duration::from_secs(1));
@@ -55,6 +58,6 @@ mod tests {
         for _ in 0..200 {
             pace.took(Duration::from_micros(20));
         }
-        assert_eq!(pace.ahead(10), CLAIM_BATCH, "it learns back");
+        assert_eq!(pace.ahead(10), MOST, "it learns back");
     }
 }

@@ -36,8 +36,10 @@ pub struct Plan {
     pub trouble: bool,
     /// With `until_empty`: since when nothing but runs without a job is left.
     pub only_runs: Option<Instant>,
-    /// The last look found less than was asked for.
+    /// The last look found less than was asked for, and nobody has hinted at more since.
     pub idle: bool,
+    /// The last look found all that was asked for.
+    pub plenty: bool,
 }
 
 impl Plan {
@@ -59,6 +61,7 @@ impl Plan {
             trouble: false,
             only_runs: None,
             idle: false,
+            plenty: false,
         }
     }
 

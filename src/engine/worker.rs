@@ -28,7 +28,7 @@ use super::time::StoreTime;
 
 /// Exchanges under way at once: while the store works on one, the worker prepares the other.
 const PIPELINE: usize = 2;
-/// As many outcomes make a second exchange worth its round trip.
+/// As many outcomes, or as many jobs to be had, make a second exchange worth its round trip.
 const WORTHWHILE: usize = 32;
 /// Between two looks for new queues when hints come in thick.
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
@@ -57,6 +57,8 @@ enum Happened {
         nth: u64,
         settled: Vec<Finished>,
         wish: Option<Wish>,
+        /// The hints that had come when it was sent.
+        hinted: u64,
         result: Result<(Exchanged, Summary)>,
     },
     Ended {
@@ -118,6 +120,7 @@ impl Worker {
             tasks: JoinSet::new(),
             in_flight: 0,
             coming: 0,
+            hinted: 0,
             plan: Plan::new(Instant::now()),
             sent: 0,
             claims: BTreeSet::new(),
@@ -148,6 +151,8 @@ struct Life {
     in_flight: usize,
     /// Leases asked for and not answered yet.
     coming: usize,
+    /// How often somebody hinted at new work.
+    hinted: u64,
     plan: Plan,
     /// Exchanges sent so far, and those with a claim that are not answered yet.
     sent: u64,
@@ -186,6 +191,7 @@ impl Life {
                 }
                 Ok(()) = self.hints.changed() => {
                     self.hints.borrow_and_update();
+                    self.hinted += 1;
                     self.plan.idle = false;
                     self.plan.claim = Instant::now();
                 }
@@ -252,9 +258,9 @@ impl Life {
                 }
                 Ok(())
             }
-            Happened::Exchanged { nth, settled, wish, result } => {
+            Happened::Exchanged { nth, settled, wish, hinted, result } => {
                 self.claims.remove(&nth);
-                self.exchanged(settled, wish, result)
+                self.exchanged(settled, wish, hinted, result)
             }
             Happened::Beaten { asked, result } => self.beaten(asked, result),
             Happened::Queues(result) => {
@@ -331,6 +337,7 @@ impl Life {
         &mut self,
         settled: Vec<Finished>,
         wish: Option<Wish>,
+        hinted: u64,
         result: Result<(Exchanged, Summary)>,
     ) -> Result<()> {
         self.in_flight -= 1;
@@ -344,7 +351,9 @@ impl Life {
         self.time = StoreTime::new(answer.now);
         if let Some(wish) = wish {
             let now = Instant::now();
-            self.plan.idle = answer.claimed.len() < wish.want;
+            self.plan.plenty = answer.claimed.len() == wish.want;
+            // Work that was hinted at meanwhile may have come after this look.
+            self.plan.idle = !self.plan.plenty && hinted == self.hinted;
             self.plan.claim = now + self.worker.options.poll;
             if let Some(due) = answer.next_due {
                 self.plan.claim = self.plan.claim.min(self.time.instant(due)).max(now);
@@ -490,7 +499,11 @@ impl Life {
             let free = self.in_flight == 0;
             let may_claim = self.may_claim(now);
             let look = may_claim && (!self.plan.idle || now >= self.plan.claim);
-            if !(finished >= WORTHWHILE || (free && (finished > 0 || look))) {
+            // The store shall not wait while this worker makes the next batch ready: as long as there is
+            // plenty, the next claim is under way already.
+            let more = || self.ledger.wish(0, self.coming, self.plan.drains(now));
+            let fill = || self.plan.plenty && may_claim && more().is_some_and(|wish| wish.want >= WORTHWHILE);
+            if !(finished >= WORTHWHILE || (free && (finished > 0 || look)) || fill()) {
                 return;
             }
             let settled = self.ledger.take_finished();
@@ -522,14 +535,14 @@ impl Life {
         let claim =
             wish.map(|wish| Claim { worker: self.id, queues: self.queue_order(), want: wish.want, alone: wish.alone });
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
-        let now = self.time.now();
+        let (now, hinted) = (self.time.now(), self.hinted);
         self.tasks.spawn(async move {
             let result = async {
                 let batch = commits(decide(&settled, now, &*entropy), now, &runs).await?;
                 batch.send(&*store, &runs, claim).await
             };
             let result = result.await;
-            Happened::Exchanged { nth, settled, wish, result }
+            Happened::Exchanged { nth, settled, wish, hinted, result }
         });
     }
 

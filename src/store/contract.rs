@@ -478,6 +478,9 @@ pub struct Health {
     pub schema: u32,
     /// What an operator should mend.
     pub warnings: Vec<String>,
+    /// What goflow's data takes up now, in bytes, of memory or disk; none if the store does not tell.
+    /// On a server shared with others it is all the server's data.
+    pub bytes: Option<u64>,
 }
 
 #[async_trait]

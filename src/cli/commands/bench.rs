@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::measure::{self, Measured};
+use super::measure::{self, Measured, Sides};
 use crate::api::Client;
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{Result, fail, reason};
 use crate::domain::text::{size, thousands};
 use crate::store::StoreUrl;
-use crate::store::open::{OpenOptions, open};
+use crate::store::open::{OpenOptions, open as open_store};
 
 /// Measure how fast a store is with goflow on this machine, and under which durability
 ///
@@ -19,7 +19,7 @@ use crate::store::open::{OpenOptions, open};
 /// store that is named keeps the finished jobs, on a queue of their own, as long as any other.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Enqueue jobs that do nothing, work them off, and time the pick-up of single ones
+    /// Enqueue jobs that do nothing, weigh and work them off, and time the pick-up of single ones
     #[command(after_long_help = "\
 Examples:
   A hundred thousand jobs of 200 bytes, ten at a time:
@@ -27,7 +27,7 @@ Examples:
   On a Redis server:
     goflow bench jobs --store redis://localhost:6379 -o json")]
     Jobs(BenchArgs),
-    /// Work off runs of five steps in sequence that do nothing
+    /// Work off runs that do nothing: five steps in sequence, and one step, a hundred, and a join
     #[command(after_long_help = "\
 Examples:
   A thousand runs:
@@ -71,19 +71,23 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
     let scratch = if is_named { None } else { Some(Scratch::make(context)?) };
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let report = runtime.block_on(async {
-        let client = match &scratch {
-            None => context.client().await?,
+        let open = async || match &scratch {
+            None => context.client().await,
             Some(scratch) => {
                 let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
-                let store = open(&url, context.clock.clone(), OpenOptions::default()).await?;
-                Client::new(store, context.clock.clone(), context.entropy.clone())
+                let store = open_store(&url, context.clock.clone(), OpenOptions::default()).await?;
+                Ok(Client::new(store, context.clock.clone(), context.entropy.clone()))
             }
         };
+        let client = open().await?;
+        let in_memory = is_named && context.store_choice()?.0 == StoreUrl::Memory;
+        let producer = if in_memory { client.clone() } else { open().await? };
+        let sides = Sides { worker: client.clone(), producer };
         let health = client.store().health().await?;
         let work = async {
             match kind {
-                "jobs" => measure::jobs(context, &client, args.count, args.concurrency, args.payload as usize).await,
-                _ => measure::workflows(context, &client, args.count, args.concurrency).await,
+                "jobs" => measure::jobs(context, &sides, args.count, args.concurrency, args.payload as usize).await,
+                _ => measure::workflows(context, &sides, args.count, args.concurrency).await,
             }
         };
         let measured = tokio::select! {
@@ -108,8 +112,15 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
 }
 
 fn lines(report: &Report) -> Vec<String> {
-    let Measured { enqueue_per_second, drain_per_second, pickup_p50_ms, pickup_p99_ms } = report.measured;
-    let unit = if report.kind == "jobs" { "jobs/s" } else { "runs/s" };
+    let Measured {
+        enqueue_per_second,
+        drain_per_second,
+        fan_out_per_second,
+        bytes_per_waiting_job,
+        pickup_p50_ms,
+        pickup_p99_ms,
+    } = report.measured;
+    let (unit, drain) = if report.kind == "jobs" { ("jobs/s", "drain   ") } else { ("runs/s", "sequence") };
     let rate = |rate: f64| format!("{} {unit}", thousands(rate.round() as u64));
     let mut lines = vec![
         format!("store       {}", report.store),
@@ -123,8 +134,14 @@ fn lines(report: &Report) -> Vec<String> {
             size(report.payload_bytes.into())
         ),
         format!("enqueue     {}", rate(enqueue_per_second)),
-        format!("drain       {}", rate(drain_per_second)),
+        format!("{drain}    {}", rate(drain_per_second)),
     ];
+    if let Some(fan_out) = fan_out_per_second {
+        lines.push(format!("fan-out     {}", rate(fan_out)));
+    }
+    if let Some(bytes) = bytes_per_waiting_job {
+        lines.push(format!("waiting     {bytes:.0} bytes a job"));
+    }
     if let (Some(p50), Some(p99)) = (pickup_p50_ms, pickup_p99_ms) {
         lines.push(format!("pick-up     p50 {p50:.2} ms, p99 {p99:.2} ms"));
     }

@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result {
 
 async fn examine(context: &Context, verify: bool, report: &mut Report) -> Result {
     let client = context.client().await?;
-    let Health { server, durability, schema, warnings } = client.store().health().await?;
+    let Health { server, durability, schema, warnings, bytes: _ } = client.store().health().await?;
     (report.server, report.durability, report.schema) = (Some(server), Some(durability), Some(schema));
     report.warnings = warnings;
     report.workers = Some(client.store().workers().await?.len());

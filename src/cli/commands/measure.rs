@@ -1,5 +1,7 @@
 //! What `goflow bench` measures, with the same client and worker as everything else: bulk enqueue by
-//! four producers, a drain by one worker, and the pick-up of single jobs by an idle worker.
+//! four producers, what a waiting job takes up, a drain by one worker, and the pick-up of single jobs by
+//! an idle worker. Single jobs come by a store opened for them, as from another process: nothing
+//! that a process tells itself shortens their way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,15 +27,41 @@ use crate::workflow::{self, Manifest};
 const PRODUCERS: u64 = 4;
 /// Single jobs whose pick-up is timed.
 const SAMPLES: usize = 200;
+/// The pauses between them, in ms, at least and at most: the worker has settled the last one and is
+/// idle, and no period of anybody's is met each time.
+const PAUSE_MS: (f64, f64) = (5.0, 20.0);
 /// Runs in one enqueue: each brings its first job.
 const RUNS: u64 = 100;
+/// Steps of a run in sequence.
+const SEQUENCE: u64 = 5;
+/// Steps side by side in a run that splits up and joins.
+const FAN: u64 = 100;
+/// One run of so many is measured as one that splits up, which makes about as many steps.
+const FAN_SHARE: u64 = 20;
 
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+/// Rates are per second: jobs, or whole runs.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Measured {
     pub enqueue_per_second: f64,
     pub drain_per_second: f64,
+    /// Runs of one step, a hundred side by side, and one that joins them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan_out_per_second: Option<f64>,
+    /// What the store took up more with all jobs waiting, per job; none if it does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_waiting_job: Option<f64>,
+    /// From before the enqueue until the handler was called, on an idle worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pickup_p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pickup_p99_ms: Option<f64>,
+}
+
+/// The two sides of the store that is measured.
+pub struct Sides {
+    pub worker: Client,
+    /// Opened apart from the other, where the store can be.
+    pub producer: Client,
 }
 
 /// Does nothing, and says when it did.
@@ -79,6 +107,11 @@ impl Lane {
     fn job(&self, client: &Client, payload: &Json) -> NewJob {
         let job = Job::new(client.job_id(), self.kind.clone(), self.queue.clone(), payload.clone());
         NewJob { job, start: Start::Now }
+    }
+
+    /// A step that does nothing, as a line of a manifest.
+    fn step(&self, id: &str, needs: &str) -> String {
+        format!("  - {{id: {id}, job: {}, queue: {}, needs: [{needs}]}}\n", self.kind, self.queue)
     }
 
     fn worker(&self, context: &Context, client: &Client, concurrency: u32) -> Working {
@@ -140,10 +173,12 @@ impl Working {
 }
 
 /// Enqueue, drain, pick-up.
-pub async fn jobs(context: &Context, client: &Client, count: u64, concurrency: u32, bytes: usize) -> Result<Measured> {
+pub async fn jobs(context: &Context, sides: &Sides, count: u64, concurrency: u32, bytes: usize) -> Result<Measured> {
+    let client = &sides.worker;
     let lane = Arc::new(Lane::new(context)?);
     let payload = Json::string(&"x".repeat(bytes.saturating_sub(2)));
     let bar = context.ui.progress(count, "jobs enqueued");
+    let empty = client.store().health().await?.bytes;
     let begin = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let mut producers = tokio::task::JoinSet::new();
@@ -169,6 +204,8 @@ pub async fn jobs(context: &Context, client: &Client, count: u64, concurrency: u
     }
     let enqueue = begin.elapsed();
     bar.finish_and_clear();
+    let full = client.store().health().await?.bytes;
+    let grown = empty.zip(full).map(|(empty, full)| full.saturating_sub(empty) as f64);
 
     let bar = context.ui.progress(count, "jobs done");
     let begin = Instant::now();
@@ -178,12 +215,12 @@ pub async fn jobs(context: &Context, client: &Client, count: u64, concurrency: u
     bar.finish_and_clear();
 
     let mut waits = Vec::with_capacity(SAMPLES);
-    let mut producer = client.producer(Patience::default());
+    let mut producer = sides.producer.producer(Patience::default());
     for nth in 1..=SAMPLES as u64 {
-        // Long enough for the worker to have settled the last one and to be idle.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let pause = PAUSE_MS.0 + (PAUSE_MS.1 - PAUSE_MS.0) * context.entropy.fraction();
+        tokio::time::sleep(Duration::from_secs_f64(pause / 1e3)).await;
         let begin = Instant::now();
-        producer.send(vec![lane.job(client, &payload)]).await?;
+        producer.send(vec![lane.job(&sides.producer, &payload)]).await?;
         while lane.probe.done.load(Ordering::Relaxed) < count + nth {
             let noticed = lane.probe.happened.notified();
             let _ = tokio::time::timeout(Duration::from_millis(100), noticed).await;
@@ -197,20 +234,50 @@ pub async fn jobs(context: &Context, client: &Client, count: u64, concurrency: u
     Ok(Measured {
         enqueue_per_second: count as f64 / enqueue.as_secs_f64(),
         drain_per_second: count as f64 / drain.as_secs_f64(),
+        fan_out_per_second: None,
+        bytes_per_waiting_job: grown.map(|grown| grown / count as f64),
         pickup_p50_ms: percentile(0.50),
         pickup_p99_ms: percentile(0.99),
     })
 }
 
-/// Runs of five steps in sequence.
-pub async fn workflows(context: &Context, client: &Client, count: u64, concurrency: u32) -> Result<Measured> {
-    const STEPS: u64 = 5;
+/// Runs of five steps in sequence, then some that split up into a hundred and join.
+pub async fn workflows(context: &Context, sides: &Sides, count: u64, concurrency: u32) -> Result<Measured> {
+    let client = &sides.worker;
+    let sequence = |lane: &Lane| {
+        let line = |nth| match nth {
+            1 => lane.step("s1", ""),
+            nth => lane.step(&format!("s{nth}"), &format!("s{}", nth - 1)),
+        };
+        (1..=SEQUENCE).map(line).collect::<String>()
+    };
+    let (enqueue_per_second, drain_per_second) =
+        runs(context, client, (count, SEQUENCE), concurrency, sequence).await?;
+    let fan = |lane: &Lane| {
+        let names: Vec<String> = (1..=FAN).map(|nth| format!("f{nth}")).collect();
+        let side: String = names.iter().map(|name| lane.step(name, "split")).collect();
+        lane.step("split", "") + &side + &lane.step("join", &names.join(", "))
+    };
+    let fans = (count.div_ceil(FAN_SHARE), FAN + 2);
+    let (_, fan_out_per_second) = runs(context, client, fans, concurrency, fan).await?;
+    Ok(Measured {
+        enqueue_per_second,
+        drain_per_second,
+        fan_out_per_second: Some(fan_out_per_second),
+        ..Measured::default()
+    })
+}
+
+/// Starts so many runs of a workflow of so many steps and works them off; answers both rates.
+async fn runs(
+    context: &Context,
+    client: &Client,
+    (count, steps): (u64, u64),
+    concurrency: u32,
+    lines: impl Fn(&Lane) -> String,
+) -> Result<(f64, f64)> {
     let lane = Lane::new(context)?;
-    let mut text = format!("name: {}\nsteps:\n", lane.kind);
-    for nth in 1..=STEPS {
-        let needs = if nth > 1 { format!(", needs: [s{}]", nth - 1) } else { String::new() };
-        text.push_str(&format!("  - {{id: s{nth}, job: {}, queue: {}{needs}}}\n", lane.kind, lane.queue));
-    }
+    let text = format!("name: {}\nsteps:\n{}", lane.kind, lines(&lane));
     let manifests = workflow::parse("bench", &text);
     let manifests = manifests.map_err(|problems| crate::cli::manifests::wrong(&problems.0))?;
     let Some(Manifest::Workflow(definition)) = manifests.first() else {
@@ -240,17 +307,12 @@ pub async fn workflows(context: &Context, client: &Client, count: u64, concurren
     let enqueue = begin.elapsed();
     bar.finish_and_clear();
 
-    let bar = context.ui.progress(count * STEPS, "steps done");
+    let bar = context.ui.progress(count * steps, "steps done");
     let begin = Instant::now();
     let mut working = lane.worker(context, client, concurrency);
-    lane.settled(client, count * STEPS, &mut working, &bar).await?;
+    lane.settled(client, count * steps, &mut working, &bar).await?;
     let drain = begin.elapsed();
     bar.finish_and_clear();
     working.end().await?;
-    Ok(Measured {
-        enqueue_per_second: count as f64 / enqueue.as_secs_f64(),
-        drain_per_second: count as f64 / drain.as_secs_f64(),
-        pickup_p50_ms: None,
-        pickup_p99_ms: None,
-    })
+    Ok((count as f64 / enqueue.as_secs_f64(), count as f64 / drain.as_secs_f64()))
 }

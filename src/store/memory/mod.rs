@@ -285,6 +285,7 @@ impl Store for MemoryStore {
             durability: "nothing survives the end of this process".to_owned(),
             schema: 1,
             warnings: Vec::new(),
+            bytes: None,
         })
     }
 

@@ -16,7 +16,9 @@ impl PostgresStore {
                    'full_page_writes', 'autovacuum', 'synchronous_standby_names')
                    UNION ALL SELECT 'standby', pg_is_in_recovery()::text
                    UNION ALL SELECT 'owner', pg_has_role(relowner, 'USAGE')::text FROM pg_class
-                             WHERE oid = 'goflow.running'::regclass";
+                             WHERE oid = 'goflow.running'::regclass
+                   UNION ALL SELECT 'bytes', sum(pg_total_relation_size(oid))::bigint::text FROM pg_class
+                             WHERE relnamespace = 'goflow'::regnamespace AND relkind = 'r'";
         let rows = connection.rows(sql, &[]).await.map_err(StoreError::from)?;
         let settings: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let setting = |name: &str| settings.get(name).map_or("", String::as_str);
@@ -25,6 +27,7 @@ impl PostgresStore {
             durability: durability(&setting).to_owned(),
             schema,
             warnings: warnings(&setting),
+            bytes: setting("bytes").parse().ok(),
         })
     }
 }

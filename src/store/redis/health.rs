@@ -106,7 +106,9 @@ impl Server {
         if self.setting("maxmemory-policy").is_none() {
             warnings.push("the server does not tell its maxmemory-policy: make sure that it is noeviction".to_owned());
         }
-        Health { server: self.name(), durability: self.durability(), schema: SCHEMA, warnings }
+        // Without buffers of connections and of the append-only file, which come and go.
+        let bytes = self.info.get("used_memory_dataset").and_then(|bytes| bytes.parse().ok());
+        Health { server: self.name(), durability: self.durability(), schema: SCHEMA, warnings, bytes }
     }
 }
 

@@ -298,12 +298,20 @@ impl Store for SqliteStore {
             warnings
                 .push(format!("no socket can be bound in {folder}: work of other processes is seen after a second"));
         }
-        let schema = self.readers.read(|conn| Ok(conn.query_row("PRAGMA user_version", params![], |row| row.get(0))?));
+        let (schema, bytes) = self
+            .readers
+            .read(|conn| {
+                let sql = "SELECT user_version, (page_count - freelist_count) * page_size FROM pragma_user_version, \
+                           pragma_page_count, pragma_freelist_count, pragma_page_size";
+                Ok(conn.query_row(sql, params![], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?)
+            })
+            .await?;
         Ok(Health {
             server: format!("SQLite {}", rusqlite::version()),
             durability: "an acknowledged write survives a power cut: WAL with synchronous=FULL".to_owned(),
-            schema: schema.await?,
+            schema,
             warnings,
+            bytes: u64::try_from(bytes).ok(),
         })
     }
 

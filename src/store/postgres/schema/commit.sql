@@ -17,7 +17,8 @@ CREATE FUNCTION goflow.commit(
     v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[],
     OUT moved smallint[], OUT holders uuid[], OUT part smallint, OUT woke boolean)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
     given int := cardinality(m_ids);
@@ -117,8 +118,7 @@ $$;
 
 -- Whether a move may be made now: 0 yes, 1 stale. What it looked at stays locked.
 CREATE FUNCTION goflow.judge(p_now bigint, p_id uuid, p_right "char", p_number bigint, p_from "char", p_queue int)
-RETURNS smallint LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $$
+RETURNS smallint LANGUAGE plpgsql AS $$
 DECLARE
     lease goflow.running;
     job goflow.job;
@@ -155,8 +155,7 @@ $$;
 -- Carries out a move that was judged right.
 CREATE FUNCTION goflow.move(p_now bigint, p_id uuid, p_right "char", p_number bigint, p_to "char", p_delay bigint,
     p_queue int, p_type text, p_lane smallint, p_rev bigint, p_timeout bigint, p_run uuid, p_key bytea, p_body bytea)
-RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $$
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job goflow.job;
     v_from "char";

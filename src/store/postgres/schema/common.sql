@@ -1,5 +1,8 @@
 -- What several functions need. Functions decide nothing about a job's life: they check rights and
 -- move records where they are told.
+--
+-- What is called from outside says how it is planned: by key and once, whatever the tables held when
+-- it was first looked at. What it calls in turn inherits that, for each setting costs time in each call.
 
 CREATE FUNCTION goflow.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
@@ -19,8 +22,7 @@ $$;
 -- Adds jobs that start now; those whose id is kept already are left out.
 CREATE FUNCTION goflow.add_jobs(p_now bigint, p_ids uuid[], p_queues int[], p_types text[], p_lanes smallint[],
     p_revs bigint[], p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_bodies bytea[])
-RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
 BEGIN
@@ -54,8 +56,7 @@ CREATE FUNCTION goflow.apply(p_now bigint, p_run uuid, p_terminal boolean, p_his
     j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
     j_runs uuid[], j_keys bytea[], j_bodies bytea[],
     v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
-RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF cardinality(v_keys) > 0 THEN
         INSERT INTO goflow.value (run_id, key, value)

@@ -9,7 +9,8 @@ CREATE FUNCTION goflow.enqueue(p_producer uuid, p_sequence bigint, p_plain boole
     p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_bodies bytea[], p_created bytea[], p_scheduled bytea[],
     OUT again boolean, OUT newest bigint, OUT states smallint[], OUT holders uuid[])
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
     base bigint;
@@ -144,7 +145,9 @@ CREATE FUNCTION goflow.start_run(p_run uuid, p_workflow text, p_state text, p_te
     j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
     j_runs uuid[], j_keys bytea[], j_bodies bytea[],
     v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
-RETURNS boolean LANGUAGE plpgsql AS $$
+RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
 BEGIN

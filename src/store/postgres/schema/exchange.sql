@@ -2,8 +2,7 @@
 -- trip and one commit.
 
 -- Moves jobs whose time has come to the end of the line, in the order of their time.
-CREATE FUNCTION goflow.promote(p_now bigint, p_queues int[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+CREATE FUNCTION goflow.promote(p_now bigint, p_queues int[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
     ready uuid[];
@@ -36,8 +35,7 @@ $$;
 
 -- When the next job of these queues is due. (That the place is not `p` must be said: the planner
 -- needs it to use the index.)
-CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET jit = off AS $$
+CREATE FUNCTION goflow.next_due(p_queues int[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (SELECT min(d.at) FROM unnest(p_queues) AS q(queue), unnest('{s,t}'::"char"[]) AS p(place),
         LATERAL (SELECT j.at FROM goflow.job j WHERE j.place = p.place AND j.place <> 'p' AND j.queue = q.queue
@@ -58,7 +56,8 @@ CREATE FUNCTION goflow.exchange(
     OUT t_queues int[], OUT t_lanes smallint[], OUT t_turns bigint[],
     OUT suspects boolean, OUT dirty boolean, OUT due bigint)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     given int := cardinality(s_ids);
     base bigint;

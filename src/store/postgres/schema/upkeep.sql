@@ -3,7 +3,8 @@
 CREATE FUNCTION goflow.heartbeat(p_worker uuid, p_info bytea, p_lease bigint, p_types text[], p_started bytea,
     OUT now bigint, OUT ids uuid[], OUT epochs bigint[], OUT unparked int)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     parked record;
     v_turn bigint;
@@ -56,7 +57,8 @@ $$;
 
 -- Fires timers that are due into the inboxes of their runs.
 CREATE FUNCTION goflow.tick(p_limit int, OUT fired int, OUT due bigint) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
     ready record;
@@ -79,7 +81,8 @@ $$;
 CREATE FUNCTION goflow.take_dirty(p_limit int, p_hold bigint, p_entries int)
 RETURNS TABLE (id uuid, rev bigint, workflow text, state text, body bytea, seqs bigint[], facts bytea[])
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
     taken uuid[];
@@ -114,7 +117,8 @@ $$;
 -- beyond the age.
 CREATE FUNCTION goflow.trim_jobs(p_queue int, p_place "char", p_before bigint, p_keep bigint, p_limit int)
 RETURNS int LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     kept bigint;
     dropped int;
@@ -137,7 +141,8 @@ END
 $$;
 
 CREATE FUNCTION goflow.trim_runs(p_before bigint, p_limit int) RETURNS int LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     old uuid[];
 BEGIN
