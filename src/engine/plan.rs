@@ -32,8 +32,8 @@ pub struct Plan {
     pub check: Option<Instant>,
     /// Suspects wait: until when that is left to others.
     pub suspects: Option<Instant>,
-    /// A call failed, and no heartbeat has been answered since.
-    pub trouble: bool,
+    /// Since when calls have failed without a heartbeat that was answered.
+    pub trouble: Option<Instant>,
     /// With `until_empty`: since when nothing but runs without a job is left.
     pub only_runs: Option<Instant>,
     /// The last look found less than was asked for, and nobody has hinted at more since.
@@ -58,7 +58,7 @@ impl Plan {
             handlers_known: false,
             check: Some(now),
             suspects: None,
-            trouble: false,
+            trouble: None,
             only_runs: None,
             idle: false,
             plenty: false,
@@ -76,6 +76,7 @@ impl Plan {
         let wait = self.backoff;
         self.retry = now + wait;
         self.beat = self.retry;
+        self.trouble.get_or_insert(now);
         self.backoff = (wait * 2).min(BACKOFF.1);
         wait
     }

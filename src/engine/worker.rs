@@ -288,8 +288,10 @@ impl Life {
             Happened::Chore(done) => {
                 if matches!(done, Done::Jumped) {
                     // The machine slept, and others with it: this worker first says that it lives.
-                    self.plan.trouble = true;
-                    self.plan.beat = Instant::now();
+                    let now = Instant::now();
+                    self.plan.trouble.get_or_insert(now);
+                    self.plan.beat = now;
+                    self.housekeeper.spare(now + self.worker.options.lease / 5);
                 }
                 let result = self.housekeeper.done(done, &self.time);
                 self.accept_or_back_off(result).map(drop)
@@ -324,7 +326,6 @@ impl Life {
                 Ok(Some(answer))
             }
             Err(error) if error.is_transient() => {
-                self.plan.trouble = true;
                 let wait = self.plan.failed(Instant::now());
                 warn!(%error, ?wait, "the store did not answer");
                 Ok(None)
@@ -377,7 +378,7 @@ impl Life {
         let Some(beat) = self.accept_or_back_off(result)? else { return Ok(()) };
         self.time = StoreTime::new(beat.now);
         let lease = self.worker.options.lease;
-        if std::mem::take(&mut self.plan.trouble) {
+        if self.plan.trouble.take().is_some_and(|since| asked.duration_since(since) > lease / 3) {
             // The store was away for others too: they get the time to say that they live.
             self.housekeeper.spare(Instant::now() + lease / 5);
         }
@@ -457,7 +458,7 @@ impl Life {
                 Happened::Queues(queues.map(|queues| queues.into_iter().map(|(name, _)| name).collect()))
             });
         }
-        for chore in self.housekeeper.due(now, !self.plan.trouble) {
+        for chore in self.housekeeper.due(now, self.plan.trouble.is_none()) {
             self.spawn_chore(chore);
         }
         self.check_empty(now);
