@@ -522,7 +522,8 @@ pub trait Store: Send + Sync + 'static {
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>>;
 
-    /// Every queue that was ever used, by name, with its counters.
+    /// Every queue that was ever used, by name, with its counters; perhaps also queues that only a
+    /// commit has named which was not carried out.
     async fn stats(&self) -> Result<Vec<QueueStats>>;
 
     /// Names and settings of all queues.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::site::{Ground, Process, Site};
 use super::size;
 use crate::servers::{postgres::Cluster, redis::Server};
@@ -116,11 +118,11 @@ fn a_stale_settle_is_refused(site: &Site) {
         let before = site.witness().total();
         site.enqueue("slow", 1);
         site.wait("the job runs", Duration::from_secs(20), || site.witness().total() > before);
-        sleeper.signal("STOP");
+        sleeper.signal(Signal::STOP);
         let heir = site.start("heir", "worker -c 1");
         site.wait("another worker does it", Duration::from_secs(30), || site.is_drained());
         let settled = site.jobs();
-        sleeper.signal("CONT");
+        sleeper.signal(Signal::CONT);
         site.wait("the sleeper is refused", Duration::from_secs(20), || {
             let log = site.log("sleeper");
             log.contains("lease was gone") || log.contains("lease is lost")
