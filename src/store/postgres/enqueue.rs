@@ -76,7 +76,7 @@ impl PostgresStore {
     }
 
     async fn try_enqueue(&self, connection: &mut Connection, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
-        let of_runs = batch.runs.iter().flat_map(|effects| &effects.jobs);
+        let of_runs = batch.runs.iter().flat_map(|new| &new.effects.jobs);
         let queues = batch.jobs.iter().map(|new| &new.job).chain(of_runs).map(|job| &job.queue);
         self.names.make(connection, queues).await?;
         let columns = self.columns(batch)?;
@@ -93,8 +93,8 @@ impl PostgresStore {
             return read_answer(&row, batch);
         }
         let mut runs = EffectColumns::default();
-        for effects in &batch.runs {
-            runs.push(Some(effects), &self.names)?;
+        for new in &batch.runs {
+            runs.push(Some(&new.effects), &self.names)?;
         }
         connection
             .run(async |client| {
@@ -147,7 +147,7 @@ async fn with_runs(
     }
     let states: Vec<i16> = row.get("states");
     let mut holders: Vec<Option<Uuid>> = row.get("holders");
-    let ids: Vec<Uuid> = batch.runs.iter().map(|effects| run_uuid(effects.record.id)).collect();
+    let ids: Vec<Uuid> = batch.runs.iter().map(|new| run_uuid(new.effects.record.id)).collect();
     let mut params: Vec<Param<'_>> = vec![
         (&columns.producer, Type::UUID),
         (&columns.sequence, Type::INT8),
@@ -199,7 +199,7 @@ mod tests {
     fn moments_and_delays_cannot_be_mixed_up() {
         let name = |text: &str| text.parse().expect("a name");
         let job = Job::new(JobId::default(), name("a"), name("b"), Json::null());
-        let start_of = |at| start(&NewJob { job: job.clone(), start: at });
+        let start_of = |at| start(&NewJob { start: at, ..NewJob::now(job.clone()) });
         assert_eq!(start_of(Start::Now), 0);
         assert_eq!(start_of(Start::After(Duration::from_secs(2))), 2_000);
         assert_eq!(start_of(Start::At(Ms(5_000))), -5_000);
