@@ -126,12 +126,13 @@ BEGIN
     END IF;
 
     IF c_worker IS NOT NULL THEN
-        due := goflow.next_due(c_queues);
+        SELECT goflow.next_due(c_queues),
+               EXISTS (SELECT FROM goflow.queue q WHERE q.id = ANY (c_queues) AND q.concurrency IS NOT NULL)
+        INTO due, is_limited;
         IF due <= now THEN
             PERFORM goflow.promote(now, c_queues);
             due := goflow.next_due(c_queues);
         END IF;
-        is_limited := EXISTS (SELECT FROM goflow.queue q WHERE q.id = ANY (c_queues) AND q.concurrency IS NOT NULL);
         IF is_limited THEN
             PERFORM goflow.lock_limits();
         END IF;
@@ -238,8 +239,13 @@ BEGIN
         due := least(due, next_timer);
     END IF;
     SELECT EXISTS (SELECT FROM goflow.dirty d WHERE d.until <= exchange.now), EXISTS (SELECT FROM goflow.ask),
-           EXISTS (SELECT FROM goflow.tie t WHERE t.loose)
+           EXISTS (SELECT FROM goflow.tie)
     INTO dirty, asked, freed;
+    -- One look for both: what to tell, and whether what has ended here was waited for.
+    IF asked OR freed THEN
+        PERFORM goflow.settled_over(s_ids, s_places, moved);
+        SELECT EXISTS (SELECT FROM goflow.ask), EXISTS (SELECT FROM goflow.tie t WHERE t.loose) INTO asked, freed;
+    END IF;
     IF logged IS NOT NULL OR v_have > 0 THEN
         PERFORM goflow.log(now, logged, c_worker, CASE WHEN v_have > 0 THEN ids END,
             CASE WHEN v_have > 0 THEN claimed_queues END);

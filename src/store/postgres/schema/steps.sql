@@ -4,7 +4,9 @@
 -- `r_…` and `e_…` have one item a run; `s_parts`, `j_parts`, `v_parts`, `d_parts` and `t_parts` say which
 -- run (from 1) a settle, a job, a value or a timer belongs to; 0 is none.
 
--- Ends leases by plain settles; what the numbers of those are (from 1) that held.
+-- Ends leases by plain settles; what the numbers of those are (from 1) that held. Whoever calls it looks
+-- afterwards, in a statement of its own, whether anybody has asked for an end or waits for one, and says
+-- by `goflow.settled_over` that it came.
 CREATE FUNCTION goflow.settle(p_now bigint, s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[],
     s_revs bigint[], s_suspects boolean[], s_bodies bytea[])
 RETURNS bigint[] LANGUAGE plpgsql AS $$
@@ -39,15 +41,18 @@ BEGIN
     IF moved IS NULL THEN
         RETURN '{}';
     END IF;
-    IF EXISTS (SELECT FROM goflow.ask) OR EXISTS (SELECT FROM goflow.tie) THEN
-        PERFORM goflow.over(ARRAY(SELECT s_ids[m] FROM unnest(moved) AS m WHERE s_places[m] IN ('d', 'c', 'x')));
-    END IF;
     IF ckeys IS NOT NULL THEN
         FOR i IN 1 .. cardinality(ckeys) LOOP
             PERFORM goflow.unblock(p_now, ckeys[i], coalesce(cardinality(array_positions(ckeys[i + 1 :], ckeys[i])), 0));
         END LOOP;
     END IF;
     RETURN moved;
+END
+$$;
+
+CREATE FUNCTION goflow.settled_over(s_ids uuid[], s_places "char"[], p_moved bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM goflow.over(ARRAY(SELECT s_ids[m] FROM unnest(p_moved) AS m WHERE s_places[m] IN ('d', 'c', 'x')));
 END
 $$;
 
@@ -159,6 +164,9 @@ BEGIN
     PERFORM FROM goflow.run r WHERE r.id = ANY (r_ids) ORDER BY r.id FOR UPDATE;
     IF cardinality(s_ids) > 0 THEN
         moved := goflow.settle(v_now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        IF EXISTS (SELECT FROM goflow.ask) OR EXISTS (SELECT FROM goflow.tie) THEN
+            PERFORM goflow.settled_over(s_ids, s_places, moved);
+        END IF;
         IF cardinality(moved) < cardinality(s_ids) THEN
             counts := array_fill(0, ARRAY[cardinality(r_ids)]);
             FOREACH nth IN ARRAY moved LOOP
