@@ -10,7 +10,7 @@ use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::*;
-use super::yaml::{self, Node, Value};
+use super::yaml::{self, Dialect, Node, Value};
 use super::{is_reserved, shell};
 use crate::domain::Name;
 use crate::domain::limits::PRIORITY;
@@ -72,7 +72,12 @@ impl Manifest {
 /// All mistakes of the text, by place. Nothing is returned when one document is wrong.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, Problems> {
     let source = Source { file, text };
-    let nodes = yaml::parse(source).map_err(|problem| Problems(vec![problem]))?;
+    let nodes = yaml::parse(source, Dialect::Manifest).map_err(|problem| Problems(vec![problem]))?;
+    if nodes.is_empty() {
+        let hint = "a manifest has at least a name and steps".to_owned();
+        let place = Place { line: 1, column: 1, len: 1 };
+        return Err(Problems(vec![Problem::new(source, place, "the file is empty", Some(hint))]));
+    }
     let mut reader = Reader::new(source);
     let mut manifests: Vec<Manifest> = Vec::with_capacity(nodes.len());
     for node in &nodes {
