@@ -12,6 +12,7 @@ pub mod place;
 pub mod queue;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod text;
 pub mod time;
 
