@@ -13,6 +13,7 @@ pub mod problem;
 pub mod queue;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod text;
 pub mod time;
 pub mod yaml;
