@@ -1,7 +1,13 @@
-//! Keeping definitions: what `apply` would change, and doing it.
+//! Keeping definitions: what `apply` would change, and doing it. Knows manifests and what each kind
+//! means to the store; reads no files.
 
-use super::{Client, Result};
+use sha2::{Digest, Sha256};
+
+use super::{ApiError, Client, Result};
+use crate::domain::Name;
 use crate::store::Definition;
+use crate::workflow::Manifest;
+use crate::workflow::manifest::Kind;
 
 /// What applying one definition means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -22,39 +28,86 @@ impl Change {
     }
 }
 
+/// One manifest beside what the store keeps under its name.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub manifest: Manifest,
+    pub definition: Definition,
+    pub change: Change,
+    /// The canonical text that is kept now.
+    pub before: Option<String>,
+}
+
+/// What the store keeps of a manifest.
+pub fn definition(manifest: &Manifest) -> Definition {
+    let text = manifest.text();
+    let hash = match manifest {
+        Manifest::Workflow(workflow) => workflow.hash().to_owned(),
+        _ => Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    Definition { kind: manifest.kind().stored().to_owned(), name: manifest.name().clone(), hash, text }
+}
+
 impl Client {
     /// What applying these would change, in order.
     ///
     /// # Errors
     /// The store's.
-    pub async fn plan(&self, definitions: &[Definition]) -> Result<Vec<Change>> {
+    pub async fn plan(&self, manifests: Vec<Manifest>) -> Result<Vec<Planned>> {
         let mut current = std::collections::BTreeMap::new();
-        for definition in definitions {
+        let mut plan = Vec::with_capacity(manifests.len());
+        for manifest in manifests {
+            let definition = definition(&manifest);
             if !current.contains_key(&definition.kind) {
                 current.insert(definition.kind.clone(), self.store().definitions(&definition.kind).await?);
             }
+            let kept = current.get(&definition.kind).and_then(|kept| kept.iter().find(|k| k.name == definition.name));
+            let change = match kept {
+                None => Change::Created,
+                Some(kept) if kept.hash == definition.hash => Change::Unchanged,
+                Some(_) => Change::Changed,
+            };
+            let before = kept.map(|kept| kept.text.clone());
+            plan.push(Planned { manifest, definition, change, before });
         }
-        let change = |wanted: &Definition| {
-            let kept = current.get(&wanted.kind)?.iter().find(|kept| kept.name == wanted.name)?;
-            Some(if kept.hash == wanted.hash { Change::Unchanged } else { Change::Changed })
-        };
-        Ok(definitions.iter().map(|wanted| change(wanted).unwrap_or(Change::Created)).collect())
+        Ok(plan)
     }
 
-    /// Applies what `plan` says is new or changed, all or none.
+    /// Keeps what `plan` says is new or changed, all or none.
     ///
     /// # Errors
     /// The store's.
-    pub async fn apply(&self, definitions: &[Definition], plan: &[Change]) -> Result<()> {
-        let wanted: Vec<Definition> = definitions
+    pub async fn apply(&self, plan: &[Planned]) -> Result<()> {
+        let wanted: Vec<Definition> = plan
             .iter()
-            .zip(plan)
-            .filter(|(_, change)| **change != Change::Unchanged)
-            .map(|(definition, _)| definition.clone())
+            .filter(|planned| planned.change != Change::Unchanged)
+            .map(|planned| planned.definition.clone())
             .collect();
         if wanted.is_empty() {
             return Ok(());
         }
         Ok(self.store().define(&wanted).await?)
+    }
+
+    /// The current definitions of a kind, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn definitions(&self, kind: Kind) -> Result<Vec<Definition>> {
+        Ok(self.store().definitions(kind.stored()).await?)
+    }
+
+    /// The current definition of this kind and name.
+    ///
+    /// # Errors
+    /// [`ApiError::NoDefinition`].
+    pub async fn definition(&self, kind: Kind, name: &Name) -> Result<Definition> {
+        let mut all = self.definitions(kind).await?;
+        if let Some(at) = all.iter().position(|one| one.name == *name) {
+            return Ok(all.swap_remove(at));
+        }
+        let names = all.iter().map(|one| one.name.as_str());
+        let nearest = crate::domain::text::nearest(name.as_str(), names).map(str::to_owned);
+        Err(ApiError::NoDefinition { kind: kind.stored(), name: name.clone(), nearest })
     }
 }

@@ -64,7 +64,7 @@ impl Definition {
         match Manifest::load(text)? {
             // The text stays what it was, so that the hash does.
             Manifest::Workflow(definition) => Ok(Definition::compile(definition.spec, text.to_owned())),
-            Manifest::Handler(_) => {
+            _ => {
                 let source = Source { file: "stored definition", text: "" };
                 Err(Problems(vec![Problem::new(source, Default::default(), "it is not a workflow", None)]))
             }

@@ -13,8 +13,13 @@ pub mod run;
 pub mod spec;
 
 mod check;
+mod http_read;
+mod kinds_read;
 mod read;
 mod shell;
+mod step_read;
+mod verb_read;
+mod workflow_read;
 
 pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
 pub use definition::Definition;
