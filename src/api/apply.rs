@@ -4,10 +4,11 @@
 use sha2::{Digest, Sha256};
 
 use super::{ApiError, Client, Result};
-use crate::domain::Name;
+use crate::domain::{Name, QueueSettings};
 use crate::store::Definition;
 use crate::workflow::Manifest;
 use crate::workflow::manifest::Kind;
+use crate::workflow::spec::QueueSpec;
 
 /// What applying one definition means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -36,6 +37,14 @@ pub struct Planned {
     pub change: Change,
     /// The canonical text that is kept now.
     pub before: Option<String>,
+}
+
+/// A definition, and another one that cannot do without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub kind: Kind,
+    pub name: Name,
+    pub by: (Kind, Name),
 }
 
 /// What the store keeps of a manifest.
@@ -73,7 +82,8 @@ impl Client {
         Ok(plan)
     }
 
-    /// Keeps what `plan` says is new or changed, all or none.
+    /// Keeps what `plan` says is new or changed, all or none; then gives queues their settings. Those
+    /// of an unchanged manifest are given again, so that an apply that was cut is finished by the next.
     ///
     /// # Errors
     /// The store's.
@@ -83,10 +93,75 @@ impl Client {
             .filter(|planned| planned.change != Change::Unchanged)
             .map(|planned| planned.definition.clone())
             .collect();
-        if wanted.is_empty() {
-            return Ok(());
+        if !wanted.is_empty() {
+            self.store().define(&wanted).await?;
         }
-        Ok(self.store().define(&wanted).await?)
+        let queues: Vec<&QueueSpec> = plan
+            .iter()
+            .filter_map(|planned| match &planned.manifest {
+                Manifest::Queue(queue) => Some(queue),
+                _ => None,
+            })
+            .collect();
+        if queues.is_empty() { Ok(()) } else { self.set_queues(&queues).await }
+    }
+
+    /// Gives queues what their manifests say; what those leave out stays as it is.
+    async fn set_queues(&self, queues: &[&QueueSpec]) -> Result<()> {
+        let known = self.store().queues().await?;
+        for queue in queues {
+            let found = known.iter().find(|(name, _)| *name == queue.name).map(|(_, settings)| settings);
+            let before = found.cloned().unwrap_or_default();
+            let settings = QueueSettings {
+                paused: queue.paused.unwrap_or(before.paused),
+                weight: queue.weight.or(before.weight),
+                rate_limit: queue.rate_limit.or(before.rate_limit),
+                concurrency: queue.concurrency.or(before.concurrency),
+                retention: before.retention,
+            };
+            if found != Some(&settings) {
+                self.store().set_queue(&queue.name, &settings).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of these are started or called by definitions that are not among them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn users_of(&self, definitions: &[(Kind, Name)]) -> Result<Vec<User>> {
+        let mut users = Vec::new();
+        if !definitions.iter().any(|(kind, _)| *kind == Kind::Workflow) {
+            return Ok(users);
+        }
+        for kind in [Kind::Workflow, Kind::Schedule, Kind::Webhook] {
+            for kept in self.definitions(kind).await? {
+                let by = (kind, kept.name.clone());
+                if definitions.contains(&by) {
+                    continue;
+                }
+                // What this version cannot read, it cannot start either.
+                let Ok(manifest) = Manifest::load(&kept.text) else { continue };
+                for (kind, name) in manifest.uses().into_iter().filter(|used| definitions.contains(used)) {
+                    users.push(User { kind, name, by: by.clone() });
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    /// Takes definitions back, in order; for each whether there was one. A queue keeps its settings
+    /// and its jobs, a run the version that it began with.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn undefine(&self, definitions: &[(Kind, Name)]) -> Result<Vec<bool>> {
+        let mut were = Vec::with_capacity(definitions.len());
+        for (kind, name) in definitions {
+            were.push(self.store().undefine(kind.stored(), name).await?);
+        }
+        Ok(were)
     }
 
     /// The current definitions of a kind, by name.

@@ -1,7 +1,5 @@
 //! Reading the kinds beside Workflow and Handler: Schedule, Queue, Webhook.
 
-use std::time::Duration;
-
 use super::check::{self, Whereabouts};
 use super::manifest::{Kind, limit_of, named};
 use super::read::{Fields, Reader};
@@ -9,9 +7,9 @@ use super::spec::*;
 use super::verb_read::refer;
 use super::yaml::{Node, Value};
 use super::{is_reserved, spec};
-use crate::domain::Name;
 use crate::domain::schedule::{Rule, Zone};
-use crate::domain::time::{format_duration, parse_duration};
+use crate::domain::time::format_duration;
+use crate::domain::{Name, Rate};
 
 pub(super) const SCHEDULE_KEYS: &[&str] = &[
     "apiVersion",
@@ -27,9 +25,7 @@ pub(super) const SCHEDULE_KEYS: &[&str] = &[
     "overlap",
     "catchup",
 ];
-pub(super) const QUEUE_KEYS: &[&str] =
-    &["apiVersion", "kind", "name", "weight", "rate_limit", "concurrency", "paused"];
-pub(super) const RATE_KEYS: &[&str] = &["limit", "per"];
+pub(super) const QUEUE_KEYS: &[&str] = &["apiVersion", "kind", "name", "weight", "rate_limit", "concurrency", "paused"];
 pub(super) const WEBHOOK_KEYS: &[&str] = &[
     "apiVersion",
     "kind",
@@ -174,36 +170,24 @@ fn literal(reader: &mut Reader<'_>, node: &Node) -> serde_json::Value {
 pub fn queue(reader: &mut Reader<'_>, node: &Node) -> Option<QueueSpec> {
     let fields = reader.fields(node, "a queue", QUEUE_KEYS)?;
     let name = named(reader, &fields);
-    let weight = fields.get("weight").and_then(|node| reader.count(node, "`weight`"));
+    let weight = fields.get("weight").and_then(|node| reader.whole(node, "`weight`", 1, 1_000));
+    let weight = weight.and_then(|weight| u32::try_from(weight).ok());
     let concurrency = fields.get("concurrency").and_then(|node| reader.count(node, "`concurrency`"));
     let rate_limit = fields.get("rate_limit").and_then(|node| rate(reader, node));
     let paused = fields.get("paused").and_then(|node| reader.flag(node, "`paused`"));
     Some(QueueSpec { name: name?, weight, rate_limit, concurrency, paused })
 }
 
-/// `100/m`, or `{limit: 100, per: 1m}`.
-fn rate(reader: &mut Reader<'_>, node: &Node) -> Option<RateLimit> {
-    if let Value::Map(_) = node.value {
-        let fields = reader.fields(node, "`rate_limit`", RATE_KEYS)?;
-        for key in RATE_KEYS.iter().filter(|key| fields.get(key).is_none()) {
-            reader.wrong_hint(node.place, format!("`rate_limit` has no `{key}`"), "`{limit: 100, per: 1m}`");
-        }
-        let limit = fields.get("limit").and_then(|node| reader.count(node, "`limit`"));
-        let per = fields.get("per").and_then(|node| limit_of(reader, node, "`per`"));
-        return Some(RateLimit { limit: limit?, per: per? });
-    }
+/// `100/s`, `5/m`, `10/h`.
+fn rate(reader: &mut Reader<'_>, node: &Node) -> Option<Rate> {
     let text = reader.text(node, "`rate_limit`")?;
-    let read = text.split_once('/').and_then(|(limit, per)| {
-        let per = per.trim();
-        let per = if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
-        let per = parse_duration(&per).ok().filter(|per| *per > Duration::ZERO)?;
-        Some(RateLimit { limit: limit.trim().parse().ok().filter(|limit| *limit > 0)?, per })
-    });
-    if read.is_none() {
-        let hint = "write `100/m` for a hundred a minute, or `{limit: 100, per: 1m}`";
-        reader.wrong_hint(node.place, format!("`rate_limit` cannot be `{text}`"), hint);
+    match text.parse() {
+        Ok(rate) => Some(rate),
+        Err(error) => {
+            reader.wrong(node.place, format!("`rate_limit`: {error}"));
+            None
+        }
     }
-    read
 }
 
 pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
@@ -216,8 +200,8 @@ pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
     let scheme = fields.get("scheme").and_then(|node| reader.word(node, "`scheme`", &WebhookScheme::WORDS));
     let secrets = fields.get("secret").map(|node| secrets(reader, node)).unwrap_or_default();
     let target = reader.within(Whereabouts::Webhook, |reader| webhook_target(reader, &fields));
-    let transform = reader
-        .within(Whereabouts::Webhook, |reader| fields.get("transform").map(|node| reader.template(node)));
+    let transform =
+        reader.within(Whereabouts::Webhook, |reader| fields.get("transform").map(|node| reader.template(node)));
     let enabled = fields.get("enabled").and_then(|node| reader.flag(node, "`enabled`")).unwrap_or(true);
     let sites = reader.take_sites();
     check::webhook(reader, &sites);
@@ -304,7 +288,7 @@ impl spec::QueueSpec {
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();
         parts.extend(self.weight.map(|weight| format!("weight {weight}")));
-        parts.extend(self.rate_limit.map(|rate| format!("{} in {}", rate.limit, format_duration(rate.per))));
+        parts.extend(self.rate_limit.map(|rate| rate.to_string()));
         parts.extend(self.concurrency.map(|most| format!("{most} at a time")));
         parts.extend(self.paused.map(|paused| if paused { "paused" } else { "not paused" }.to_owned()));
         if parts.is_empty() { "as it is".to_owned() } else { parts.join(", ") }

@@ -111,6 +111,23 @@ impl Manifest {
         }
     }
 
+    /// The definitions that it starts or calls.
+    pub fn uses(&self) -> Vec<(Kind, Name)> {
+        let workflow = |name: &Name| (Kind::Workflow, name.clone());
+        match self {
+            Manifest::Workflow(definition) => {
+                let called = definition.spec().all_steps().into_iter().filter_map(|step| match &step.verb {
+                    Verb::Call { workflow, .. } => Some(workflow),
+                    _ => None,
+                });
+                called.map(workflow).collect()
+            }
+            Manifest::Schedule(ScheduleSpec { target: ScheduleTarget::Workflow(name), .. })
+            | Manifest::Webhook(WebhookSpec { target: WebhookTarget::Workflow(name), .. }) => vec![workflow(name)],
+            _ => Vec::new(),
+        }
+    }
+
     /// Loads what [`Manifest::text`] gave. A workflow is loaded by [`Definition::load`] to keep its hash.
     ///
     /// # Errors
@@ -329,6 +346,10 @@ pub(super) fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy:
         reader.wrong_hint(node.place, message, format!("`max_delay` is {}", format_duration(most)));
     }
     if let Some(node) = keys.get("errors") {
+        if let Value::Text(class) = &node.value {
+            reader.wrong_hint(node.place, "`errors` is a list, not a string", format!("write `errors: [{class}]`"));
+            return policy;
+        }
         let items = reader.list(node, "`errors`").unwrap_or_default();
         policy.errors = items.iter().filter_map(|item| error_class(reader, item)).collect();
     }

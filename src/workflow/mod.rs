@@ -25,7 +25,7 @@ pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
 pub use definition::Definition;
 pub use handler::{Command, HandlerDef, Program};
 pub use input::InputError;
-pub use manifest::{Manifest, parse};
+pub use manifest::{Manifest, Parsed, Reference, parse, parse_whole};
 pub use run::{Fact, Run, Slot, StepRecord, What};
 pub use spec::Outputs;
 

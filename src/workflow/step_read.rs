@@ -95,9 +95,9 @@ fn step(reader: &mut Reader<'_>, node: &Node, scope: usize, around: &Around<'_>)
     let foreach = fields.get("foreach").and_then(|node| foreach(reader, node, at));
     reader.outline.drafts[at].item = foreach.as_ref().map(|foreach| foreach.name.clone());
     reader.outline.drafts[at].repeats = fields.get("while").is_some();
-    let repeat = fields.get("while").and_then(|node| {
-        reader.within(Whereabouts::Step(at, Part::While), |reader| repeat(reader, node))
-    });
+    let repeat = fields
+        .get("while")
+        .and_then(|node| reader.within(Whereabouts::Step(at, Part::While), |reader| repeat(reader, node)));
     let queue = fields.get("queue").and_then(|node| reader.name(node, "`queue`")).or_else(|| around.queue.clone());
     let most = i64::from(PRIORITY);
     let priority = fields.get("priority").and_then(|node| reader.whole(node, "`priority`", -most, most));
@@ -115,9 +115,9 @@ fn step(reader: &mut Reader<'_>, node: &Node, scope: usize, around: &Around<'_>)
     let limits = Limits::read(reader, &fields, around.defaults, is_job);
     let continue_on_error =
         fields.get("continue_on_error").and_then(|node| reader.flag(node, "`continue_on_error`")).unwrap_or(false);
-    let compensate = fields.get("compensate").and_then(|node| {
-        reader.within(Whereabouts::Step(at, Part::Undo), |reader| compensate(reader, node, around))
-    });
+    let compensate = fields
+        .get("compensate")
+        .and_then(|node| reader.within(Whereabouts::Step(at, Part::Undo), |reader| compensate(reader, node, around)));
     // A step without a readable verb stays in the graph, so that the others are checked in full.
     let verb = verb.unwrap_or(Verb::Set(Vec::new()));
     reader.outline.drafts[at].shape = match (&foreach, word) {
@@ -220,7 +220,8 @@ pub fn rest(reader: &mut Reader<'_>, fields: &Fields<'_>, quorum: Quorum, with: 
 }
 
 /// Names that an item cannot have, because expressions know them already.
-const TAKEN: &[&str] = &["input", "steps", "needs", "run", "step", "loop", "signal", "env", "secrets", "job", "payload"];
+const TAKEN: &[&str] =
+    &["input", "steps", "needs", "run", "step", "loop", "signal", "env", "secrets", "job", "payload"];
 
 fn foreach(reader: &mut Reader<'_>, node: &Node, at: usize) -> Option<Foreach> {
     let before = Whereabouts::Step(at, Part::Before);
@@ -248,9 +249,9 @@ fn foreach(reader: &mut Reader<'_>, node: &Node, at: usize) -> Option<Foreach> {
     };
     let name = named_item(reader, name, place, at);
     reader.outline.drafts[at].item = Some(name.clone());
-    let key = fields.get("key").and_then(|node| {
-        reader.within(Whereabouts::Step(at, Part::Key), |reader| reader.expr(node, "`key`"))
-    });
+    let key = fields
+        .get("key")
+        .and_then(|node| reader.within(Whereabouts::Step(at, Part::Key), |reader| reader.expr(node, "`key`")));
     let most = i64::from(Foreach::MOST_PARALLEL);
     let max_parallel = fields.get("max_parallel").and_then(|node| reader.whole(node, "`max_parallel`", 1, most));
     let max_parallel = max_parallel.and_then(|most| u32::try_from(most).ok()).unwrap_or(Foreach::USUAL_PARALLEL);
@@ -270,7 +271,8 @@ fn named_item(reader: &mut Reader<'_>, name: String, place: Place, at: usize) ->
     } else if TAKEN.contains(&name.as_str()) {
         reader.wrong_hint(place, format!("`{name}` is a name that expressions know already"), "choose another");
     } else if let Some(owner) = around {
-        let message = format!("`{name}` is the item of `{}`, around this step, already", reader.outline.drafts[owner].id);
+        let message =
+            format!("`{name}` is the item of `{}`, around this step, already", reader.outline.drafts[owner].id);
         reader.wrong_hint(place, message, "give one of them another name: `as: …`");
     }
     name

@@ -1,10 +1,11 @@
 //! Reading what a step does: exactly one verb, and the keys that go with it.
 
 use super::check::{Part, ScopeKind, Whereabouts};
+use super::expr::scan::OPEN;
 use super::expr::{Expr, Template};
 use super::http_read;
 use super::is_reserved;
-use super::manifest::{Kind, ID_RULE, Reference, command, is_id, limit, outputs};
+use super::manifest::{ID_RULE, Kind, Reference, command, is_id, limit, outputs};
 use super::problem::Problem;
 use super::read::{Fields, Reader};
 use super::spec::*;
@@ -13,9 +14,8 @@ use super::workflow_read::named_templates;
 use super::yaml::{Node, Value};
 use crate::domain::time::parse_duration;
 
-pub(super) const VERBS: &[&str] = &[
-    "run", "http", "job", "call", "steps", "switch", "parallel", "wait", "approval", "sleep", "set", "end",
-];
+pub(super) const VERBS: &[&str] =
+    &["run", "http", "job", "call", "steps", "switch", "parallel", "wait", "approval", "sleep", "set", "end"];
 pub(super) const SWITCH_KEYS: &[&str] = &["mode", "cases", "else"];
 pub(super) const CASE_KEYS: &[&str] = &["name", "when", "steps"];
 pub(super) const PARALLEL_KEYS: &[&str] = &["branches", "wait", "rest"];
@@ -31,8 +31,10 @@ pub fn word<'v>(reader: &mut Reader<'_>, fields: &Fields<'_>, verbs: &[&'v str],
         [] => {
             let hint = match verbs.len() {
                 3 => "give it `run`, `http` or `job`",
-                _ => "give it `run`, `http`, `job`, `call`, `steps`, `switch`, `parallel`, `wait`, `approval`, `sleep`, \
-                      `set` or `end`",
+                _ => {
+                    "give it `run`, `http`, `job`, `call`, `steps`, `switch`, `parallel`, `wait`, `approval`, `sleep`, \
+                      `set` or `end`"
+                }
             };
             reader.wrong_hint(fields.place, format!("this {whose} has no verb"), hint);
             return None;
@@ -73,13 +75,7 @@ pub fn word<'v>(reader: &mut Reader<'_>, fields: &Fields<'_>, verbs: &[&'v str],
     Some(word)
 }
 
-pub fn verb(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    word: &str,
-    at: usize,
-    inside: &Around<'_>,
-) -> Option<Verb> {
+pub fn verb(reader: &mut Reader<'_>, fields: &Fields<'_>, word: &str, at: usize, inside: &Around<'_>) -> Option<Verb> {
     let node = fields.get(word)?;
     match word {
         "run" | "http" | "job" => job_verb(reader, fields, word, &inside.env),
@@ -101,12 +97,7 @@ pub fn verb(
 }
 
 /// `run`, `http` or `job`: what is done as one job.
-pub fn job_verb(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    word: &str,
-    env: &[(String, Template)],
-) -> Option<Verb> {
+pub fn job_verb(reader: &mut Reader<'_>, fields: &Fields<'_>, word: &str, env: &[(String, Template)]) -> Option<Verb> {
     let node = fields.get(word)?;
     match word {
         "run" => {
@@ -163,9 +154,8 @@ fn group(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, at: usize, i
         reader.wrong(node.place, "`steps` is empty: a group has at least one step");
     }
     let outputs = fields.get("outputs").map(|node| {
-        reader.within(Whereabouts::Step(at, Part::Inside), |reader| {
-            named_templates(reader, node, "`outputs` of a group")
-        })
+        reader
+            .within(Whereabouts::Step(at, Part::Inside), |reader| named_templates(reader, node, "`outputs` of a group"))
     });
     Verb::Steps { steps: inner, outputs: outputs.unwrap_or_default() }
 }
@@ -283,9 +273,9 @@ fn wait(reader: &mut Reader<'_>, node: &Node, at: usize, inside: &Around<'_>) ->
         return Some(WaitSpec { signal, matching: None, timeout: None, on_timeout: OnTimeout::Fail });
     }
     let fields = reader.fields(node, "`wait`", WAIT_KEYS)?;
-    let matching = fields.get("match").and_then(|node| {
-        reader.within(Whereabouts::Step(at, Part::Match), |reader| reader.expr(node, "`match`"))
-    });
+    let matching = fields
+        .get("match")
+        .and_then(|node| reader.within(Whereabouts::Step(at, Part::Match), |reader| reader.expr(node, "`match`")));
     let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
     let words = [("fail", OnTimeout::Fail), ("continue", OnTimeout::Continue)];
     let on_timeout = on_timeout(reader, &fields, &words, at, inside);
@@ -345,6 +335,7 @@ fn sleep(reader: &mut Reader<'_>, node: &Node) -> Option<Template> {
     }
     let length = reader.text_template(node, "`sleep`");
     if let Template::Literal(serde_json::Value::String(text)) = &length
+        && !text.contains(OPEN)
         && let Err(error) = parse_duration(text)
     {
         reader.wrong(node.place, format!("`sleep`: {error}"));

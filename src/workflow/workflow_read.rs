@@ -16,18 +16,8 @@ use crate::domain::retry::RetryPolicy;
 /// Steps of one workflow, at every depth.
 const STEPS: usize = 5_000;
 
-pub(super) const KEYS: &[&str] = &[
-    "apiVersion",
-    "kind",
-    "name",
-    "input",
-    "defaults",
-    "concurrency",
-    "timeout",
-    "steps",
-    "finally",
-    "outputs",
-];
+pub(super) const KEYS: &[&str] =
+    &["apiVersion", "kind", "name", "input", "defaults", "concurrency", "timeout", "steps", "finally", "outputs"];
 pub(super) const INPUT_KEYS: &[&str] = &["type", "required", "default"];
 pub(super) const DEFAULT_KEYS: &[&str] = &["timeout", "retry"];
 pub(super) const CONCURRENCY_KEYS: &[&str] = &["key", "limit", "on_conflict"];

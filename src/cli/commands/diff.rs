@@ -43,7 +43,7 @@ struct Difference {
 }
 
 pub fn run(context: &Context, args: &DiffArgs) -> Result {
-    let manifests = manifests::read_all(&args.paths)?;
+    let manifests = manifests::read_all(&context.ui, &args.paths)?;
     context.block_on(async {
         let client = context.client().await?;
         manifests::check_references(&client, &manifests).await?;

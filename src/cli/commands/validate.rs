@@ -43,7 +43,7 @@ impl Listed for Valid {
 }
 
 pub fn run(context: &Context, args: &ValidateArgs) -> Result {
-    let found = manifests::read_all(&args.paths)?;
+    let found = manifests::read_all(&context.ui, &args.paths)?;
     for reference in found.unresolved() {
         let what = format!("{} `{}`", reference.kind.stored(), reference.name);
         let place = &reference.missing;

@@ -9,7 +9,7 @@ use crate::workflow::{Command, Manifest, Program, history, parse};
 pub fn definition(text: &str) -> Definition {
     match parse("t.yaml", text).unwrap_or_else(|problems| panic!("{}", problems.render())).remove(0) {
         Manifest::Workflow(definition) => definition,
-        Manifest::Handler(handler) => panic!("{handler:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -7,7 +7,7 @@ mod outline;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use names::{handler, webhook};
-pub use outline::{Draft, Outline, Part, ScopeKind, Shape, Site, Whereabouts};
+pub use outline::{Outline, Part, ScopeKind, Shape, Site, Whereabouts};
 
 use self::names::Graph;
 use super::read::Reader;

@@ -39,6 +39,8 @@ const ERROR_PARTS: &[&str] = &["class", "message"];
 const RUN: &[&str] = &["id", "workflow", "state", "started_at"];
 const STEP: &[&str] = &["key", "attempt"];
 const LOOP: &[&str] = &["index", "key"];
+/// Every name but that of an item.
+const FIXED: &[&str] = &["input", "steps", "needs", "run", "step", "loop", "signal", "payload", "headers", "job"];
 const JOB: &[&str] = &["id", "type", "queue", "attempt"];
 
 pub struct Graph<'a> {
@@ -320,13 +322,14 @@ fn root(reader: &mut Reader<'_>, site: &Site, found: &Ref, known: &[&str], steps
     } else if let Some(name) = nearest(name, known.iter().copied()) {
         format!("did you mean `{name}`?")
     } else {
-        let elsewhere = match name.as_str() {
-            "item" | "loop" => Some("an item is there inside of a `foreach` alone"),
-            "signal" => Some("a signal is there in the `match` of a `wait` alone"),
-            _ => None,
-        };
-        let names = format!("the names here are {}; text stands in quotes", listed(known));
-        elsewhere.map_or(names, str::to_owned)
+        let item = known.iter().find(|name| !FIXED.contains(name));
+        match (name.as_str(), item) {
+            ("item", Some(item)) => format!("the item is called `{item}` here"),
+            ("item" | "loop", _) => "an item is there inside of a `foreach` alone".to_owned(),
+            ("signal", _) => "a signal is there in the `match` of a `wait` alone".to_owned(),
+            ("null" | "nil" | "undefined", _) => "nothing is written `none` in expressions".to_owned(),
+            _ => format!("the names here are {}; text stands in quotes", listed(known)),
+        }
     };
     tell(reader, site, found, format!("there is no name `{name}` here"), Some(hint));
 }

@@ -149,7 +149,9 @@ impl Shape {
             Verb::Switch { .. } | Verb::Parallel { .. } => Shape::Fields(
                 verb.inner()
                     .iter()
-                    .filter_map(|scope| Some((scope.branch?.to_owned(), inner(scope.steps))))
+                    .filter_map(|scope| {
+                        Some((scope.branch.filter(|name| !name.is_empty())?.to_owned(), inner(scope.steps)))
+                    })
                     .collect(),
             ),
             Verb::Approval(_) => names(&["approved", "by", "comment"].map(str::to_owned)),
