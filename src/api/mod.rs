@@ -9,6 +9,7 @@ pub mod filter;
 pub mod jobs;
 pub mod queues;
 pub mod runs;
+pub mod steer;
 pub mod wire;
 
 use std::sync::Arc;

@@ -5,14 +5,20 @@
 pub mod advance;
 pub mod definition;
 pub mod expr;
+pub mod fact;
 pub mod handler;
 pub mod history;
 pub mod input;
 pub mod manifest;
+pub mod record;
+pub mod request;
+pub mod rows;
 pub mod run;
+pub mod set;
 pub mod spec;
 
 mod check;
+mod graph;
 mod http_read;
 mod kinds_read;
 mod read;
@@ -21,12 +27,16 @@ mod step_read;
 mod verb_read;
 mod workflow_read;
 
-pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
+pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_pinned};
 pub use definition::Definition;
+pub use fact::{Fact, What};
 pub use handler::{Command, HandlerDef, Program};
 pub use input::InputError;
 pub use manifest::{Manifest, Parsed, Reference, parse, parse_whole};
-pub use run::{Fact, Run, Slot, StepRecord, What};
+pub use record::{Body, Slot, StepRecord};
+pub use request::{Request, RequestBody};
+pub use rows::{Row, rows};
+pub use run::Run;
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};
@@ -41,6 +51,9 @@ pub fn step_key(run: RunId, step: &str) -> String {
 /// The job type of a step's own command. Its payload is a [`Command`]; a worker executes it only
 /// for a job with a link to a run.
 pub const RUN_KIND: &str = "goflow:run";
+
+/// The job type of a step's own HTTP request. Its payload is a [`Request`].
+pub const HTTP_KIND: &str = "goflow:http";
 
 /// Whether a job type is kept for goflow itself: nobody may enqueue or handle it.
 pub fn is_reserved(kind: &Name) -> bool {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::Shard;
+use crate::domain::limits::VALUE_BYTES;
+use crate::domain::{Shard, StepState};
 use crate::workflow::{Command, Manifest, Program, history, parse};
 
 pub fn definition(text: &str) -> Definition {
