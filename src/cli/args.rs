@@ -113,6 +113,8 @@ pub enum Command {
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     #[command(subcommand)]
+    Schedule(commands::schedule::ScheduleCommand),
+    #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),
     #[command(subcommand)]

@@ -75,6 +75,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Job(command) => commands::job::run(context, command),
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
+        Command::Schedule(command) => commands::schedule::run(context, command),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Worker(args) => commands::worker::run(context, args),

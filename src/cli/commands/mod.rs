@@ -15,4 +15,5 @@ pub mod measure;
 pub mod queue;
 pub mod rows;
 pub mod run;
+pub mod schedule;
 pub mod worker;
