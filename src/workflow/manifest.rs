@@ -129,7 +129,7 @@ fn workflow_of(reader: &mut Reader<'_>, node: &Node) -> Option<Definition> {
     let sites = reader.take_sites();
     check::graph(reader, &drafts, input.as_deref(), &sites);
     let steps = drafts.into_iter().map(|draft| draft.spec).collect();
-    let spec = WorkflowSpec { name: name?, input, timeout, steps, outputs };
+    let spec = WorkflowSpec { name: name?, input, concurrency: None, timeout, steps, finally: Vec::new(), outputs };
     (was_clean && reader.is_clean()).then(|| Definition::new(spec))
 }
 
@@ -260,7 +260,23 @@ fn step(reader: &mut Reader<'_>, nth: usize, node: &Node, defaults: &Defaults) -
         Verb::Run(CommandSpec { program: ProgramSpec::Shell(String::new()), env: Vec::new(), outputs: None })
     });
     let priority = i8::try_from(priority).unwrap_or(0);
-    let spec = StepSpec { id, verb, needs, condition, retry, timeout, compensate, queue, priority, continue_on_error };
+    let spec = StepSpec {
+        id,
+        verb,
+        needs,
+        join: Quorum::All,
+        rest: Rest::Cancel,
+        condition,
+        foreach: None,
+        repeat: None,
+        retry,
+        timeout,
+        deadline: None,
+        compensate,
+        queue,
+        priority,
+        continue_on_error,
+    };
     Some(Draft { spec, nth, place: id_place, needs_places, needs_place: fields.place_of("needs") })
 }
 
