@@ -189,7 +189,8 @@ impl Client {
             let due = if paused {
                 None
             } else {
-                let rule = schedule.parsed().map_err(|error| ApiError::Conflict(format!("schedule {name}: {error}")))?;
+                let rule =
+                    schedule.parsed().map_err(|error| ApiError::Conflict(format!("schedule {name}: {error}")))?;
                 rule.next_after(now, schedule.anchor)
             };
             let kind = if paused { EventKind::SchedulePaused } else { EventKind::ScheduleResumed };

@@ -105,6 +105,8 @@ pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerArgs),
+    Scheduler(commands::scheduler::SchedulerArgs),
+    Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),

@@ -50,6 +50,12 @@ pub fn queues(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, names)
 }
 
+/// Names of schedules.
+pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.schedules().await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
+}
+
 /// Ids of jobs, what is live first.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     jobs_that_match(current, Filter::default())

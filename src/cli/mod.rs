@@ -79,6 +79,8 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Worker(args) => commands::worker::run(context, args),
+        Command::Scheduler(args) => commands::scheduler::run(context, &args),
+        Command::Up(args) => commands::up::run(context, args),
         Command::Bench(command) => commands::bench::run(context, command),
         Command::Doctor(args) => commands::doctor::run(context, &args),
         Command::Config(command) => commands::config::run(context, command),

@@ -16,4 +16,6 @@ pub mod queue;
 pub mod rows;
 pub mod run;
 pub mod schedule;
+pub mod scheduler;
+pub mod up;
 pub mod worker;

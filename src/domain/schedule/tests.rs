@@ -39,13 +39,23 @@ const CHANGES: &[(&str, &str, &str, &[&str])] = &[
     ("Australia/Lord_Howe", "15 2 * * *", "2025-10-04T00:00Z", &["2025-10-04T15:30Z", "2025-10-05T15:15Z"]),
     ("Australia/Lord_Howe", "30 2 * * *", "2026-10-03T00:00Z", &["2026-10-03T15:30Z", "2026-10-04T15:30Z"]),
     // A rule with a star follows the wall: there is no such hour.
-    ("America/New_York", "0 * * * *", "2024-03-10T05:30Z", &["2024-03-10T06:00Z", "2024-03-10T07:00Z", "2024-03-10T08:00Z"]),
+    (
+        "America/New_York",
+        "0 * * * *",
+        "2024-03-10T05:30Z",
+        &["2024-03-10T06:00Z", "2024-03-10T07:00Z", "2024-03-10T08:00Z"],
+    ),
     ("America/New_York", "*/30 2 * * *", "2024-03-09T12:00Z", &["2024-03-11T06:00Z", "2024-03-11T06:30Z"]),
     ("Europe/Berlin", "45 * * * *", "2025-03-30T00:30Z", &["2025-03-30T00:45Z", "2025-03-30T01:45Z"]),
     // The clock goes back at 2:00: a fixed time fires the first time only.
     ("America/New_York", "30 1 * * *", "2024-11-02T12:00Z", &["2024-11-03T05:30Z", "2024-11-04T06:30Z"]),
     ("America/New_York", "30 1 * * *", "2024-11-03T06:10Z", &["2024-11-04T06:30Z"]),
-    ("America/New_York", "0 1-3 * * *", "2025-11-01T12:00Z", &["2025-11-02T05:00Z", "2025-11-02T07:00Z", "2025-11-02T08:00Z"]),
+    (
+        "America/New_York",
+        "0 1-3 * * *",
+        "2025-11-01T12:00Z",
+        &["2025-11-02T05:00Z", "2025-11-02T07:00Z", "2025-11-02T08:00Z"],
+    ),
     ("America/New_York", "0 2 * * *", "2026-10-31T12:00Z", &["2026-11-01T07:00Z", "2026-11-02T07:00Z"]),
     ("Europe/Berlin", "30 2 * * *", "2025-10-25T12:00Z", &["2025-10-26T00:30Z", "2025-10-27T01:30Z"]),
     ("Europe/Berlin", "0 3 * * *", "2026-10-24T12:00Z", &["2026-10-25T02:00Z", "2026-10-26T02:00Z"]),
@@ -53,9 +63,24 @@ const CHANGES: &[(&str, &str, &str, &[&str])] = &[
     ("Australia/Lord_Howe", "45 1 * * *", "2025-04-05T00:00Z", &["2025-04-05T14:45Z", "2025-04-06T15:15Z"]),
     ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T15:05Z", &["2026-04-05T15:15Z"]),
     // A star runs through both.
-    ("America/New_York", "0 * * * *", "2024-11-03T04:30Z", &["2024-11-03T05:00Z", "2024-11-03T06:00Z", "2024-11-03T07:00Z"]),
-    ("America/New_York", "*/30 1 * * *", "2024-11-03T04:30Z", &["2024-11-03T05:00Z", "2024-11-03T05:30Z", "2024-11-03T06:00Z", "2024-11-03T06:30Z", "2024-11-04T06:00Z"]),
-    ("Australia/Lord_Howe", "*/15 * * * *", "2025-04-05T14:20Z", &["2025-04-05T14:30Z", "2025-04-05T14:45Z", "2025-04-05T15:00Z", "2025-04-05T15:15Z", "2025-04-05T15:30Z"]),
+    (
+        "America/New_York",
+        "0 * * * *",
+        "2024-11-03T04:30Z",
+        &["2024-11-03T05:00Z", "2024-11-03T06:00Z", "2024-11-03T07:00Z"],
+    ),
+    (
+        "America/New_York",
+        "*/30 1 * * *",
+        "2024-11-03T04:30Z",
+        &["2024-11-03T05:00Z", "2024-11-03T05:30Z", "2024-11-03T06:00Z", "2024-11-03T06:30Z", "2024-11-04T06:00Z"],
+    ),
+    (
+        "Australia/Lord_Howe",
+        "*/15 * * * *",
+        "2025-04-05T14:20Z",
+        &["2025-04-05T14:30Z", "2025-04-05T14:45Z", "2025-04-05T15:00Z", "2025-04-05T15:15Z", "2025-04-05T15:30Z"],
+    ),
     // A day that a country left out is made up for by nobody.
     ("Pacific/Apia", "0 5 * * *", "2011-12-29T20:00Z", &["2011-12-30T15:00Z", "2011-12-31T15:00Z"]),
 ];
@@ -130,7 +155,10 @@ fn what_is_refused_and_how_it_is_mended() {
     let cases = [
         ("", "a cron rule is empty: write five fields, as in `0 9 * * *`, or @daily, or @every 5m"),
         ("0 9 * *", "`0 9 * *` has 4 fields: a cron rule has five (minute, hour, day of month, month, day of week)"),
-        ("* * * * * *", "`* * * * * *` has 6 fields: a cron rule has five (minute, hour, day of month, month, day of week); for seconds, write @every 30s"),
+        (
+            "* * * * * *",
+            "`* * * * * *` has 6 fields: a cron rule has five (minute, hour, day of month, month, day of week); for seconds, write @every 30s",
+        ),
         ("60 9 * * *", "the minute field of `60 9 * * *`: `60` is not from 0 to 59"),
         ("0 24 * * *", "the hour field of `0 24 * * *`: `24` is not from 0 to 23"),
         ("0 9 0 * *", "the day-of-month field of `0 9 0 * *`: `0` is not from 1 to 31"),
@@ -140,13 +168,31 @@ fn what_is_refused_and_how_it_is_mended() {
         ("5, 9 * * *", "the minute field of `5, 9 * * *`: a value is missing"),
         ("*/0 9 * * *", "the minute field of `*/0 9 * * *`: `*/0` steps by 0: it would never move on"),
         ("*/x 9 * * *", "the minute field of `*/x 9 * * *`: `*/x` has a step that is no number"),
-        ("5/15 9 * * *", "the minute field of `5/15 9 * * *`: `5/15` has a step without a range: write 5-59/15 for every 15 from minute 5 on"),
+        (
+            "5/15 9 * * *",
+            "the minute field of `5/15 9 * * *`: `5/15` has a step without a range: write 5-59/15 for every 15 from minute 5 on",
+        ),
         ("0 17-9 * * *", "the hour field of `0 17-9 * * *`: `17-9` runs backwards: write 17-23,0-9"),
-        ("0 9 * * monday", "the day-of-week field of `0 9 * * monday`: `monday` is not a value: names have three letters, write mon"),
-        ("0 9 * foo *", "the month field of `0 9 * foo *`: `foo` is neither a number from 1 to 12 nor a name such as feb"),
-        ("0 9 L * *", "the day-of-month field of `0 9 L * *`: `L` is of other cron dialects: a crontab has no L, W, H, # or ?"),
-        ("0 9 ? * 5#2", "the day-of-month field of `0 9 ? * 5#2`: `?` is of other cron dialects: a crontab has no L, W, H, # or ?"),
-        ("0 9 * * 5#2", "the day-of-week field of `0 9 * * 5#2`: `5#2` is of other cron dialects: a crontab has no L, W, H, # or ?"),
+        (
+            "0 9 * * monday",
+            "the day-of-week field of `0 9 * * monday`: `monday` is not a value: names have three letters, write mon",
+        ),
+        (
+            "0 9 * foo *",
+            "the month field of `0 9 * foo *`: `foo` is neither a number from 1 to 12 nor a name such as feb",
+        ),
+        (
+            "0 9 L * *",
+            "the day-of-month field of `0 9 L * *`: `L` is of other cron dialects: a crontab has no L, W, H, # or ?",
+        ),
+        (
+            "0 9 ? * 5#2",
+            "the day-of-month field of `0 9 ? * 5#2`: `?` is of other cron dialects: a crontab has no L, W, H, # or ?",
+        ),
+        (
+            "0 9 * * 5#2",
+            "the day-of-week field of `0 9 * * 5#2`: `5#2` is of other cron dialects: a crontab has no L, W, H, # or ?",
+        ),
         ("0 0 31 2 *", "`0 0 31 2 *` never fires: February has at most 29 days"),
         ("0 0 31 4,jun *", "`0 0 31 4,jun *` never fires: April, June have at most 30 days"),
         ("0 0 30 2 */2", "`0 0 30 2 */2` never fires: February has at most 29 days"),
@@ -172,14 +218,42 @@ fn what_may_not_be_meant_is_told() {
     let cases: [(&str, &[&str]); 10] = [
         ("*/15 */6 * */3 *", &[]),
         ("0 9 * * mon-fri", &[]),
-        ("*/45 * * * *", &["`*/45` in the minute field means 0 and 45 of every hour, not every 45 minutes: for that, write @every 45m"]),
-        ("*/90 * * * *", &["`*/90` in the minute field means 0 of every hour, not every 90 minutes: for that, write @every 90m"]),
-        ("0 */5 * * *", &["`*/5` in the hour field means 0, 5, 10, 15 and 20 of every day, not every 5 hours: for that, write @every 5h"]),
-        ("0 0 */2 * *", &["`*/2` in the day-of-month field means 1, 3 … 31 of every month, not every 2 days: for that, write @every 2d"]),
-        ("0 0 * * */2", &["`*/2` in the day-of-week field means 0, 2, 4 and 6 of every week, not every 2 days: for that, write @every 2d"]),
+        (
+            "*/45 * * * *",
+            &[
+                "`*/45` in the minute field means 0 and 45 of every hour, not every 45 minutes: for that, write @every 45m",
+            ],
+        ),
+        (
+            "*/90 * * * *",
+            &["`*/90` in the minute field means 0 of every hour, not every 90 minutes: for that, write @every 90m"],
+        ),
+        (
+            "0 */5 * * *",
+            &[
+                "`*/5` in the hour field means 0, 5, 10, 15 and 20 of every day, not every 5 hours: for that, write @every 5h",
+            ],
+        ),
+        (
+            "0 0 */2 * *",
+            &[
+                "`*/2` in the day-of-month field means 1, 3 … 31 of every month, not every 2 days: for that, write @every 2d",
+            ],
+        ),
+        (
+            "0 0 * * */2",
+            &[
+                "`*/2` in the day-of-week field means 0, 2, 4 and 6 of every week, not every 2 days: for that, write @every 2d",
+            ],
+        ),
         ("0 0 31 * *", &["February, April, June, September, November have no day 31 and will be skipped"]),
         ("0 0 29 * *", &["February has a day 29 in leap years only"]),
-        ("0 0 13 * 5", &["a rule that names both day fields fires on the days of the month and on the days of the week: a crontab takes either, not both"]),
+        (
+            "0 0 13 * 5",
+            &[
+                "a rule that names both day fields fires on the days of the month and on the days of the week: a crontab takes either, not both",
+            ],
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(rule(text, &Zone::utc()).remarks(), expected, "{text}");
@@ -247,10 +321,7 @@ fn missed_ticks_are_counted_and_made_up_for_as_asked() {
     let turned = turn_after(630, Catchup::None);
     assert_eq!(turned, Turn { missed: missed(10, 0, 9), tick: Some(minute(10)), next: Some(minute(11)) });
     assert_eq!(turn_after(630, Catchup::Last), turned);
-    assert_eq!(
-        turn_after(630, Catchup::All),
-        Turn { missed: None, tick: Some(minute(0)), next: Some(minute(1)) }
-    );
+    assert_eq!(turn_after(630, Catchup::All), Turn { missed: None, tick: Some(minute(0)), next: Some(minute(1)) });
 
     // A daily rule, half a day late: nothing is on time.
     let daily = rule("@daily", &Zone::utc());

@@ -23,7 +23,17 @@ fn next_tells_the_times_of_a_rule_without_a_store() {
     assert_eq!(times, ["2026-03-07T12:45:00.000Z"]);
     assert!(said.contains("means 0 and 45 of every hour, not every 45 minutes"), "{said}");
 
-    let shown = env.args(["schedule", "next", "@daily", "--timezone", "Europe/Berlin", "--from", "2026-03-28T12:00:00Z", "-n", "2"]);
+    let shown = env.args([
+        "schedule",
+        "next",
+        "@daily",
+        "--timezone",
+        "Europe/Berlin",
+        "--from",
+        "2026-03-28T12:00:00Z",
+        "-n",
+        "2",
+    ]);
     assert_eq!(
         shown.ok().stdout,
         "NEXT                      LOCAL\n\

@@ -1,6 +1,10 @@
 //! `goflow schedule`: the verbs on schedules.
 
+mod list;
 mod next;
+mod pause;
+mod resume;
+mod trigger;
 
 use clap::Subcommand;
 
@@ -12,12 +16,20 @@ use crate::domain::schedule::{BadRule, BadZone};
 /// Look at schedules and rules, trigger, pause and resume them
 #[derive(Debug, Subcommand)]
 pub enum ScheduleCommand {
+    List(list::ListArgs),
     Next(next::NextArgs),
+    Trigger(trigger::TriggerArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
 }
 
 pub fn run(context: &Context, command: ScheduleCommand) -> Result {
     match command {
+        ScheduleCommand::List(args) => list::run(context, &args),
         ScheduleCommand::Next(args) => next::run(context, &args),
+        ScheduleCommand::Trigger(args) => trigger::run(context, &args),
+        ScheduleCommand::Pause(args) => pause::run(context, &args),
+        ScheduleCommand::Resume(args) => resume::run(context, &args),
     }
 }
 
