@@ -1,7 +1,44 @@
 //! Queues: their counters, and pausing.
 
-use super::{ApiError, Client, Result};
+use std::time::Duration;
+
+use super::filter::{Field, Found, Kind};
+use super::{ApiError, Client, QueueView, Result};
 use crate::domain::{Name, QueueStats};
+
+fn number(count: u64) -> Found<'static> {
+    Found::Number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn yes_or_no(word: &str) -> Option<&'static str> {
+    match word {
+        "yes" | "true" => Some("yes"),
+        "no" | "false" => Some("no"),
+        _ => None,
+    }
+}
+
+type F = Field<QueueView>;
+
+/// What can be asked of a queue.
+pub const QUEUE_FIELDS: &[Field<QueueView>] = &[
+    F::new("name", Kind::Text, |queue, _, _| queue.name.as_str().into()),
+    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |queue, _, _| {
+        if queue.paused { "yes" } else { "no" }.into()
+    }),
+    F::new("pending", Kind::Number, |queue, _, _| number(queue.pending)),
+    F::new("running", Kind::Number, |queue, _, _| number(queue.running)),
+    F::new("retrying", Kind::Number, |queue, _, _| number(queue.retrying)),
+    F::new("scheduled", Kind::Number, |queue, _, _| number(queue.scheduled)),
+    F::new("dead", Kind::Number, |queue, _, _| number(queue.dead)),
+    F::new("completed", Kind::Number, |queue, _, _| number(queue.completed)),
+    F::new("cancelled", Kind::Number, |queue, _, _| number(queue.cancelled)),
+    F::new("parked", Kind::Number, |queue, _, _| number(queue.parked)),
+    F::new("oldest", Kind::Age, |queue, _, _| match queue.oldest_pending_ms {
+        Some(ms) => Found::Age(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        None => Found::Nothing,
+    }),
+];
 
 impl Client {
     /// Every queue that was ever used, by name, with its counters.

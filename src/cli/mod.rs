@@ -6,14 +6,17 @@ pub mod codes;
 mod commands;
 mod complete;
 mod context;
+mod edit;
 mod error;
 mod handlers;
 mod log;
 mod manifests;
 mod output;
+mod select;
 mod tree;
 mod ui;
 mod usage;
+mod verbs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -75,6 +78,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Job(command) => commands::job::run(context, command),
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
+        Command::Events(args) => commands::events::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Worker(args) => commands::worker::run(context, args),

@@ -149,6 +149,17 @@ pub enum Outcome {
     Unhandled,
 }
 
+/// What an operator may change of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    pub payload: Json,
+    pub priority: i8,
+    pub max_retries: u32,
+    /// Limit of one attempt, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    pub metadata: BTreeMap<String, String>,
+}
+
 /// What the handler itself says about trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryHint {
@@ -280,6 +291,62 @@ impl Job {
         Ok(self.left(state, JobEvent::Requeue, To::Pending, EventKind::JobRequeued, now))
     }
 
+    /// An operator's end of a job that has not ended.
+    ///
+    /// # Errors
+    /// [`IllegalJobEvent`] if it has.
+    pub fn cancel(self, state: JobState, now: Ms) -> Result<Settled, IllegalJobEvent> {
+        state.next(JobEvent::Cancel)?;
+        Ok(self.left(state, JobEvent::Cancel, To::Cancelled, EventKind::JobCancelled, now))
+    }
+
+    /// Out of the store, by an operator. `None` while it runs: then somebody still has to settle it.
+    pub fn delete(mut self, state: JobState, now: Ms) -> Option<Settled> {
+        if state == JobState::Running {
+            return None;
+        }
+        self.rev = self.rev.wrapping_add(1);
+        self.updated_at = Some(now);
+        Some(Settled { job: self, to: To::Gone, event: EventKind::JobDeleted })
+    }
+
+    /// An operator's change to a job that waits: it stays where it is, `due` from now where that has a
+    /// time, and goes to the end of its line where it has none. `None` for a job that runs or has ended.
+    pub fn edit(mut self, place: Place, due: Duration, edit: Edit, now: Ms) -> Option<Settled> {
+        let (to, event) = match place {
+            Place::Pending => (To::Pending, EventKind::JobRequeued),
+            Place::Suspect => (To::Suspect, EventKind::JobRequeued),
+            Place::Parked => (To::Parked, EventKind::JobRequeued),
+            Place::Scheduled => (To::Scheduled(due), EventKind::JobScheduled),
+            Place::Retrying => (To::Retrying(due), EventKind::JobRetried),
+            Place::Running | Place::Dead | Place::Completed | Place::Cancelled => return None,
+        };
+        self.apply(edit);
+        self.rev = self.rev.wrapping_add(1);
+        self.updated_at = Some(now);
+        Some(Settled { job: self, to, event })
+    }
+
+    /// What an operator may change of a job, as it is.
+    pub fn editable(&self) -> Edit {
+        Edit {
+            payload: self.payload.clone(),
+            priority: self.priority,
+            max_retries: self.retry.max,
+            timeout_ms: self.timeout_ms,
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    /// Takes over an operator's change.
+    pub fn apply(&mut self, edit: Edit) {
+        self.payload = edit.payload;
+        self.priority = edit.priority;
+        self.retry.max = edit.max_retries;
+        self.timeout_ms = edit.timeout_ms;
+        self.metadata = edit.metadata;
+    }
+
     fn ended(self, event: JobEvent, to: To, kind: EventKind, now: Ms) -> Settled {
         self.left(JobState::Running, event, to, kind, now)
     }
@@ -375,6 +442,27 @@ mod tests {
         assert_eq!((uncounted.to, uncounted.job.failures), (To::Retrying(Duration::from_secs(1)), 0));
         let later = Duration::from_secs(90);
         assert_eq!(failed(RetryHint::NotBefore(later)).to, To::Retrying(later));
+    }
+
+    #[test]
+    fn an_operator_ends_removes_and_changes_what_nobody_runs() {
+        let place = |state: JobState| Place::ALL.into_iter().find(|place| place.state() == state).expect("a place");
+        for state in JobState::ALL {
+            let ended = state.is_terminal();
+            let cancelled = job().cancel(state, Ms(5));
+            assert_eq!(cancelled.is_ok(), !ended, "{state}");
+            if let Ok(settled) = cancelled {
+                assert_eq!((settled.to, settled.job.finished_at, settled.job.rev), (To::Cancelled, Some(Ms(5)), 1));
+            }
+            assert_eq!(job().delete(state, Ms(5)).is_some(), state != JobState::Running, "{state}");
+            let edit = Edit { priority: 7, ..job().editable() };
+            let edited = job().edit(place(state), Duration::from_secs(3), edit, Ms(5));
+            assert_eq!(edited.is_some(), !ended && state != JobState::Running, "{state}");
+            if let Some(settled) = edited {
+                assert_eq!(settled.to.place().map(Place::state), Some(state));
+                assert_eq!((settled.job.priority, settled.job.rev), (7, 1));
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dlq;
 pub mod doctor;
 pub mod enqueue;
+pub mod events;
 pub mod explain;
 pub mod job;
 pub mod man;

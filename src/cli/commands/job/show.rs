@@ -28,9 +28,14 @@ pub struct ShowArgs {
 pub fn run(context: &Context, args: &ShowArgs) -> Result {
     context.block_on(async {
         let stored = context.client().await?.job(&args.id).await?;
-        let view = JobView::from(&stored);
-        context.ui.one(&view, &fields(&stored, &view, &context.ui))
+        print(context, &stored)
     })
+}
+
+/// Prints one job, whole.
+pub fn print(context: &Context, stored: &Stored) -> Result {
+    let view = JobView::from(stored);
+    context.ui.one(&view, &fields(stored, &view, &context.ui))
 }
 
 fn fields(stored: &Stored, view: &JobView, ui: &Ui) -> Vec<(&'static str, String)> {

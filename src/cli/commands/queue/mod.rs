@@ -2,6 +2,7 @@
 
 mod list;
 mod pause;
+mod purge;
 mod resume;
 mod stats;
 
@@ -10,13 +11,14 @@ use clap::Subcommand;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 
-/// Look at queues, pause and resume them
+/// Look at queues, pause, resume and empty them
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     List(list::ListArgs),
     Stats(stats::StatsArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
+    Purge(purge::PurgeArgs),
 }
 
 pub fn run(context: &Context, command: QueueCommand) -> Result {
@@ -25,5 +27,6 @@ pub fn run(context: &Context, command: QueueCommand) -> Result {
         QueueCommand::Stats(args) => stats::run(context, &args),
         QueueCommand::Pause(args) => pause::run(context, &args),
         QueueCommand::Resume(args) => resume::run(context, &args),
+        QueueCommand::Purge(args) => purge::run(context, &args),
     }
 }
