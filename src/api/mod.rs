@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod logs;
 pub mod queues;
 pub mod runs;
 pub mod verbs;

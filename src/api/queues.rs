@@ -1,21 +1,14 @@
 //! Queues: their counters, and pausing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::filter::{Field, Found, Kind};
+use super::filter::{Field, Found, Kind, yes_or_no};
 use super::{ApiError, Client, QueueView, Result};
-use crate::domain::{Name, QueueStats};
+use crate::domain::{Name, QueueSettings, QueueStats};
 
 fn number(count: u64) -> Found<'static> {
     Found::Number(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-fn yes_or_no(word: &str) -> Option<&'static str> {
-    match word {
-        "yes" | "true" => Some("yes"),
-        "no" | "false" => Some("no"),
-        _ => None,
-    }
 }
 
 type F = Field<QueueView>;
@@ -56,6 +49,43 @@ impl Client {
     pub async fn queue(&self, name: &Name) -> Result<QueueStats> {
         let found = self.queue_stats().await?.into_iter().find(|stats| stats.name == *name);
         found.ok_or_else(|| ApiError::NoQueue(name.clone()))
+    }
+
+    /// Every queue that was ever used, by name, with its counters and settings.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn queue_views(&self) -> Result<Vec<QueueView>> {
+        let (stats, queues) = (self.store().stats().await?, self.store().queues().await?);
+        let settings: BTreeMap<Name, QueueSettings> = queues.into_iter().collect();
+        let unset = QueueSettings::default();
+        Ok(stats.iter().map(|one| QueueView::new(one, settings.get(&one.name).unwrap_or(&unset))).collect())
+    }
+
+    /// One queue, with its counters and settings.
+    ///
+    /// # Errors
+    /// [`ApiError::NoQueue`].
+    pub async fn queue_view(&self, name: &Name) -> Result<QueueView> {
+        let found = self.queue_views().await?.into_iter().find(|view| view.name == name.as_str());
+        found.ok_or_else(|| ApiError::NoQueue(name.clone()))
+    }
+
+    /// Changes a queue's settings; whether that changed anything. A queue may be set before its first
+    /// job.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn set_queue(&self, name: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<bool> {
+        let known = self.store().queues().await?.into_iter().find(|(known, _)| known == name);
+        let before = known.map(|(_, settings)| settings).unwrap_or_default();
+        let mut settings = before.clone();
+        change(&mut settings);
+        if settings == before {
+            return Ok(false);
+        }
+        self.store().set_queue(name, &settings).await?;
+        Ok(true)
     }
 
     /// Pauses or resumes a queue; whether that changed anything.

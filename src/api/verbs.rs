@@ -4,7 +4,7 @@
 
 use super::enqueue::Patience;
 use super::{Client, Filter, Result};
-use crate::domain::job::Edit;
+use crate::domain::edit::Edit;
 use crate::domain::{JobId, JobState, Ms, RunId, limits};
 use crate::store::{Commit, Cursor, Exchange, Expect, ListQuery, Move, Moved, StoreError, Stored};
 
@@ -32,6 +32,8 @@ pub enum Left {
     Held(JobId),
     /// Its state does not allow the verb.
     State(JobState),
+    /// It runs, and was asked to end before.
+    Asked,
     /// Others moved it each time it was looked at.
     Changed,
     /// It is no longer kept.
@@ -42,6 +44,8 @@ pub enum Left {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acted {
     pub done: Vec<JobId>,
+    /// They run: their workers were asked to end them, and will within seconds.
+    pub asked: Vec<JobId>,
     pub left: Vec<(JobId, Left)>,
 }
 
@@ -49,7 +53,15 @@ impl Acted {
     /// Adds what became of others.
     pub fn extend(&mut self, other: Acted) {
         self.done.extend(other.done);
+        self.asked.extend(other.asked);
         self.left.extend(other.left);
+    }
+}
+
+impl Acted {
+    /// How many a verb does something to.
+    pub fn touched(&self) -> usize {
+        self.done.len() + self.asked.len()
     }
 }
 
@@ -64,11 +76,11 @@ impl Verb {
         }
     }
 
-    /// The move that does it, or why there is none.
+    /// What does it, or why nothing does.
     ///
     /// # Errors
     /// [`Left`].
-    pub fn plan(self, stored: &Stored, now: Ms) -> Result<Move, Left> {
+    pub fn plan(self, stored: &Stored, now: Ms) -> Result<Plan, Left> {
         let (state, job) = (stored.place.state(), &stored.job);
         let unfit = Left::State(state);
         if !self.states().contains(&state) {
@@ -80,14 +92,24 @@ impl Verb {
             return Err(Left::Step { run: link.run, step: link.step.clone() });
         }
         let settled = match self {
+            // Only its worker can end what runs.
+            Verb::Cancel if state == JobState::Running && stored.asked => return Err(Left::Asked),
+            Verb::Cancel if state == JobState::Running => return Ok(Plan::Ask),
             Verb::Retry => job.clone().requeue(state, now).ok(),
-            Verb::Cancel => job.clone().cancel(state, now).ok(),
+            Verb::Cancel => job.clone().cancel(state, "by an operator", now).ok(),
             Verb::Delete => job.clone().delete(state, now),
         };
         let settled = settled.ok_or(unfit)?;
-        let expect = Expect::Idle(stored.place, job.rev);
-        Ok(Move { expect, to: settled.to, job: settled.job, event: settled.event })
+        Ok(Plan::Move(Box::new(Move::new(Expect::Idle(stored.place, job.rev), settled))))
     }
+}
+
+/// How a verb is done to one job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    Move(Box<Move>),
+    /// Its worker is asked to end it.
+    Ask,
 }
 
 /// One page of jobs that match, and where the next begins.
@@ -140,15 +162,18 @@ impl Client {
             looked(page.looked);
             for stored in page.jobs {
                 match verb.plan(&stored, now) {
-                    Ok(_) => plan.done.push(stored.job.id),
+                    Ok(Plan::Move(_)) => plan.done.push(stored.job.id),
+                    Ok(Plan::Ask) => plan.asked.push(stored.job.id),
                     Err(left) => plan.left.push((stored.job.id, left)),
                 }
             }
             at = page.next;
         }
         // Ids begin with the time of birth. A job that moved on while it was looked for was seen twice.
-        plan.done.sort_unstable();
-        plan.done.dedup();
+        for ids in [&mut plan.done, &mut plan.asked] {
+            ids.sort_unstable();
+            ids.dedup();
+        }
         plan.left.sort_by_key(|(id, _)| *id);
         plan.left.dedup_by_key(|(id, _)| *id);
         Ok(plan)
@@ -185,7 +210,7 @@ impl Client {
         let ids: Vec<JobId> = open.iter().map(|(id, _)| *id).collect();
         let found = self.patiently(|| self.store().get(&ids)).await?;
         let now = self.clock().now();
-        let mut moves = Vec::new();
+        let (mut moves, mut asks) = (Vec::new(), Vec::new());
         for ((id, tried), stored) in open.into_iter().zip(found) {
             let made = |tried: &Move| match &stored {
                 Some(stored) => stored.job == tried.job,
@@ -200,18 +225,28 @@ impl Client {
                 None => acted.left.push((id, Left::Gone)),
                 Some(stored) if !is_meant(&stored) => acted.left.push((id, Left::Changed)),
                 Some(stored) => match verb.plan(&stored, now) {
-                    Ok(planned) => moves.push(planned),
+                    Ok(Plan::Move(planned)) => moves.push(*planned),
+                    Ok(Plan::Ask) => asks.push(id),
                     Err(left) => acted.left.push((id, left)),
                 },
             }
         }
+        let mut stale = Vec::new();
+        if !asks.is_empty() {
+            for (id, lives) in asks.iter().zip(self.patiently(|| self.store().ask(&asks)).await?) {
+                if lives {
+                    acted.asked.push(*id);
+                } else {
+                    stale.push((*id, None));
+                }
+            }
+        }
+        if moves.is_empty() {
+            return Ok(stale);
+        }
         let commits = moves.iter().map(|one| Commit { moves: vec![one.clone()], run: None }).collect();
         let exchange = Exchange { commits, claim: None };
-        let answer = match moves.is_empty() {
-            true => return Ok(Vec::new()),
-            false => self.patiently(|| self.store().exchange(&exchange)).await?,
-        };
-        let mut stale = Vec::new();
+        let answer = self.patiently(|| self.store().exchange(&exchange)).await?;
         for (one, committed) in moves.into_iter().zip(&answer.commits) {
             match committed.moves.first() {
                 Some(Moved::Applied) => acted.done.push(one.job.id),
@@ -244,7 +279,7 @@ impl Client {
         };
         let Some(settled) = settled else { return Ok(Err(Left::State(state))) };
         let expect = Expect::Idle(stored.place, stored.job.rev);
-        let one = Move { expect, to: settled.to, job: settled.job, event: settled.event };
+        let one = Move::new(expect, settled);
         let exchange = Exchange { commits: vec![Commit { moves: vec![one.clone()], run: None }], claim: None };
         let answer = self.patiently(|| self.store().exchange(&exchange)).await?;
         let id = [one.job.id];

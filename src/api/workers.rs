@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::filter::{Field, Found, Kind};
+use super::filter::{Field, Found, Kind, yes_or_no};
 use super::wire::Time;
-use super::{Client, Result};
-use crate::domain::Name;
+use super::{ApiError, Client, Result};
+use crate::domain::{Name, WorkerId};
 use crate::store::WorkerStatus;
 
 /// A worker that is registered.
@@ -19,6 +19,8 @@ pub struct WorkerView {
     pub concurrency: u32,
     /// Jobs it holds leases on: what it runs, and what it leased ahead.
     pub running: u64,
+    /// It was told to take no more work.
+    pub draining: bool,
     /// Empty means every queue.
     pub queues: Vec<String>,
     /// The job types it handles.
@@ -39,6 +41,7 @@ impl From<&WorkerStatus> for WorkerView {
             version: info.version.clone(),
             concurrency: info.concurrency,
             running: status.running,
+            draining: status.draining,
             queues: texts(&info.queues),
             types: texts(&info.types),
             started_at: Time(info.started_at),
@@ -55,6 +58,9 @@ pub const WORKER_FIELDS: &[Field<WorkerView>] = &[
     F::new("host", Kind::Text, |worker, _, _| worker.host.as_str().into()),
     F::new("queue", Kind::Text, |worker, _, _| Found::Any(&worker.queues)),
     F::new("type", Kind::Text, |worker, _, _| Found::Any(&worker.types)),
+    F::new("draining", Kind::Choice(yes_or_no, "value of draining", "yes, no"), |worker, _, _| {
+        if worker.draining { "yes" } else { "no" }.into()
+    }),
     F::new("version", Kind::Text, |worker, _, _| worker.version.as_str().into()),
     F::new("pid", Kind::Number, |worker, _, _| Found::Number(worker.pid.into())),
     F::new("concurrency", Kind::Number, |worker, _, _| Found::Number(worker.concurrency.into())),
@@ -71,5 +77,38 @@ impl Client {
         let mut workers = self.store().workers().await?;
         workers.sort_by_key(|worker| worker.info.id);
         Ok(workers.iter().map(WorkerView::from).collect())
+    }
+
+    /// Those of `workers` that are named by any unique parts of their ids.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], [`ApiError::Ambiguous`].
+    pub fn named_workers(&self, workers: &[WorkerView], parts: &[String]) -> Result<Vec<WorkerView>> {
+        let mut named: Vec<WorkerView> = Vec::new();
+        for part in parts {
+            let digits = super::jobs::hex_part(part);
+            let has = |worker: &&WorkerView| {
+                digits.as_ref().is_some_and(|digits| worker.id.replace('-', "").contains(digits.as_str()))
+            };
+            match workers.iter().filter(has).collect::<Vec<_>>().as_slice() {
+                [] => return Err(ApiError::NotFound { noun: "worker", id: part.clone() }),
+                [one] if named.iter().any(|worker| worker.id == one.id) => {}
+                [one] => named.push((*one).clone()),
+                several => {
+                    let ids = several.iter().take(5).map(|worker| worker.id.clone()).collect();
+                    return Err(ApiError::Ambiguous { noun: "worker", part: part.clone(), ids });
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// Tells a worker to take no more work and to end; whether it was there to be told.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] for what is no id; the store's.
+    pub async fn drain(&self, id: &str) -> Result<bool> {
+        let worker: WorkerId = id.parse().map_err(|_| ApiError::NotFound { noun: "worker", id: id.to_owned() })?;
+        self.patiently(|| self.store().drain(worker)).await
     }
 }

@@ -70,6 +70,13 @@ fn type_names() -> BTreeSet<String> {
     found.unwrap_or_default()
 }
 
+/// Ids of workers.
+pub fn workers(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.workers().await.ok() }).unwrap_or_default();
+    let named = found.into_iter().map(|worker| (worker.id, worker.host));
+    by_short_id(&current.to_string_lossy(), named)
+}
+
 /// Ids of jobs, what is live first.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     jobs_that_match(current, Filter::default())
@@ -104,13 +111,17 @@ fn jobs_that_match(current: &OsStr, filter: Filter) -> Vec<CompletionCandidate> 
         };
         Some(jobs.iter().map(described).collect::<Vec<_>>())
     });
-    // The short form is what lists show, so it is what people begin to type.
-    let candidates = found.unwrap_or_default().into_iter().filter_map(|(id, help)| {
+    by_short_id(&part, found.unwrap_or_default().into_iter())
+}
+
+/// The short form is what lists show, so it is what people begin to type.
+fn by_short_id(part: &str, named: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
+    let candidates = named.filter_map(|(id, help)| {
         let short = id[id.len() - 8..].to_owned();
-        let text = if short.starts_with(&part) { short } else { id };
-        text.starts_with(&part).then(|| CompletionCandidate::new(text).help(Some(help.into())))
+        let text = if short.starts_with(part) { short } else { id };
+        text.starts_with(part).then(|| CompletionCandidate::new(text).help(Some(help.into())))
     });
-    candidates.collect()
+    candidates.take(MOST).collect()
 }
 
 /// The last word of a filter over jobs: its field, or a value that the store knows.

@@ -14,7 +14,7 @@ use super::error::{CommandError, Result, fail, pointing_at};
 use super::verbs;
 use crate::api::verbs::Left;
 use crate::api::{Client, JobView, Verb};
-use crate::domain::job::Edit;
+use crate::domain::edit::Edit;
 use crate::domain::text::{display_safe, size};
 use crate::domain::time::{format_duration, parse_duration};
 use crate::domain::{JobState, Json, limits};
@@ -208,7 +208,7 @@ mod tests {
         let name = |text: &str| text.parse().expect("a name");
         let payload = Json::parse(payload, 1_000).expect("JSON");
         let job = Job::new(JobId::from_parts(Ms(1), Default::default(), 7), name("mail"), name("default"), payload);
-        Stored { job, place: Place::Pending, at: Ms(0), lease: None }
+        Stored::idle(job, Place::Pending, Ms(0))
     }
 
     #[test]

@@ -166,7 +166,11 @@ impl From<ApiError> for CommandError {
         match error {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
-                let list = if noun == "run" { "goflow job list -o wide" } else { "goflow job list -n 0 -o name" };
+                let list = match noun {
+                    "run" => "goflow job list -o wide",
+                    "worker" => "goflow worker list",
+                    _ => "goflow job list -n 0 -o name",
+                };
                 fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
             }
             ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),

@@ -11,7 +11,7 @@ use super::codes::Code;
 use super::context::Context;
 use super::error::{CommandError, Result, fail};
 use super::select;
-use crate::api::verbs::{Acted, BATCH, Left};
+use crate::api::verbs::{Acted, BATCH, Left, Plan};
 use crate::api::{Client, Filter, Verb};
 use crate::domain::text::{count, thousands};
 use crate::domain::{JobId, JobState};
@@ -95,7 +95,7 @@ async fn named(context: &Context, client: &Client, order: &Order<'_>) -> Result 
     } else {
         client.act(order.verb, &ids, None).await?
     };
-    let first = acted.left.first().filter(|_| acted.done.is_empty()).cloned();
+    let first = acted.left.first().filter(|_| acted.touched() == 0).cloned();
     match first {
         // Of several that could not be moved each has its reason in the sentence.
         Some((id, left)) if acted.left.len() == 1 => Err(refused(order.verb, id, &left)),
@@ -111,7 +111,8 @@ async fn would(client: &Client, verb: Verb, ids: &[JobId]) -> Result<Acted> {
     for ids in ids.chunks(BATCH) {
         for (id, stored) in ids.iter().zip(client.store().get(ids).await?) {
             match stored.map_or(Err(Left::Gone), |stored| verb.plan(&stored, now)) {
-                Ok(_) => acted.done.push(*id),
+                Ok(Plan::Move(_)) => acted.done.push(*id),
+                Ok(Plan::Ask) => acted.asked.push(*id),
                 Err(left) => acted.left.push((*id, left)),
             }
         }
@@ -125,7 +126,7 @@ async fn matching(context: &Context, client: &Client, order: &Order<'_>, done: &
     let plan = client.survey(order.verb, &order.filter, now, |more| looking.inc(more)).await;
     looking.finish_and_clear();
     let plan = plan?;
-    let total = plan.done.len() as u64;
+    let total = plan.touched() as u64;
     if order.consent.dry_run {
         return tell(context, order, &plan);
     }
@@ -137,11 +138,12 @@ async fn matching(context: &Context, client: &Client, order: &Order<'_>, done: &
         }
     }
     let bar = context.ui.progress(total, "jobs");
-    let mut acted = Acted { done: Vec::new(), left: plan.left };
-    for ids in plan.done.chunks(BATCH) {
+    let ids: Vec<JobId> = plan.done.into_iter().chain(plan.asked).collect();
+    let mut acted = Acted { left: plan.left, ..Acted::default() };
+    for ids in ids.chunks(BATCH) {
         acted.extend(client.act(order.verb, ids, Some((&order.filter, now))).await?);
         bar.inc(ids.len() as u64);
-        done.set((acted.done.len() as u64, total));
+        done.set((acted.touched() as u64, total));
     }
     bar.finish_and_clear();
     tell(context, order, &acted)
@@ -160,8 +162,11 @@ fn tell(context: &Context, order: &Order<'_>, acted: &Acted) -> Result {
         .collect();
     let mut outcome = Map::new();
     outcome.insert("dry_run".to_owned(), order.consent.dry_run.into());
-    let ids: Vec<Value> = acted.done.iter().map(|id| id.to_string().into()).collect();
-    outcome.insert(past(order.verb).to_owned(), ids.into());
+    let texts = |ids: &[JobId]| ids.iter().map(|id| id.to_string().into()).collect::<Vec<Value>>();
+    outcome.insert(past(order.verb).to_owned(), texts(&acted.done).into());
+    if order.verb == Verb::Cancel {
+        outcome.insert("asked".to_owned(), texts(&acted.asked).into());
+    }
     outcome.insert("skipped".to_owned(), json!(skipped));
     context.ui.result(&outcome, &sentence(order.verb, acted, order.consent.dry_run))
 }
@@ -169,7 +174,14 @@ fn tell(context: &Context, order: &Order<'_>, acted: &Acted) -> Result {
 /// `retried 3 jobs; 1 was already finished`.
 fn sentence(verb: Verb, acted: &Acted, dry_run: bool) -> String {
     let did = if dry_run { format!("would {}", imperative(verb)) } else { past(verb).to_owned() };
-    let mut parts = vec![format!("{did} {}", count(acted.done.len() as u64, "job"))];
+    let mut parts = Vec::new();
+    if !acted.done.is_empty() || acted.asked.is_empty() {
+        parts.push(format!("{did} {}", count(acted.done.len() as u64, "job")));
+    }
+    if !acted.asked.is_empty() {
+        let did = if dry_run { "would ask" } else { "asked" };
+        parts.push(format!("{did} {} to end", count(acted.asked.len() as u64, "running job")));
+    }
     let mut groups: Vec<(&'static str, &'static str, u64)> = Vec::new();
     for (_, left) in &acted.left {
         let (one, many) = group(verb, left);
@@ -193,6 +205,7 @@ fn group(verb: Verb, left: &Left) -> (&'static str, &'static str) {
         (Left::State(_), Verb::Cancel) => ("was already finished", "were already finished"),
         (Left::State(_), Verb::Retry) => ("was neither dead nor cancelled", "were neither dead nor cancelled"),
         (Left::State(_), Verb::Delete) => ("was running", "were running"),
+        (Left::Asked, _) => ("was asked to end before", "were asked to end before"),
         (Left::Changed, _) => ("had changed meanwhile", "had changed meanwhile"),
         (Left::Gone, _) => ("was gone", "were gone"),
     }
@@ -207,6 +220,7 @@ fn predicate(verb: Verb, left: &Left) -> String {
         (Left::State(state), Verb::Cancel) => format!("is {state}, and what has ended cannot be cancelled"),
         (Left::State(state), Verb::Retry) => format!("is {state}, and only a dead or cancelled job can be retried"),
         (Left::State(state), Verb::Delete) => format!("is {state}: cancel it first"),
+        (Left::Asked, _) => "is running, and was asked to end before".to_owned(),
         (Left::Changed, _) => "had changed meanwhile".to_owned(),
         (Left::Gone, _) => "is gone".to_owned(),
     }
@@ -221,7 +235,7 @@ pub fn refused(verb: Verb, id: JobId, left: &Left) -> CommandError {
         }
         Left::Held(_) => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
         Left::Gone => fail(Code::NotFound, message),
-        Left::State(_) | Left::Changed => {
+        Left::State(_) | Left::Asked | Left::Changed => {
             fail(Code::StateConflict, message).hint(format!("`goflow job show {}` tells how it is now", id.short()))
         }
     }

@@ -2,6 +2,7 @@
 //! Every state machine of goflow is one `match (state, event)` table in this folder; stores move
 //! records between places and never decide where a record goes.
 
+pub mod edit;
 pub mod event;
 pub mod id;
 pub mod job;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod name;
 pub mod place;
 pub mod queue;
+pub mod rate;
 pub mod retry;
 pub mod run;
 pub mod text;
@@ -17,11 +19,12 @@ pub mod time;
 
 pub use event::{Event, EventKind};
 pub use id::{Epoch, JobId, ProducerId, RunId, Shard, WorkerId};
-pub use job::{Job, Link};
+pub use job::{Concurrency, Job, Link, Progress};
 pub use json::Json;
 pub use name::Name;
 pub use place::{JobState, Place, To};
-pub use queue::{QueueSettings, QueueStats};
+pub use queue::{QueueSettings, QueueStats, Retention};
+pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use run::{RunState, StepState};
 pub use time::{Clock, Entropy, Ms};

@@ -86,6 +86,15 @@ fn parse<T>(text: &str, fields: &[Field<T>]) -> Result<Vec<Word>, BadFilter> {
     })
 }
 
+/// For fields that are true or not.
+pub(super) fn yes_or_no(word: &str) -> Option<&'static str> {
+    match word {
+        "yes" | "true" => Some("yes"),
+        "no" | "false" => Some("no"),
+        _ => None,
+    }
+}
+
 const STATES: &str = "scheduled, pending, running, retrying, completed, dead, cancelled";
 
 fn state_word(word: &str) -> Option<&'static str> {

@@ -13,7 +13,7 @@ fn job() -> Job {
 }
 
 fn dead(job: Job) -> Stored {
-    Stored { job, place: Place::Dead, at: Ms(0), lease: None }
+    Stored::idle(job, Place::Dead, Ms(0))
 }
 
 fn matching<'a>(stored: &Stored, texts: &[&'a str]) -> Vec<&'a str> {
@@ -103,7 +103,7 @@ fn what_a_list_needs_to_know_is_taken_from_the_words() {
     for text in ["queue:q*", "!queue:q1", "queue:a,b", "queue~q1"] {
         assert!(parse(text).queue().is_none() && parse(text).is_selective(), "{text}");
     }
-    assert_eq!(parse("state:waiting").places(), [Place::Suspect, Place::Pending, Place::Parked]);
+    assert_eq!(parse("state:waiting").places(), [Place::Suspect, Place::Pending, Place::Parked, Place::Blocked]);
     assert_eq!(parse("state:dead,done !state:done").places(), [Place::Dead]);
     assert_eq!(parse("state:dead state:done").places(), []);
     assert_eq!(parse("queue:a").only_queue(&name("b")).places(), []);

@@ -89,6 +89,7 @@ pub const QUEUES: &[Column<QueueView>] = &[
     Q::new("COMPLETED", |queue, _| thousands(queue.completed)).right(),
     Q::new("CANCELLED", |queue, _| thousands(queue.cancelled)).right().wide(),
     Q::new("PARKED", |queue, _| thousands(queue.parked)).right().wide(),
+    Q::new("SETTINGS", |queue, _| queue.settings_text()).wide(),
     Q::new("OLDEST", |queue, _| match queue.oldest_pending_ms {
         Some(ms) => age(Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
         None => "-".to_owned(),
@@ -104,6 +105,8 @@ pub const WORKERS: &[Column<WorkerView>] = &[
     W::new("ID", |worker, ui| id_text(&worker.id, ui)),
     W::new("HOST", |worker, _| worker.host.clone()),
     W::new("PID", |worker, _| worker.pid.to_string()).right(),
+    W::new("STATE", |worker, _| if worker.draining { "draining" } else { "serving" }.to_owned())
+        .tone(|worker| worker.draining.then_some(Tone::Wait)),
     W::new("RUNNING", |worker, _| format!("{}/{}", worker.running, worker.concurrency)).right(),
     W::new("QUEUES", |worker, _| if worker.queues.is_empty() { "*".to_owned() } else { worker.queues.join(",") }),
     W::new("TYPES", |worker, _| worker.types.join(",")).wide(),

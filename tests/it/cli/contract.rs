@@ -47,6 +47,7 @@ const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("job edit", "{scheduled}", Prints::Value, true),
     ("job enqueue", "noop", Prints::Value, true),
     ("job list", "", List, true),
+    ("job logs", "{done}", Prints::Value, true),
     ("job retry", "{dead} --dry-run", Prints::Value, true),
     ("job show", "{done}", Prints::Value, true),
     ("job wait", "{done}", Prints::Value, true),
@@ -55,19 +56,21 @@ const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("queue pause", "mail", Prints::Value, true),
     ("queue purge", "mail --dry-run", Prints::Value, true),
     ("queue resume", "mail", Prints::Value, true),
+    ("queue set", "mail --concurrency 3", Prints::Value, true),
     ("queue stats", "", List, true),
     ("run", "hello.yaml", Prints::Value, true),
     ("worker", "--until-empty", Prints::Value, true),
+    ("worker drain", "--all", Prints::Value, true),
     ("worker list", "", List, true),
 ];
 
 /// Commands that hold others and do nothing themselves.
-fn is_group(command: &Command) -> bool {
+pub fn is_group(command: &Command) -> bool {
     command.get_subcommands().next().is_some() && command.is_subcommand_required_set()
 }
 
 /// Every command with its words, groups too.
-fn tree() -> Vec<(String, Command)> {
+pub fn tree() -> Vec<(String, Command)> {
     fn collect(command: &Command, path: &str, all: &mut Vec<(String, Command)>) {
         for sub in command.get_subcommands() {
             let path = format!("{path} {}", sub.get_name()).trim().to_owned();
@@ -85,7 +88,7 @@ fn tree() -> Vec<(String, Command)> {
 /// A store with a job in each state that rests, and a workflow file.
 fn place() -> (TestEnvironment, BTreeMap<&'static str, String>) {
     let mut env = TestEnvironment::new();
-    env.set("EDITOR", "sed -i s/null/1/");
+    env.set("EDITOR", "sed -i s/:.0,/:1,/");
     env.file("hello.yaml", include_str!("../../../workflows/hello.yaml"));
     let id = |line: &[&str]| env.args(line).ok().line().to_owned();
     let dead = id(&["enqueue", "fail", "-d", "{\"retry\": false}"]);

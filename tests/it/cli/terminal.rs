@@ -12,7 +12,8 @@ fn on_terminal(env: &TestEnvironment, line: &str, typed: &str) -> (Option<i32>, 
     let command = env.command([""; 0]);
     // The same place and environment, with another program.
     let mut script = std::process::Command::new("script");
-    script.args(["-q", "-e", "-c", &format!("{binary} {line}"), "/dev/null"]).env_clear().env("SHELL", "/bin/sh");
+    script.args(["-q", "-e", "-c", &format!("{binary} {line}"), "/dev/null"]).env_clear();
+    script.env("SHELL", "/bin/sh").env("TERM", "xterm");
     script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.current_dir(env.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = script.spawn().expect("script runs: it is part of Debian's bsdutils");
@@ -90,7 +91,6 @@ fn colours_glyphs_and_short_ids_are_for_terminals() {
     let mut env = TestEnvironment::new();
     let id = env.run("enqueue noop").ok().line().to_owned();
     with_dead(&env, 1);
-    env.set("TERM", "xterm");
     let (_, shown) = on_terminal(&env, "job list", "");
     assert!(shown.contains("\u{1b}[") && shown.contains("■ dead") && shown.contains("✓ completed"), "{shown}");
     assert!(shown.contains(&id[28..]) && !shown.contains(&id), "{shown}");

@@ -11,8 +11,9 @@ use crate::cli::{complete, select};
 
 /// End jobs that have not ended
 ///
-/// Named jobs are cancelled at once. All that match a filter are counted first, and you are asked. A
-/// job that does a step of a run is left alone: cancel the run.
+/// Named jobs are cancelled at once. All that match a filter are counted first, and you are asked. What
+/// runs is asked to end: its worker ends the command with everything that it started, and `goflow job
+/// wait` tells when. A job that does a step of a run is left alone: cancel the run.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -4,6 +4,7 @@ mod cancel;
 mod delete;
 mod edit;
 mod list;
+mod logs;
 mod retry;
 pub mod show;
 mod wait;
@@ -19,6 +20,7 @@ pub enum JobCommand {
     List(list::ListArgs),
     #[command(visible_alias = "status")]
     Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
     Wait(wait::WaitArgs),
     Retry(retry::RetryArgs),
     Cancel(cancel::CancelArgs),
@@ -31,6 +33,7 @@ pub fn run(context: &Context, command: JobCommand) -> Result {
     match command {
         JobCommand::List(args) => list::run(context, &args),
         JobCommand::Show(args) => show::run(context, &args),
+        JobCommand::Logs(args) => logs::run(context, &args),
         JobCommand::Wait(args) => wait::run(context, &args),
         JobCommand::Retry(args) => retry::run(context, &args),
         JobCommand::Cancel(args) => cancel::run(context, &args),

@@ -32,10 +32,8 @@ pub struct ListArgs {
 pub fn run(context: &Context, args: &ListArgs) -> Result {
     let filter = select::things(args.filter.as_deref(), QUEUE_FIELDS)?;
     context.block_on(async {
-        let stats = context.client().await?.queue_stats().await?;
-        let now = context.clock.now();
-        let views = stats.iter().map(QueueView::from).filter(|view| filter.matches(view, now));
-        let mut views: Vec<QueueView> = views.collect();
+        let (now, views) = (context.clock.now(), context.client().await?.queue_views().await?);
+        let mut views: Vec<QueueView> = views.into_iter().filter(|view| filter.matches(view, now)).collect();
         let cut = args.limit.cut(&mut views);
         context.ui.list(&views, QUEUES)?;
         args.limit.tell_cut(context, "first", cut);

@@ -4,6 +4,7 @@ mod list;
 mod pause;
 mod purge;
 mod resume;
+mod set;
 mod stats;
 
 use clap::Subcommand;
@@ -11,7 +12,7 @@ use clap::Subcommand;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 
-/// Look at queues, pause, resume and empty them
+/// Look at queues, pause, limit and empty them
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     List(list::ListArgs),
@@ -19,6 +20,7 @@ pub enum QueueCommand {
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     Purge(purge::PurgeArgs),
+    Set(set::SetArgs),
 }
 
 pub fn run(context: &Context, command: QueueCommand) -> Result {
@@ -28,5 +30,6 @@ pub fn run(context: &Context, command: QueueCommand) -> Result {
         QueueCommand::Pause(args) => pause::run(context, &args),
         QueueCommand::Resume(args) => resume::run(context, &args),
         QueueCommand::Purge(args) => purge::run(context, &args),
+        QueueCommand::Set(args) => set::run(context, &args),
     }
 }

@@ -1,5 +1,6 @@
 //! `goflow worker`: being one, and the verbs on others.
 
+mod drain;
 mod list;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
 use crate::engine::{Summary, Worker, WorkerOptions};
 
-/// Run jobs; list workers
+/// Run jobs; list and drain workers
 ///
 /// Serves every queue, unless -q names some; `-q mail=3,reports=1` serves mail three times as often,
 /// and with --strict reports only when mail is empty. Start as many workers as you like, on as many
@@ -66,6 +67,7 @@ pub struct WorkerArgs {
 #[derive(Debug, Subcommand)]
 enum WorkerCommand {
     List(list::ListArgs),
+    Drain(drain::DrainArgs),
 }
 
 fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
@@ -89,6 +91,7 @@ struct Done {
 pub fn run(context: &Context, args: WorkerArgs) -> Result {
     match args.command {
         Some(WorkerCommand::List(args)) => list::run(context, &args),
+        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
         None => serve(context, args),
     }
 }
