@@ -134,3 +134,4 @@ macro_rules! wide {
 
 wide!(memory_wide memory);
 wide!(postgres_wide postgres);
+wide!(sqlite_wide sqlite);
