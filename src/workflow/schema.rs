@@ -33,8 +33,33 @@ pub fn schema(kind: Option<Kind>) -> Json {
             map.insert("allOf".into(), json!([rest]));
         }
     }
-    map.insert("$defs".into(), definitions());
+    let mut all = definitions();
+    let mut reached = std::collections::BTreeSet::new();
+    let mut next = Vec::new();
+    map.values().for_each(|value| references(value, &mut next));
+    while let Some(name) = next.pop() {
+        if reached.insert(name.clone()) {
+            references(&all[&name], &mut next);
+        }
+    }
+    if let Json::Object(all) = &mut all {
+        all.retain(|name, _| reached.contains(name));
+    }
+    map.insert("$defs".into(), all);
     Json::Object(map)
+}
+
+/// The definitions that a part of the schema names.
+fn references(schema: &Json, found: &mut Vec<String>) {
+    match schema {
+        Json::Object(fields) => {
+            let name = fields.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+            found.extend(name.map(str::to_owned));
+            fields.values().for_each(|field| references(field, found));
+        }
+        Json::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
 }
 
 fn definitions() -> Json {
