@@ -1,6 +1,7 @@
 //! Commands as a user types them: the binary in a hermetic place, one text an answer.
 
 mod bad_input;
+mod contract;
 mod enqueue;
 pub mod env;
 mod generated;
@@ -8,8 +9,12 @@ mod jobs;
 mod manifests;
 mod output;
 mod redis;
+mod replaced;
 mod run;
 mod schedule;
 mod signals;
+mod terminal;
+mod verbs;
+mod watching;
 
 pub use env::TestEnvironment;
