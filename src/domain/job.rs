@@ -158,6 +158,12 @@ pub enum RetryHint {
     NotBefore(Duration),
     /// Again, without counting: exit code 75, EX_TEMPFAIL of sysexits.h.
     Uncounted,
+    /// Again after this long, without counting: the handler asks for time, or what it calls is known to
+    /// be away.
+    Snooze(Duration),
+    /// By the policy if that names the class of the error, else never: what would only be repeated,
+    /// unless somebody knows better.
+    IfNamed,
     /// Never: exit code 65, EX_DATAERR of sysexits.h.
     Never,
 }
@@ -230,12 +236,21 @@ impl Job {
         self.remember(error.clone(), now);
         let class = error.class.clone();
         self.error = Some(error);
-        if hint == RetryHint::Uncounted {
-            let delay = self.retry.delay(1, random);
+        let uncounted = match hint {
+            RetryHint::Uncounted => Some(self.retry.delay(1, random)),
+            RetryHint::Snooze(delay) => Some(delay),
+            _ => None,
+        };
+        if let Some(delay) = uncounted {
             return self.ended(JobEvent::Fail, To::Retrying(delay), EventKind::JobRetried, now);
         }
         self.failures += 1;
-        let again = hint != RetryHint::Never && self.failures <= self.retry.max && self.retry.covers(&class);
+        let worthwhile = match hint {
+            RetryHint::Never => false,
+            RetryHint::IfNamed => !self.retry.errors.is_empty(),
+            _ => true,
+        };
+        let again = worthwhile && self.failures <= self.retry.max && self.retry.covers(&class);
         if !again {
             return self.ended(JobEvent::Exhaust, To::Dead, EventKind::JobDead, now);
         }
@@ -375,6 +390,13 @@ mod tests {
         assert_eq!((uncounted.to, uncounted.job.failures), (To::Retrying(Duration::from_secs(1)), 0));
         let later = Duration::from_secs(90);
         assert_eq!(failed(RetryHint::NotBefore(later)).to, To::Retrying(later));
+        let snoozed = failed(RetryHint::Snooze(later));
+        assert_eq!((snoozed.to, snoozed.job.failures), (To::Retrying(later), 0));
+        assert_eq!(failed(RetryHint::IfNamed).to, To::Dead);
+        let mut named = job();
+        named.retry.errors = vec!["exit:75".into()];
+        let outcome = Outcome::Failed { error: JobError::new("exit:75", "later"), retry: RetryHint::IfNamed };
+        assert!(matches!(named.settle(outcome, Ms(5), 0.5).to, To::Retrying(_)));
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub const PRIORITY: i8 = 100;
 pub const METADATA_BYTES: usize = 16 << 10;
 /// An error's text as kept with a job, in bytes.
 pub const ERROR_BYTES: usize = 8 << 10;
+/// A progress message, in bytes.
+pub const PROGRESS_BYTES: usize = 1 << 10;
+/// Jobs that a handler takes at once.
+pub const HANDLER_BATCH: usize = 1_000;
 /// Attempts kept in a job's own history; the first one and the latest others stay.
 pub const HISTORY: usize = 10;
 

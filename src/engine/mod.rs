@@ -31,6 +31,6 @@ mod settle;
 mod time;
 mod worker;
 
-pub use handlers::{Ending, Handler, Handlers, Task};
+pub use handlers::{Closing, Ending, Endings, Handler, Handlers, Limits, Task};
 pub use options::{Summary, WorkerOptions};
 pub use worker::Worker;

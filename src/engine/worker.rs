@@ -130,6 +130,7 @@ impl Worker {
         };
         let result = life.live(stop, now).await;
         life.tasks.shutdown().await;
+        life.worker.handlers.close().await;
         if let Err(error) = life.worker.store.farewell(id).await {
             debug!(%error, "the farewell did not arrive: leases lapse by themselves");
         }
@@ -235,7 +236,7 @@ impl Life {
             }
             let stop = CancellationToken::new();
             let (id, epoch) = (claimed.job.id, claimed.epoch);
-            let run = handler.run(Task { job: claimed.job.clone(), stop: stop.clone() });
+            let run = handler.run(Task::new(claimed.job.clone(), stop.clone()));
             self.ledger.started(claimed, stop);
             self.tasks.spawn(async move {
                 let outcome = match AssertUnwindSafe(run).catch_unwind().await {

@@ -11,7 +11,7 @@ use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::*;
 use super::yaml::{self, Node, Value};
-use super::{is_reserved, shell};
+use super::{handler_read, is_reserved, shell};
 use crate::domain::Name;
 use crate::domain::limits::PRIORITY;
 use crate::domain::retry::RetryPolicy;
@@ -103,9 +103,9 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
     if workflow {
         return workflow_of(reader, node).map(Manifest::Workflow);
     }
-    let fields = reader.fields(node, "a handler", HANDLER_KEYS)?;
+    let fields = reader.fields(node, "a handler", handler_read::KEYS)?;
     let name = named(reader, &fields);
-    handler_of(reader, &fields, name?).map(Manifest::Handler)
+    handler_read::handler(reader, &fields, name?).map(Manifest::Handler)
 }
 
 const WORKFLOW_KEYS: &[&str] = &["apiVersion", "kind", "name", "input", "defaults", "timeout", "steps", "outputs"];
@@ -190,7 +190,7 @@ fn defaults(reader: &mut Reader<'_>, node: &Node) -> Defaults {
 }
 
 /// A time limit: a duration that is longer than none.
-fn limit(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
+pub(super) fn limit(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
     let duration = reader.duration(node, "`timeout`")?;
     if duration.is_zero() {
         reader.wrong_hint(node.place, "`timeout` is zero", "leave it out for no limit");
@@ -334,14 +334,14 @@ fn verb(reader: &mut Reader<'_>, fields: &Fields<'_>, whose: &str) -> Option<Ver
 }
 
 /// `run`, with the `env` and `outputs` beside it.
-fn command(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CommandSpec> {
+pub(super) fn command(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CommandSpec> {
     let program = fields.get("run").and_then(|node| program(reader, node));
     let env = fields.get("env").map(|node| env(reader, node)).unwrap_or_default();
     let outputs = fields.get("outputs").and_then(|node| outputs(reader, node));
     Some(CommandSpec { program: program?, env, outputs })
 }
 
-fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
+pub(super) fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
     match &node.value {
         Value::Text(line) => {
             if line.trim().is_empty() {
@@ -367,7 +367,7 @@ fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
     }
 }
 
-fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Template)> {
+pub(super) fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Template)> {
     let mut variables = Vec::new();
     for entry in reader.entries(node, "`env`").unwrap_or_default() {
         if !is_variable(&entry.key) {
@@ -382,7 +382,7 @@ fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Templa
     variables
 }
 
-fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
+pub(super) fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
     if let Value::List(items) = &node.value {
         let mut names = Vec::with_capacity(items.len());
         for item in items {
@@ -408,7 +408,7 @@ fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
 const RETRY_KEYS: &[&str] = &["max", "backoff", "initial", "max_delay", "jitter", "errors"];
 
 /// `retry`, over what holds without it.
-fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolicy) -> RetryPolicy {
+pub(super) fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolicy) -> RetryPolicy {
     let Some(node) = fields.get("retry") else { return policy };
     let Some(keys) = reader.fields(node, "`retry`", RETRY_KEYS) else { return policy };
     if let Some(max) = keys.get("max").and_then(|node| reader.whole(node, "`max`", 0, 10_000)) {
@@ -431,33 +431,6 @@ fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolic
         policy.errors = items.iter().filter_map(|item| reader.text(item, "an error class")).collect();
     }
     policy
-}
-
-const HANDLER_KEYS: &[&str] = &["apiVersion", "kind", "name", "run", "env", "outputs", "timeout", "retry"];
-/// What the short form of a handler in a configuration may say.
-const SHORT_KEYS: &[&str] = &["run", "env", "outputs", "timeout", "retry"];
-
-/// A handler from the short form of a configuration: the value under its name.
-pub(super) fn short_handler(reader: &mut Reader<'_>, node: &Node, name: Name) -> Option<HandlerDef> {
-    let fields = reader.fields(node, "a handler", SHORT_KEYS)?;
-    handler_of(reader, &fields, name)
-}
-
-fn handler_of(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) -> Option<HandlerDef> {
-    if is_reserved(&name) {
-        reader.wrong(fields.place, format!("the job type `{name}` is kept for goflow itself"));
-    }
-    reader.at = Whereabouts::Handler;
-    if fields.get("run").is_none() {
-        reader.wrong_hint(fields.place, "a handler has no `run`", "give it a command: `run: [program, argument]`");
-    }
-    let command = command(reader, fields);
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
-    let retry = fields.get("retry").map(|_| retry_of(reader, fields, RetryPolicy::default()));
-    let sites = reader.take_sites();
-    check::handler(reader, &sites);
-    let command = command?;
-    reader.is_clean().then_some(HandlerDef { name, command, timeout, retry })
 }
 
 const ID_RULE: &str = "letters, digits, _ and - are allowed, a letter first";

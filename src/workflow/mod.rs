@@ -3,10 +3,12 @@
 //! facts and the stored values, and commits what comes out.
 
 pub mod advance;
+pub mod command;
 pub mod definition;
 pub mod expr;
 pub mod handler;
 pub mod history;
+pub mod http;
 pub mod input;
 pub mod manifest;
 pub mod problem;
@@ -14,13 +16,16 @@ pub mod run;
 pub mod spec;
 
 mod check;
+mod handler_read;
 mod read;
 mod shell;
 mod yaml;
 
 pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
 pub use definition::Definition;
-pub use handler::{Command, HandlerDef, Program};
+pub use command::{BadCommand, Command, Program};
+pub use handler::{Batching, HandlerDef, How, PoolSpec};
+pub use http::{Body, Http, HttpSpec, Method};
 pub use input::InputError;
 pub use manifest::{Manifest, parse};
 pub use problem::{Problem, Problems};
@@ -38,6 +43,10 @@ pub fn step_key(run: RunId, step: &str) -> String {
 /// The job type of a step's own command. Its payload is a [`Command`]; a worker executes it only
 /// for a job with a link to a run.
 pub const RUN_KIND: &str = "goflow:run";
+
+/// The job type of a step's own HTTP call. Its payload is an [`Http`]; sent only for a job with a link
+/// to a run.
+pub const HTTP_KIND: &str = "goflow:http";
 
 /// Whether a job type is kept for goflow itself: nobody may enqueue or handle it.
 pub fn is_reserved(kind: &Name) -> bool {

@@ -1,0 +1,322 @@
+//! HTTP calls: a request as a manifest describes it, and one rendered from data, ready to be sent.
+//! Knows where data may stand in a URL; sends nothing.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::command::BadCommand;
+use super::expr::{Expr, ExprError, Part, Scope, Template, value};
+use super::spec::{self, Outputs};
+
+/// A request, its data still to be filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSpec {
+    pub method: Method,
+    pub url: Template,
+    pub headers: Vec<(String, Template)>,
+    pub body: BodySpec,
+    /// Hosts that may be reached although their addresses are not public: `pay.internal`,
+    /// `*.internal`, `10.0.0.7`.
+    pub allow_hosts: Vec<String>,
+    /// How the body of the answer becomes the result; `None` reads JSON where the answer says so, and
+    /// text elsewhere.
+    pub outputs: Option<Outputs>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub const WORDS: [(&str, Method); 6] = [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("POST", Method::Post),
+        ("PUT", Method::Put),
+        ("PATCH", Method::Patch),
+        ("DELETE", Method::Delete),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, method)| *method == self).map_or("", |(word, _)| word)
+    }
+
+    /// Whether a request of this method usually carries a body.
+    pub fn has_body(self) -> bool {
+        matches!(self, Method::Post | Method::Put | Method::Patch)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BodySpec {
+    None,
+    /// The job itself, as JSON: what a handler sends that says nothing.
+    Job,
+    Json(Template),
+    Text(Template),
+}
+
+/// A request with all data in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Body,
+    /// Data took part in the URL: only public addresses may be reached, and those of `allow_hosts`.
+    pub public_only: bool,
+    pub allow_hosts: Vec<String>,
+    pub outputs: Option<Outputs>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    None,
+    /// The job itself, as whoever sends it writes it.
+    Job,
+    Json(Json),
+    Text(String),
+}
+
+/// Names whose values goflow or an operator chose, not whoever enqueued the job.
+const TRUSTED: [&str; 5] = ["job", "run", "step", "secrets", "env"];
+
+fn carries_data(expr: &Expr) -> bool {
+    expr.refs().iter().any(|found| !TRUSTED.contains(&found.path[0].as_str()))
+}
+
+impl HttpSpec {
+    pub fn templates(&self) -> Vec<&Template> {
+        let body = match &self.body {
+            BodySpec::Json(template) | BodySpec::Text(template) => Some(template),
+            BodySpec::None | BodySpec::Job => None,
+        };
+        [&self.url].into_iter().chain(self.headers.iter().map(|(_, value)| value)).chain(body).collect()
+    }
+
+    /// Writes `http` and `outputs` as a manifest has them.
+    pub(super) fn canonical(&self, into: &mut Map<String, Json>) {
+        let mut map = Map::new();
+        map.insert("method".into(), json!(self.method.as_str()));
+        map.insert("url".into(), self.url.source());
+        if !self.headers.is_empty() {
+            map.insert("headers".into(), spec::templates(&self.headers));
+        }
+        match &self.body {
+            BodySpec::None | BodySpec::Job => {}
+            BodySpec::Json(template) => {
+                map.insert("json".into(), template.source());
+            }
+            BodySpec::Text(template) => {
+                map.insert("body".into(), template.source());
+            }
+        }
+        if !self.allow_hosts.is_empty() {
+            map.insert("allow_hosts".into(), json!(self.allow_hosts));
+        }
+        into.insert("http".into(), Json::Object(map));
+        spec::put(into, "outputs", self.outputs.as_ref().map(Outputs::to_json));
+    }
+
+    /// # Errors
+    /// An expression that fails, and data that would lead a URL elsewhere (`..`).
+    pub fn render(&self, scope: &Scope) -> Result<Http, ExprError> {
+        let (url, public_only) = render_url(&self.url, scope)?;
+        let headers = self.headers.iter().map(|(name, value)| Ok((name.clone(), value.render_text(scope)?)));
+        let body = match &self.body {
+            BodySpec::None => Body::None,
+            BodySpec::Job => Body::Job,
+            BodySpec::Json(template) => Body::Json(template.render(scope)?),
+            BodySpec::Text(template) => Body::Text(template.render_text(scope)?),
+        };
+        Ok(Http {
+            method: self.method,
+            url,
+            headers: headers.collect::<Result<_, ExprError>>()?,
+            body,
+            public_only,
+            allow_hosts: self.allow_hosts.clone(),
+            outputs: self.outputs.clone(),
+        })
+    }
+}
+
+/// The URL, and whether data took part in it. Data behind the host is percent-encoded, so that it
+/// stays within the segment or parameter it was written into.
+fn render_url(template: &Template, scope: &Scope) -> Result<(String, bool), ExprError> {
+    let Template::Text(parts) = template else {
+        let mut exprs = Vec::new();
+        template.exprs(&mut exprs);
+        return Ok((template.render_text(scope)?, exprs.into_iter().any(carries_data)));
+    };
+    let mut url = String::new();
+    let mut carries = false;
+    for part in parts {
+        match part {
+            Part::Text(text) => url.push_str(text),
+            Part::Expr(expr) => {
+                carries |= carries_data(expr);
+                let text = value::text(&expr.eval(scope)?);
+                match behind_host(&url) {
+                    true => url.push_str(&encoded(&text)),
+                    false => url.push_str(&text),
+                }
+            }
+        }
+    }
+    if carries && climbs(&url) {
+        let message = "data in the URL gives a path segment `.` or `..`, which leads elsewhere".to_owned();
+        return Err(ExprError { message, hint: None, at: 0 });
+    }
+    Ok((url, carries))
+}
+
+fn behind_host(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?', '#']))
+}
+
+/// Everything but the unreserved characters of RFC 3986 is percent-encoded.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Whether the path has a segment that stands for a folder above or for itself, as URL parsers read it.
+fn climbs(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    path.split(['/', '\\']).any(|segment| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        segment == "." || segment == ".."
+    })
+}
+
+impl Http {
+    /// The payload of a step's job.
+    pub fn to_json(&self) -> Json {
+        let mut map = Map::new();
+        map.insert("method".into(), json!(self.method.as_str()));
+        map.insert("url".into(), json!(self.url));
+        if !self.headers.is_empty() {
+            let headers = self.headers.iter().map(|(name, value)| (name.clone(), json!(value)));
+            map.insert("headers".into(), Json::Object(headers.collect()));
+        }
+        match &self.body {
+            Body::None | Body::Job => {}
+            Body::Json(json) => {
+                map.insert("json".into(), json.clone());
+            }
+            Body::Text(text) => {
+                map.insert("body".into(), json!(text));
+            }
+        }
+        if self.public_only {
+            map.insert("public_only".into(), json!(true));
+        }
+        if !self.allow_hosts.is_empty() {
+            map.insert("allow_hosts".into(), json!(self.allow_hosts));
+        }
+        spec::put(&mut map, "outputs", self.outputs.as_ref().map(Outputs::to_json));
+        Json::Object(map)
+    }
+
+    /// Reads what [`Http::to_json`] wrote.
+    ///
+    /// # Errors
+    /// What is not of its form: a payload that `advance` did not make.
+    pub fn from_json(json: &Json) -> Result<Http, BadCommand> {
+        let text = |key: &str| json.get(key).and_then(Json::as_str);
+        let method = text("method").and_then(|word| Method::WORDS.iter().find(|(known, _)| *known == word));
+        let method = method.map(|(_, method)| *method).ok_or(BadCommand("it has no method"))?;
+        let url = text("url").ok_or(BadCommand("it has no url"))?.to_owned();
+        let headers = match json.get("headers") {
+            None => Vec::new(),
+            Some(Json::Object(headers)) => {
+                let pairs = headers.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+                pairs.collect::<Option<_>>().ok_or(BadCommand("a header is not text"))?
+            }
+            Some(_) => return Err(BadCommand("its headers are not an object")),
+        };
+        let body = match (json.get("json"), json.get("body")) {
+            (None, None) => Body::None,
+            (Some(json), None) => Body::Json(json.clone()),
+            (None, Some(Json::String(text))) => Body::Text(text.clone()),
+            _ => return Err(BadCommand("its body is neither JSON nor text")),
+        };
+        let hosts = json.get("allow_hosts").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let hosts = hosts.iter().map(|host| host.as_str().map(str::to_owned)).collect::<Option<_>>();
+        let outputs = match json.get("outputs") {
+            None => None,
+            Some(json) => Some(Outputs::from_json(json).ok_or(BadCommand("its outputs are unknown"))?),
+        };
+        Ok(Http {
+            method,
+            url,
+            headers,
+            body,
+            public_only: json.get("public_only") == Some(&Json::Bool(true)),
+            allow_hosts: hosts.ok_or(BadCommand("an allowed host is not text"))?,
+            outputs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str, payload: Json) -> Result<(String, bool), ExprError> {
+        let template = Template::parse(&json!(text)).expect("a template");
+        render_url(&template, &Scope::new(vec![("payload", payload), ("job", json!({"id": "7"}))]))
+    }
+
+    #[test]
+    fn data_stays_within_its_part_of_the_url() {
+        let hostile = "a/../b?x=1&y#z %\u{202e}\r\n";
+        let (found, carries) = url("https://h/p/${{ payload }}/q?v=${{ payload }}", json!(hostile)).expect("rendered");
+        let part = "a%2F..%2Fb%3Fx%3D1%26y%23z%20%25%E2%80%AE%0D%0A";
+        assert_eq!((found, carries), (format!("https://h/p/{part}/q?v={part}"), true));
+        for dots in [".", ".."] {
+            assert!(url("https://h/p/${{ payload }}/q", json!(dots)).is_err(), "{dots}");
+            assert!(url("https://h/p?v=${{ payload }}", json!(dots)).is_ok(), "{dots}");
+        }
+        assert!(url("https://h/.${{ payload }}/q", json!(".")).is_err());
+    }
+
+    #[test]
+    fn what_goflow_itself_says_is_no_data() {
+        assert_eq!(url("https://h/a/../${{ job.id }}", json!(1)).expect("rendered").1, false);
+        assert_eq!(url("https://h/", json!(1)).expect("rendered"), ("https://h/".to_owned(), false));
+        let whole = url("${{ payload.url }}", json!({"url": "http://10.0.0.1/x?y"})).expect("rendered");
+        assert_eq!(whole, ("http://10.0.0.1/x?y".to_owned(), true));
+        assert_eq!(url("https://${{ payload }}/", json!("a.b")).expect("rendered"), ("https://a.b/".into(), true));
+    }
+
+    #[test]
+    fn a_request_survives_its_payload() {
+        for body in [Body::None, Body::Json(json!({"a": [1.5, null]})), Body::Text("\u{1b}x\ny".into())] {
+            let http = Http {
+                method: Method::Put,
+                url: "https://h/".into(),
+                headers: vec![("X-B".into(), "1".into()), ("X-A".into(), "é".into())],
+                body,
+                public_only: true,
+                allow_hosts: vec!["*.internal".into()],
+                outputs: Some(Outputs::Json),
+            };
+            assert_eq!(Http::from_json(&http.to_json()), Ok(http));
+        }
+        assert!(Http::from_json(&json!({"method": "CONNECT", "url": "x"})).is_err());
+    }
+}
