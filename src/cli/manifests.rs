@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::codes::Code;
-use super::error::{CommandError, Result, fail, reason};
+use super::error::{CommandError, Result, fail, mistake, reason};
 use crate::domain::limits::MANIFEST_BYTES;
 use crate::domain::text::count;
 use crate::store::Definition;
@@ -117,17 +117,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
 
 /// The error for mistakes in manifests.
 pub fn wrong(problems: &[Problem]) -> CommandError {
-    let rendered: Vec<String> = problems.iter().map(Problem::render).collect();
-    match rendered.as_slice() {
-        [one] => {
-            // The first line is the message itself.
-            let (message, detail) = one.split_once('\n').unwrap_or((one, ""));
-            let told = fail(Code::Manifest, message);
-            if detail.is_empty() { told } else { told.detail(detail) }
-        }
+    match problems {
+        [one] => mistake(Code::Manifest, one),
         several => {
             let what = format!("the manifests have {}", count(several.len() as u64, "mistake"));
-            fail(Code::Manifest, what).detail(several.join("\n\n"))
+            let rendered: Vec<String> = several.iter().map(Problem::render).collect();
+            fail(Code::Manifest, what).detail(rendered.join("\n\n"))
         }
     }
 }

@@ -61,7 +61,10 @@ fn deal(ended: Ended, number: usize, wanted: bool) -> Vec<Ended> {
     match parts.filter(|parts| parts.len() == number) {
         Some(parts) => parts.iter().map(|part| part_of(part.get())).collect(),
         None if wanted => {
-            let why = format!("the output of a batch of {} is not a JSON array of as many results", count(number as u64, "job"));
+            let why = format!(
+                "the output of a batch of {} is not a JSON array of as many results",
+                count(number as u64, "job")
+            );
             vec![Ended::Outcome(failed("output", why, RetryHint::Never)); number]
         }
         None => vec![complete(None); number],

@@ -8,11 +8,11 @@ use serde_json::{Map, Value as Json, json};
 use super::command::Command;
 use super::expr::{ExprError, Scope, Template};
 use super::handler_read;
-use super::http::{Http, HttpSpec};
+use super::http::{Body, Http, has_body};
 use super::manifest;
 use super::problem::{Problems, Source};
 use super::read::Reader;
-use super::spec::{self, CommandSpec, ProgramSpec};
+use super::spec::{self, CommandSpec, HttpSpec, ProgramSpec};
 use super::yaml::Node;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::{Job, JobState, Name, Rate};
@@ -166,7 +166,11 @@ impl HttpSpec {
     /// # Errors
     /// An expression that fails on this payload, or data that would lead a URL elsewhere.
     pub fn for_job(&self, job: &Job) -> Result<Http, ExprError> {
-        self.render(&scope(job, &self.templates()))
+        let mut http = self.render(&scope(job, &self.templates()))?;
+        if http.body == Body::None && has_body(&http.method) {
+            http.body = Body::Job;
+        }
+        Ok(http)
     }
 }
 
@@ -238,7 +242,8 @@ mod tests {
             json!({"http": {"url": "https://h/${{ payload.id }}", "headers": {"Authorization": "Bearer x"},
                    "allow_hosts": ["*.internal"]}, "outputs": "json", "rate_limit": "100/s", "concurrency": 3}),
             json!({"http": {"method": "PUT", "url": "http://h", "json": {"n": "${{ payload }}"}}, "retry": {"max": 0}}),
-            json!({"http": {"method": "PATCH", "url": "http://h", "body": "x"}}),
+            json!({"http": {"method": "PATCH", "url": "http://h", "text": "x", "query": {"a": "${{ job.id }}"}}}),
+            json!({"http": {"url": "http://h", "form": {"a": "${{ payload }}"}}}),
             json!({"builtin": "echo"}),
         ] {
             let handler = HandlerDef::from_value(name("x"), &value).unwrap_or_else(|error| panic!("{value}: {error}"));
@@ -262,10 +267,10 @@ mod tests {
             (json!({"http": {"url": "https://h"}, "env": {"A": "1"}}), "`env` is for `run` and `pool`"),
             (json!({"http": {"url": "ftp://h"}}), "begins with http:// or https://"),
             (json!({"http": {"method": "TRACE", "url": "https://h"}}), "`method` cannot be `TRACE`"),
-            (json!({"http": {"url": "https://h", "json": 1, "body": "x"}}), "`json` or `body`, not both"),
+            (json!({"http": {"url": "https://h", "json": 1, "text": "x"}}), "has one body, not `json` and `text`"),
             (json!({"http": {"url": "https://h", "headers": {"Ho st": "x"}}}), "cannot name a header"),
             (json!({"http": {"url": "https://h", "headers": {"Content-Length": "1"}}}), "is set by goflow"),
-            (json!({"http": {"url": "https://h"}, "outputs": ["a"]}), "`text` or `json`"),
+            (json!({"http": {"url": "https://h"}, "outputs": ["a"]}), "is `text` or `json`"),
             (json!({"run": ["a"], "rate_limit": "100"}), "write it as 100/s"),
             (json!({"run": ["a"], "concurrency": 0}), "a whole number from 1"),
             (json!({"run": ["a", "${{ payload }}"], "batch": {"max": 9}}), "a batch has many payloads"),

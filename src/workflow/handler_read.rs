@@ -1,4 +1,4 @@
-//! Reading handlers and HTTP calls: which keys there are, what each must be, and what stands in for
+//! Reading handlers: which keys there are, what each must be, and what stands in for
 //! those left out. Knows no files and no kinds of manifests but this one.
 
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::check;
 use super::expr::Template;
 use super::handler::{BUILTINS, Batching, HandlerDef, How, PoolSpec};
-use super::http::{BodySpec, HttpSpec, Method};
+use super::http::has_body;
+use super::http_read;
 use super::is_reserved;
-use super::manifest::{command, env, limit, outputs, program, retry_of};
+use super::manifest::{command, env, limit, program, retry_of};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::Outputs;
 use super::yaml::{Node, Value};
@@ -96,8 +97,8 @@ fn how(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<How> {
         "run" => command(reader, fields).map(How::Run),
         "pool" => pool(reader, fields, node).map(How::Pool),
         "http" => {
-            let outputs = fields.get("outputs").and_then(|node| outputs_of_http(reader, node));
-            http(reader, node, outputs, BodySpec::Job).map(How::Http)
+            let outputs = fields.get("outputs").and_then(|node| http_read::outputs_of(reader, node));
+            http_read::http(reader, node, outputs, "POST").map(How::Http)
         }
         _ => {
             let words = BUILTINS.map(|name| (name, name));
@@ -137,102 +138,6 @@ fn pool(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Poo
         }
     }
     Some(PoolSpec { program: text?, env: variables, size, concurrency: concurrency.unwrap_or(1) })
-}
-
-/// `http`, of a handler or a step. `usual` is the body of one that says nothing, where its method has one.
-pub(super) fn http(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    outputs: Option<Outputs>,
-    usual: BodySpec,
-) -> Option<HttpSpec> {
-    let keys = reader.fields(node, "`http`", &["method", "url", "headers", "json", "body", "allow_hosts"])?;
-    if let (Some(_), Some(second)) = (keys.get("json"), keys.entry("body")) {
-        reader.wrong(second.place, "a request has `json` or `body`, not both");
-    }
-    let json = keys.get("json").map(|node| BodySpec::Json(reader.template(node)));
-    let body = json.or_else(|| keys.get("body").map(|node| BodySpec::Text(reader.text_template(node, "`body`"))));
-    let method = match keys.get("method") {
-        Some(node) => reader.word(node, "`method`", &Method::WORDS)?,
-        None if body.is_none() && usual == BodySpec::None => Method::Get,
-        None => Method::Post,
-    };
-    if let (Some(_), Method::Get | Method::Head) = (&body, method) {
-        reader.wrong(node.place, format!("a {} request has no body", method.as_str()));
-    }
-    let body = body.unwrap_or(if method.has_body() { usual } else { BodySpec::None });
-    let Some(url) = keys.get("url") else {
-        reader.wrong_hint(node.place, "`http` has no `url`", "`http: {url: https://example.com/hook}`");
-        return None;
-    };
-    let address = url;
-    let url = reader.text_template(address, "`url`");
-    if let Some(start) = beginning(&url)
-        && !["http://", "https://"].iter().any(|scheme| start.to_ascii_lowercase().starts_with(scheme))
-    {
-        reader.wrong(address.place, "`url` begins with http:// or https://");
-    }
-    let headers = keys.get("headers").map(|node| headers(reader, node)).unwrap_or_default();
-    let allow_hosts = keys.get("allow_hosts").map(|node| hosts(reader, node)).unwrap_or_default();
-    Some(HttpSpec { method, url, headers, body, allow_hosts, outputs })
-}
-
-/// The text that a template begins with, as far as it is written out.
-fn beginning(template: &Template) -> Option<String> {
-    match template {
-        Template::Literal(serde_json::Value::String(text)) => Some(text.clone()),
-        Template::Text(parts) => match parts.first() {
-            Some(super::expr::Part::Text(text)) => Some(text.clone()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn headers(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Template)> {
-    /// What the connection itself is steered by.
-    const OWN: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-    let mut headers: Vec<(String, Template)> = Vec::new();
-    for entry in reader.entries(node, "`headers`").unwrap_or_default() {
-        let name = entry.key.to_ascii_lowercase();
-        // A token of RFC 9110, section 5.6.2.
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            reader.wrong(entry.place, format!("`{}` cannot name a header", entry.key));
-        } else if OWN.contains(&name.as_str()) {
-            reader.wrong(entry.place, format!("the header `{}` is set by goflow", entry.key));
-        } else if headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(&name)) {
-            reader.wrong(entry.place, format!("the header `{}` stands twice", entry.key));
-        }
-        let what = format!("the header `{}`", entry.key);
-        headers.push((entry.key.clone(), reader.text_template(&entry.value, &what)));
-    }
-    headers
-}
-
-fn hosts(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
-    let mut hosts = Vec::new();
-    for item in reader.list(node, "`allow_hosts`").unwrap_or_default() {
-        let Some(host) = reader.text(item, "a host") else { continue };
-        let name = host.strip_prefix("*.").unwrap_or(&host);
-        let fits = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
-        if name.is_empty() || !name.chars().all(fits) {
-            let hint = "write pay.internal, *.internal or 10.0.0.7: no scheme, no path";
-            reader.wrong_hint(item.place, format!("`{host}` is not a host"), hint);
-        }
-        hosts.push(host.to_ascii_lowercase());
-    }
-    hosts
-}
-
-pub(super) fn outputs_of_http(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
-    let found = outputs(reader, node)?;
-    if let Outputs::Names(_) = found {
-        let hint = "what it answers is one value: name its parts where they are used";
-        reader.wrong_hint(node.place, "`outputs` of an HTTP call is `text` or `json`", hint);
-        return None;
-    }
-    Some(found)
 }
 
 fn rate(reader: &mut Reader<'_>, node: &Node) -> Option<Rate> {
@@ -277,8 +182,8 @@ fn fits_batch(reader: &mut Reader<'_>, fields: &Fields<'_>, how: &How) {
             let hint = "leave it out: a JSON array is read as one result for each job";
             reader.wrong_hint(fields.place_of("outputs"), "a batch has one result for each job", hint);
         }
-        How::Http(http) if http.body != BodySpec::Job => {
-            let hint = "leave `json` and `body` out, and `method` at POST, PUT or PATCH";
+        How::Http(http) if http.body.is_some() || !has_body(&http.method) => {
+            let hint = "leave `json`, `text` and `form` out, and `method` at POST, PUT or PATCH";
             reader.wrong_hint(place, "a batch is sent as the body of the request", hint);
         }
         How::Builtin(_) => reader.wrong(place, "a built-in takes one job at a time"),

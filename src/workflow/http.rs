@@ -5,66 +5,21 @@ use serde_json::{Map, Value as Json, json};
 
 use super::command::BadCommand;
 use super::expr::{Expr, ExprError, Part, Scope, Template, value};
-use super::spec::{self, Outputs};
+use super::spec::{self, HttpBody, HttpSpec, Outputs};
 
-/// A request, its data still to be filled in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpSpec {
-    pub method: Method,
-    pub url: Template,
-    pub headers: Vec<(String, Template)>,
-    pub body: BodySpec,
-    /// Hosts that may be reached although their addresses are not public: `pay.internal`,
-    /// `*.internal`, `10.0.0.7`.
-    pub allow_hosts: Vec<String>,
-    /// How the body of the answer becomes the result; `None` reads JSON where the answer says so, and
-    /// text elsewhere.
-    pub outputs: Option<Outputs>,
-}
+/// The methods that a request may have.
+pub const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-}
-
-impl Method {
-    pub const WORDS: [(&str, Method); 6] = [
-        ("GET", Method::Get),
-        ("HEAD", Method::Head),
-        ("POST", Method::Post),
-        ("PUT", Method::Put),
-        ("PATCH", Method::Patch),
-        ("DELETE", Method::Delete),
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, method)| *method == self).map_or("", |(word, _)| word)
-    }
-
-    /// Whether a request of this method usually carries a body.
-    pub fn has_body(self) -> bool {
-        matches!(self, Method::Post | Method::Put | Method::Patch)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum BodySpec {
-    None,
-    /// The job itself, as JSON: what a handler sends that says nothing.
-    Job,
-    Json(Template),
-    Text(Template),
+/// Whether a request of this method usually carries a body.
+pub fn has_body(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
 }
 
 /// A request with all data in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
-    pub method: Method,
+    /// One of [`METHODS`].
+    pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub body: Body,
@@ -81,6 +36,8 @@ pub enum Body {
     Job,
     Json(Json),
     Text(String),
+    /// Encoded as `application/x-www-form-urlencoded`.
+    Form(String),
 }
 
 /// Names whose values goflow or an operator chose, not whoever enqueued the job.
@@ -91,51 +48,26 @@ fn carries_data(expr: &Expr) -> bool {
 }
 
 impl HttpSpec {
-    pub fn templates(&self) -> Vec<&Template> {
-        let body = match &self.body {
-            BodySpec::Json(template) | BodySpec::Text(template) => Some(template),
-            BodySpec::None | BodySpec::Job => None,
-        };
-        [&self.url].into_iter().chain(self.headers.iter().map(|(_, value)| value)).chain(body).collect()
-    }
-
-    /// Writes `http` and `outputs` as a manifest has them.
-    pub(super) fn canonical(&self, into: &mut Map<String, Json>) {
-        let mut map = Map::new();
-        map.insert("method".into(), json!(self.method.as_str()));
-        map.insert("url".into(), self.url.source());
-        if !self.headers.is_empty() {
-            map.insert("headers".into(), spec::templates(&self.headers));
-        }
-        match &self.body {
-            BodySpec::None | BodySpec::Job => {}
-            BodySpec::Json(template) => {
-                map.insert("json".into(), template.source());
-            }
-            BodySpec::Text(template) => {
-                map.insert("body".into(), template.source());
-            }
-        }
-        if !self.allow_hosts.is_empty() {
-            map.insert("allow_hosts".into(), json!(self.allow_hosts));
-        }
-        into.insert("http".into(), Json::Object(map));
-        spec::put(into, "outputs", self.outputs.as_ref().map(Outputs::to_json));
-    }
-
     /// # Errors
     /// An expression that fails, and data that would lead a URL elsewhere (`..`).
     pub fn render(&self, scope: &Scope) -> Result<Http, ExprError> {
-        let (url, public_only) = render_url(&self.url, scope)?;
+        let (mut url, mut public_only) = render_url(&self.url, scope)?;
+        if !self.query.is_empty() {
+            let (path, fragment) = url.split_once('#').unwrap_or((&url, ""));
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let fragment = if fragment.is_empty() { String::new() } else { format!("#{fragment}") };
+            url = format!("{path}{joint}{}{fragment}", pairs(&self.query, scope)?);
+            public_only |= self.query.iter().any(|(_, value)| has_data(value));
+        }
         let headers = self.headers.iter().map(|(name, value)| Ok((name.clone(), value.render_text(scope)?)));
         let body = match &self.body {
-            BodySpec::None => Body::None,
-            BodySpec::Job => Body::Job,
-            BodySpec::Json(template) => Body::Json(template.render(scope)?),
-            BodySpec::Text(template) => Body::Text(template.render_text(scope)?),
+            None => Body::None,
+            Some(HttpBody::Json(template)) => Body::Json(template.render(scope)?),
+            Some(HttpBody::Text(template)) => Body::Text(template.render_text(scope)?),
+            Some(HttpBody::Form(fields)) => Body::Form(pairs(fields, scope)?),
         };
         Ok(Http {
-            method: self.method,
+            method: self.method.clone(),
             url,
             headers: headers.collect::<Result<_, ExprError>>()?,
             body,
@@ -146,13 +78,24 @@ impl HttpSpec {
     }
 }
 
+/// `a=1&b=2`, percent-encoded.
+fn pairs(fields: &[(String, Template)], scope: &Scope) -> Result<String, ExprError> {
+    let pair =
+        |(name, value): &(String, Template)| Ok(format!("{}={}", encoded(name), encoded(&value.render_text(scope)?)));
+    Ok(fields.iter().map(pair).collect::<Result<Vec<_>, ExprError>>()?.join("&"))
+}
+
+fn has_data(template: &Template) -> bool {
+    let mut exprs = Vec::new();
+    template.exprs(&mut exprs);
+    exprs.into_iter().any(carries_data)
+}
+
 /// The URL, and whether data took part in it. Data behind the host is percent-encoded, so that it
 /// stays within the segment or parameter it was written into.
 fn render_url(template: &Template, scope: &Scope) -> Result<(String, bool), ExprError> {
     let Template::Text(parts) = template else {
-        let mut exprs = Vec::new();
-        template.exprs(&mut exprs);
-        return Ok((template.render_text(scope)?, exprs.into_iter().any(carries_data)));
+        return Ok((template.render_text(scope)?, has_data(template)));
     };
     let mut url = String::new();
     let mut carries = false;
@@ -206,7 +149,7 @@ impl Http {
     /// The payload of a step's job.
     pub fn to_json(&self) -> Json {
         let mut map = Map::new();
-        map.insert("method".into(), json!(self.method.as_str()));
+        map.insert("method".into(), json!(self.method));
         map.insert("url".into(), json!(self.url));
         if !self.headers.is_empty() {
             let headers = self.headers.iter().map(|(name, value)| (name.clone(), json!(value)));
@@ -218,7 +161,10 @@ impl Http {
                 map.insert("json".into(), json.clone());
             }
             Body::Text(text) => {
-                map.insert("body".into(), json!(text));
+                map.insert("text".into(), json!(text));
+            }
+            Body::Form(form) => {
+                map.insert("form".into(), json!(form));
             }
         }
         if self.public_only {
@@ -237,8 +183,8 @@ impl Http {
     /// What is not of its form: a payload that `advance` did not make.
     pub fn from_json(json: &Json) -> Result<Http, BadCommand> {
         let text = |key: &str| json.get(key).and_then(Json::as_str);
-        let method = text("method").and_then(|word| Method::WORDS.iter().find(|(known, _)| *known == word));
-        let method = method.map(|(_, method)| *method).ok_or(BadCommand("it has no method"))?;
+        let method =
+            text("method").filter(|word| METHODS.contains(word)).ok_or(BadCommand("it has no method"))?.to_owned();
         let url = text("url").ok_or(BadCommand("it has no url"))?.to_owned();
         let headers = match json.get("headers") {
             None => Vec::new(),
@@ -248,10 +194,11 @@ impl Http {
             }
             Some(_) => return Err(BadCommand("its headers are not an object")),
         };
-        let body = match (json.get("json"), json.get("body")) {
-            (None, None) => Body::None,
-            (Some(json), None) => Body::Json(json.clone()),
-            (None, Some(Json::String(text))) => Body::Text(text.clone()),
+        let body = match (json.get("json"), json.get("text"), json.get("form")) {
+            (None, None, None) => Body::None,
+            (Some(json), None, None) => Body::Json(json.clone()),
+            (None, Some(Json::String(text)), None) => Body::Text(text.clone()),
+            (None, None, Some(Json::String(form))) => Body::Form(form.clone()),
             _ => return Err(BadCommand("its body is neither JSON nor text")),
         };
         let hosts = json.get("allow_hosts").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -304,10 +251,35 @@ mod tests {
     }
 
     #[test]
+    fn query_and_form_are_encoded() {
+        let fields = |value: &str| vec![("a b".to_owned(), Template::parse(&json!(value)).expect("a template"))];
+        let mut spec = HttpSpec {
+            method: "POST".into(),
+            url: Template::Literal(json!("https://h/?x=1#top")),
+            headers: Vec::new(),
+            query: fields("1&2"),
+            body: Some(HttpBody::Form(fields("${{ payload }}"))),
+            allow_hosts: Vec::new(),
+            outputs: None,
+        };
+        let scope = Scope::new(vec![("payload", json!("é&="))]);
+        let http = spec.render(&scope).expect("rendered");
+        assert_eq!((http.url.as_str(), http.public_only), ("https://h/?x=1&a%20b=1%262#top", false));
+        assert_eq!(http.body, Body::Form("a%20b=%C3%A9%26%3D".into()));
+        spec.query = fields("${{ payload }}");
+        assert!(spec.render(&scope).expect("rendered").public_only);
+    }
+
+    #[test]
     fn a_request_survives_its_payload() {
-        for body in [Body::None, Body::Json(json!({"a": [1.5, null]})), Body::Text("\u{1b}x\ny".into())] {
+        for body in [
+            Body::None,
+            Body::Json(json!({"a": [1.5, null]})),
+            Body::Text("\u{1b}x\ny".into()),
+            Body::Form("a=1&b=%26".into()),
+        ] {
             let http = Http {
-                method: Method::Put,
+                method: "PUT".into(),
                 url: "https://h/".into(),
                 headers: vec![("X-B".into(), "1".into()), ("X-A".into(), "é".into())],
                 body,

@@ -10,7 +10,7 @@ use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader, Whereabouts};
 use super::spec::*;
-use super::yaml::{self, Node, Value};
+use super::yaml::{self, Dialect, Node, Value};
 use super::{handler_read, is_reserved, shell};
 use crate::domain::Name;
 use crate::domain::limits::PRIORITY;
@@ -72,7 +72,12 @@ impl Manifest {
 /// All mistakes of the text, by place. Nothing is returned when one document is wrong.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, Problems> {
     let source = Source { file, text };
-    let nodes = yaml::parse(source).map_err(|problem| Problems(vec![problem]))?;
+    let nodes = yaml::parse(source, Dialect::Manifest).map_err(|problem| Problems(vec![problem]))?;
+    if nodes.is_empty() {
+        let hint = "a manifest has at least a name and steps".to_owned();
+        let place = Place { line: 1, column: 1, len: 1 };
+        return Err(Problems(vec![Problem::new(source, place, "the file is empty", Some(hint))]));
+    }
     let mut reader = Reader::new(source);
     let mut manifests: Vec<Manifest> = Vec::with_capacity(nodes.len());
     for node in &nodes {
@@ -129,7 +134,7 @@ fn workflow_of(reader: &mut Reader<'_>, node: &Node) -> Option<Definition> {
     let sites = reader.take_sites();
     check::graph(reader, &drafts, input.as_deref(), &sites);
     let steps = drafts.into_iter().map(|draft| draft.spec).collect();
-    let spec = WorkflowSpec { name: name?, input, timeout, steps, outputs };
+    let spec = WorkflowSpec { name: name?, input, concurrency: None, timeout, steps, finally: Vec::new(), outputs };
     (was_clean && reader.is_clean()).then(|| Definition::new(spec))
 }
 
@@ -260,7 +265,23 @@ fn step(reader: &mut Reader<'_>, nth: usize, node: &Node, defaults: &Defaults) -
         Verb::Run(CommandSpec { program: ProgramSpec::Shell(String::new()), env: Vec::new(), outputs: None })
     });
     let priority = i8::try_from(priority).unwrap_or(0);
-    let spec = StepSpec { id, verb, needs, condition, retry, timeout, compensate, queue, priority, continue_on_error };
+    let spec = StepSpec {
+        id,
+        verb,
+        needs,
+        join: Quorum::All,
+        rest: Rest::Cancel,
+        condition,
+        foreach: None,
+        repeat: None,
+        retry,
+        timeout,
+        deadline: None,
+        compensate,
+        queue,
+        priority,
+        continue_on_error,
+    };
     Some(Draft { spec, nth, place: id_place, needs_places, needs_place: fields.place_of("needs") })
 }
 

@@ -11,28 +11,27 @@ pub mod history;
 pub mod http;
 pub mod input;
 pub mod manifest;
-pub mod problem;
 pub mod run;
 pub mod spec;
 
 mod check;
 mod handler_read;
+mod http_read;
 mod read;
 mod shell;
-mod yaml;
 
 pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
-pub use definition::Definition;
 pub use command::{BadCommand, Command, Program};
+pub use definition::Definition;
 pub use handler::{Batching, HandlerDef, How, PoolSpec};
-pub use http::{Body, Http, HttpSpec, Method};
+pub use http::{Body, Http};
 pub use input::InputError;
 pub use manifest::{Manifest, parse};
-pub use problem::{Problem, Problems};
 pub use run::{Fact, Run, Slot, StepRecord, What};
 pub use spec::Outputs;
 
-use crate::domain::{Name, RunId};
+pub use crate::domain::problem::{Problem, Problems};
+use crate::domain::{Name, RunId, problem, yaml};
 
 /// The key of a step, the same over all its attempts: for handlers that must not do a thing twice.
 /// Expressions read it as `step.key`, commands as `$GOFLOW_STEP_KEY`.

@@ -155,7 +155,7 @@ fn example_workflows_are_good() {
 fn a_manifest_larger_than_a_mebibyte_is_refused() {
     let text = format!("name: x\nsteps: [{{id: a, job: echo, with: \"{}\"}}]\n", "x".repeat(1 << 20));
     let problems = parse("big.yaml", &text).expect_err("too large").to_string();
-    assert_eq!(problems, "big.yaml: a manifest of 1.0 MiB is larger than 1.0 MiB");
+    assert_eq!(problems, "big.yaml: a file of 1.0 MiB is larger than 1.0 MiB");
 }
 
 #[test]

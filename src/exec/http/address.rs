@@ -9,7 +9,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// A host that may not be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{host}` is at {address}, which is not public, and data took part in the URL: write `allow_hosts: [{host}]` beside `url` if it is meant")]
+#[error(
+    "`{host}` is at {address}, which is not public, and data took part in the URL: write `allow_hosts: [{host}]` beside `url` if it is meant"
+)]
 pub(super) struct NotPublic {
     host: String,
     address: IpAddr,
@@ -165,7 +167,9 @@ mod tests {
         }
         let check = |url: &str| guard.check_host(&Url::parse(url).expect(url));
         assert!(check("http://10.0.0.7/").is_ok() && check("http://[::1]:80/").is_ok() && check("http://x/").is_ok());
-        for url in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/", "http://0/"] {
+        for url in
+            ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/", "http://0/"]
+        {
             let told = check(url).expect_err(url).to_string();
             assert!(told.contains("not public") && told.contains("allow_hosts"), "{told}");
         }

@@ -131,7 +131,9 @@ fn result(headers: &HeaderMap, body: &Body, outputs: Option<&Outputs>) -> Result
         if text.trim().is_empty() {
             return if outputs.is_some() { Err("is empty, not one JSON value".to_owned()) } else { Ok(None) };
         }
-        return Json::parse(text, limits::VALUE_BYTES).map(Some).map_err(|error| format!("is not one JSON value: {error}"));
+        return Json::parse(text, limits::VALUE_BYTES)
+            .map(Some)
+            .map_err(|error| format!("is not one JSON value: {error}"));
     }
     if text.is_empty() && outputs.is_none() {
         return Ok(None);

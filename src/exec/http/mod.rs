@@ -24,7 +24,7 @@ use super::verdict::{failed, timed_out};
 use super::{Context, Ended, Work};
 use crate::domain::job::{Outcome, RetryHint};
 use crate::domain::time::format_duration;
-use crate::workflow::{Body, Http, Method};
+use crate::workflow::{Body, Http};
 
 /// The limit of a call whose job names none: a server that never answers must not hold a worker.
 pub const USUAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ fn open(host: &str, left: Duration) -> Outcome {
 }
 
 struct Request {
-    method: Method,
+    method: String,
     url: Url,
     /// Sent to the host that the manifest names, and to no other.
     own: HeaderMap,
@@ -149,6 +149,7 @@ impl Request {
             Body::Job => (Some("application/json"), Some(job().into_bytes())),
             Body::Json(json) => (Some("application/json"), Some(json.to_string().into_bytes())),
             Body::Text(text) => (Some("text/plain; charset=utf-8"), Some(text.clone().into_bytes())),
+            Body::Form(form) => (Some("application/x-www-form-urlencoded"), Some(form.clone().into_bytes())),
         };
         if let Some(kind) = kind {
             common.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -173,7 +174,7 @@ impl Request {
             set(name, value)?;
         }
         let (guarded, allow) = (http.public_only, http.allow_hosts.clone());
-        Ok(Request { method: http.method, url, own, common, body, guarded, allow })
+        Ok(Request { method: http.method.clone(), url, own, common, body, guarded, allow })
     }
 
     /// The host and port, by which circuits are kept.
@@ -212,9 +213,10 @@ impl Request {
         }
         let kind = Kind { tls: self.url.scheme() == "https", guard: self.guarded.then(|| self.allow.clone()) };
         let client = caller.client(kind)?;
-        let method = reqwest::Method::from_bytes(self.method.as_str().as_bytes())
-            .map_err(|error| Unanswered::Url(error.to_string()))?;
-        let mut request = client.request(method, self.url.clone()).headers(self.common.clone()).headers(self.own.clone());
+        let method =
+            reqwest::Method::from_bytes(self.method.as_bytes()).map_err(|error| Unanswered::Url(error.to_string()))?;
+        let mut request =
+            client.request(method, self.url.clone()).headers(self.common.clone()).headers(self.own.clone());
         if let Some(body) = &self.body {
             request = request.body(body.clone());
         }
@@ -227,7 +229,7 @@ impl Request {
     fn redirected(&self, response: &Response) -> Result<Option<Url>, Unanswered> {
         let follows = match response.status().as_u16() {
             307 | 308 => true,
-            301..=303 => matches!(self.method, Method::Get | Method::Head),
+            301..=303 => matches!(self.method.as_str(), "GET" | "HEAD"),
             _ => false,
         };
         let location = response.headers().get(LOCATION).filter(|_| follows).and_then(|to| to.to_str().ok());

@@ -93,7 +93,8 @@ impl Pool {
         let mut environment = context.settings.environment.clone();
         environment.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
         environment.insert("GOFLOW_JOB_TYPE".into(), kind.as_str().into());
-        let recipe = Recipe { kind, command: Command::new(spec.program.clone()), environment, context: context.clone() };
+        let recipe =
+            Recipe { kind, command: Command::new(spec.program.clone()), environment, context: context.clone() };
         Pool {
             recipe: Arc::new(recipe),
             permits: Semaphore::new(size * spec.concurrency.max(1) as usize),
@@ -137,7 +138,8 @@ impl Pool {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|slot| !slot.orders.is_closed());
         let load = |slot: &Slot| slot.load.load(Ordering::Relaxed);
-        let least = slots.iter().min_by_key(|slot| load(slot)).filter(|slot| load(slot) == 0 || slots.len() >= self.size);
+        let least =
+            slots.iter().min_by_key(|slot| load(slot)).filter(|slot| load(slot) == 0 || slots.len() >= self.size);
         let slot = match least {
             Some(slot) => slot,
             None => {

@@ -11,8 +11,7 @@ async fn hostile_text_arrives_byte_for_byte() {
     let bench = Bench::new(Containment::Cgroup);
     let payload = Json::string(HOSTILE);
     let script = r#"printf '%s\0%s\0' "$1" "$DATA"; cat"#;
-    let command =
-        Command { env: vec![("DATA".into(), HOSTILE.into())], ..argv(["sh", "-c", script, "sh", HOSTILE]) };
+    let command = Command { env: vec![("DATA".into(), HOSTILE.into())], ..argv(["sh", "-c", script, "sh", HOSTILE]) };
     let ended = bench.run(command, work(payload.as_str())).await;
     assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
     let expected = format!("{HOSTILE}\0{HOSTILE}\0{payload}");

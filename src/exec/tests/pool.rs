@@ -148,10 +148,8 @@ async fn a_time_out_and_a_stop_end_the_whole_tree_of_the_process() {
         let pool = pool(&bench, 1, 1);
         let nap = long_nap();
         let limited = Work { timeout: Some(Duration::from_secs(3)), ..job(&format!("{{\"sleep\": \"{nap}\"}}")) };
-        let (ended, ()) = tokio::join!(
-            failure(&bench, &pool, limited),
-            until("two sleep", || sleepers(&nap).len() == 2),
-        );
+        let (ended, ()) =
+            tokio::join!(failure(&bench, &pool, limited), until("two sleep", || sleepers(&nap).len() == 2),);
         assert_eq!((ended.0.class.as_str(), ended.1), ("timeout", RetryHint::Policy));
         assert_eq!(sleepers(&nap), [] as [i32; 0]);
         assert_eq!(result(&bench, &pool, "\"next\"").await, "next");

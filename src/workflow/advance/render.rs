@@ -51,6 +51,7 @@ impl Advance<'_> {
                 Ok(payload) => (kind, payload.unwrap_or(Value::Null)),
                 Err(error) => return Ok(Err(expression("with", &error))),
             },
+            _ => return Ok(Err(JobError::new("verb", "this verb cannot be done as a job"))),
         };
         let payload = Json::from_value(&payload);
         if payload.as_str().len() > PAYLOAD_BYTES {

@@ -118,10 +118,8 @@ fn retry_after_is_a_time_before_which_nothing_is_sent() {
 fn a_slow_or_broken_server_is_tried_again() {
     for (reply, class) in [(Reply::Silence, "timeout"), (Reply::HangUp, "connection")] {
         let server = HttpServer::start(move |nth, _| if nth == 0 { reply.clone() } else { Reply::status(204) });
-        let env = place(&format!(
-            "http: {{url: \"{}\"}}, timeout: 300ms, retry: {{max: 3, initial: 10ms}}",
-            server.url("/")
-        ));
+        let env =
+            place(&format!("http: {{url: \"{}\"}}, timeout: 300ms, retry: {{max: 3, initial: 10ms}}", server.url("/")));
         let done = worked(&env, &enqueue(&env, "1"));
         assert_eq!((&done["state"], &done["result"], &done["attempt"]), (&json!("completed"), &json!(null), &json!(2)));
         let history = done.to_string();

@@ -40,7 +40,11 @@ fn the_python_example_works() {
     let answer = env.run("worker -v --until-empty").ok();
     assert!(answer.stderr.contains("resizing to 200"), "{}", answer.stderr);
     let done = job(&env, &good);
-    assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!({"resized": 2, "attempt": 1})), "{done}");
+    assert_eq!(
+        (&done["state"], &done["result"]),
+        (&json!("completed"), &json!({"resized": 2, "attempt": 1})),
+        "{done}"
+    );
     let dead = job(&env, &bad);
     let told = (&dead["state"], &dead["attempt"], &dead["error"]["message"]);
     assert_eq!(told, (&json!("dead"), &json!(1), &json!("the payload has no `sizes`")), "{dead}");
