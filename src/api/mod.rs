@@ -9,6 +9,7 @@ pub mod filter;
 pub mod jobs;
 pub mod queues;
 pub mod runs;
+pub mod steer;
 pub mod wire;
 
 use std::sync::Arc;
@@ -33,6 +34,9 @@ pub enum ApiError {
     Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
     #[error("no queue has the name `{0}`")]
     NoQueue(Name),
+    /// No definition of this kind has this name; the nearest that there is.
+    #[error("there is no {kind} `{name}`")]
+    NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

@@ -106,6 +106,10 @@ pub enum Command {
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerArgs),
     Apply(commands::apply::ApplyArgs),
+    Diff(commands::diff::DiffArgs),
+    Validate(commands::validate::ValidateArgs),
+    Get(commands::get::GetArgs),
+    Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::{Job, JobState, RetryPolicy};
 use crate::exec::{self, Action, Builtin, Context, Ended, Pool, Work};
-use crate::workflow::{self, Batching, HTTP_KIND, HandlerDef, How, Http, RUN_KIND};
+use crate::workflow::{self, Batching, HTTP_KIND, HandlerDef, How, RUN_KIND, Request};
 
 use super::handlers::{Closing, Ending, Endings, Handler, Handlers, Limits, Task};
 
@@ -28,7 +28,7 @@ impl Handlers {
             }
         }
         let command = |payload: &_| workflow::Command::from_json(payload).map(Action::Command);
-        let call = |payload: &_| Http::from_json(payload).map(Action::Http);
+        let call = |payload: &_| Request::from_json(payload).map(Action::Http);
         for (kind, read) in [(RUN_KIND, command as Read), (HTTP_KIND, call as Read)] {
             if let Ok(name) = kind.parse() {
                 handlers.set(name, Arc::new(StepWork { read, context: context.clone() }));

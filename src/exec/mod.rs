@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
 use crate::domain::{Clock, Epoch, JobId, Json, Name, Progress, RunId};
-use crate::workflow::{Command, Http};
+use crate::workflow::{Command, Request};
 
 pub use batch::perform_batch;
 pub use builtin::Builtin;
@@ -109,14 +109,14 @@ impl Notes for NoNotes {
 pub enum Action {
     Builtin(Builtin),
     Command(Command),
-    Http(Http),
+    Http(Request),
     Pool(Arc<Pool>),
 }
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// Completed or failed; never another outcome.
+    /// Completed, failed or, by a pool's process, snoozed; never another outcome.
     Outcome(Outcome),
     /// Ended because it was told to. What it had done by then is unknown; its output is dropped.
     Stopped,
@@ -261,7 +261,7 @@ impl Drop for Place {
 ///
 /// Classes of errors: `exit:N`, `signal:N`, `timeout`, `spawn`, `output`, `payload` (a built-in's),
 /// `http:N`, `connection`, `circuit_open`, `url`, `address`, `header` (of an HTTP call), `pool`,
-/// `protocol`, `error`, `snooze` (of a pool), and what `fail` or a pool's process was told.
+/// `protocol`, `error` (of a pool), and what `fail` or a pool's process was told.
 ///
 /// Must be called within a Tokio runtime. If the work has ended by itself when it is told to stop,
 /// the outcome counts.

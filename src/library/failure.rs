@@ -48,7 +48,7 @@ impl Failure {
         Failure { hint: RetryHint::Never, ..Failure::new(message) }
     }
 
-    /// Puts the job off without counting an attempt.
+    /// Puts the job off: it is scheduled anew, and no attempt is counted.
     pub fn snooze(delay: Duration) -> Failure {
         let message = format!("its handler asked for {}", format_duration(delay));
         Failure { class: "snooze".to_owned(), message, hint: RetryHint::Snooze(delay) }
@@ -64,6 +64,9 @@ impl Failure {
     }
 
     pub(super) fn outcome(self) -> Outcome {
+        if let RetryHint::Snooze(delay) = self.hint {
+            return Outcome::Snoozed { delay };
+        }
         Outcome::Failed { error: JobError::new(self.class, self.message), retry: self.hint }
     }
 }

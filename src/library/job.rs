@@ -61,7 +61,7 @@ impl<P> Job<P> {
 
     /// Tells how far it has come: 0 to 100, and a word about it.
     pub fn progress(&self, percent: f64, message: &str) {
-        self.task.notes.progress(Progress::new(Some(percent), Some(message)));
+        self.task.notes.progress(Progress::new(Some(percent), message));
     }
 
     /// Done when the job must end now: its lease is lost, it is cancelled, or the worker stops. A function

@@ -8,10 +8,10 @@ use serde_json::{Map, Value as Json, json};
 use super::command::Command;
 use super::expr::{ExprError, Scope, Template};
 use super::handler_read;
-use super::http::{Body, Http, has_body};
 use super::manifest;
 use super::problem::{Problems, Source};
 use super::read::Reader;
+use super::request::{Request, RequestBody, has_body};
 use super::spec::{self, CommandSpec, HttpSpec, ProgramSpec};
 use super::yaml::Node;
 use crate::domain::retry::RetryPolicy;
@@ -86,6 +86,30 @@ impl HandlerDef {
         // Without a mistake there is a handler.
         reader.finish(())?;
         handler.ok_or(Problems(Vec::new()))
+    }
+
+    /// In a few words, for lists.
+    pub fn summary(&self) -> String {
+        match &self.how {
+            How::Run(command) => match &command.program {
+                ProgramSpec::Shell(line) => format!("run {}", line.lines().next().unwrap_or_default()),
+                ProgramSpec::Argv(argv) => {
+                    let program = argv.first().map(Template::source).unwrap_or_default();
+                    format!("run {}", program.as_str().unwrap_or_default())
+                }
+            },
+            How::Pool(pool) => match &pool.program {
+                ProgramText::Shell(line) => format!("pool of {}", line.lines().next().unwrap_or_default()),
+                ProgramText::Argv(argv) => format!("pool of {}", argv.join(" ")),
+            },
+            // What follows the host may be a secret.
+            How::Http(http) => {
+                let url = http.url.source();
+                let origin: String = url.as_str().unwrap_or_default().split_inclusive('/').take(3).collect();
+                format!("{} {}", http.method, origin.trim_end_matches('/'))
+            }
+            How::Builtin(name) => format!("builtin {name}"),
+        }
     }
 
     /// The manifest again, in a fixed order of keys: what a store keeps.
@@ -165,12 +189,12 @@ impl HttpSpec {
     ///
     /// # Errors
     /// An expression that fails on this payload, or data that would lead a URL elsewhere.
-    pub fn for_job(&self, job: &Job) -> Result<Http, ExprError> {
-        let mut http = self.render(&scope(job, &self.templates()))?;
-        if http.body == Body::None && has_body(&http.method) {
-            http.body = Body::Job;
+    pub fn for_job(&self, job: &Job) -> Result<Request, ExprError> {
+        let mut request = Request::render(self, &scope(job, &self.templates()))?;
+        if request.body == RequestBody::None && has_body(&request.method) {
+            request.body = RequestBody::Job;
         }
-        Ok(http)
+        Ok(request)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading an HTTP request of a step or a handler: where it goes, what it carries, how the answer is read.
 
 use super::expr::{Part, Template};
-use super::http::METHODS;
+use super::request::METHODS;
 use super::manifest::outputs;
 use super::read::Reader;
 use super::spec::{HttpBody, HttpSpec, Outputs};

@@ -6,28 +6,40 @@ pub mod advance;
 pub mod command;
 pub mod definition;
 pub mod expr;
+pub mod fact;
 pub mod handler;
 pub mod history;
-pub mod http;
 pub mod input;
 pub mod manifest;
+pub mod record;
+pub mod request;
+pub mod rows;
 pub mod run;
+pub mod set;
 pub mod spec;
 
 mod check;
+mod graph;
 mod handler_read;
 mod http_read;
+mod kinds_read;
 mod read;
 mod shell;
+mod step_read;
+mod verb_read;
+mod workflow_read;
 
-pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
+pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_pinned};
 pub use command::{BadCommand, Command, Program};
 pub use definition::Definition;
+pub use fact::{Fact, What};
 pub use handler::{Batching, HandlerDef, How, PoolSpec};
-pub use http::{Body, Http};
 pub use input::InputError;
-pub use manifest::{Manifest, parse};
-pub use run::{Fact, Run, Slot, StepRecord, What};
+pub use manifest::{Manifest, Parsed, Reference, parse, parse_whole};
+pub use record::{Body, Slot, StepRecord};
+pub use request::{Request, RequestBody};
+pub use rows::{Row, rows};
+pub use run::Run;
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};
@@ -43,8 +55,8 @@ pub fn step_key(run: RunId, step: &str) -> String {
 /// for a job with a link to a run.
 pub const RUN_KIND: &str = "goflow:run";
 
-/// The job type of a step's own HTTP call. Its payload is an [`Http`]; sent only for a job with a link
-/// to a run.
+/// The job type of a step's own HTTP request. Its payload is a [`Request`]; sent only for a job with a
+/// link to a run.
 pub const HTTP_KIND: &str = "goflow:http";
 
 /// Whether a job type is kept for goflow itself: nobody may enqueue or handle it.

@@ -19,8 +19,8 @@ use crate::cli::error::{Result, fail};
 use crate::domain::job::Outcome;
 use crate::domain::{Job, Json, Name, limits};
 use crate::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
+use crate::store::NewJob;
 use crate::store::advanced::effects;
-use crate::store::{NewJob, Start};
 use crate::workflow::{self, Manifest};
 
 /// Batches under way at once.
@@ -106,7 +106,7 @@ impl Lane {
 
     fn job(&self, client: &Client, payload: &Json) -> NewJob {
         let job = Job::new(client.job_id(), self.kind.clone(), self.queue.clone(), payload.clone());
-        NewJob { job, start: Start::Now }
+        NewJob::now(job)
     }
 
     /// A step that does nothing, as a line of a manifest.
@@ -283,9 +283,8 @@ async fn runs(
     let Some(Manifest::Workflow(definition)) = manifests.first() else {
         return Err(fail(Code::Bug, "the workflow to measure is none"));
     };
-    let definitions = [crate::cli::manifests::definition(&manifests[0])];
-    let plan = client.plan(&definitions).await?;
-    client.apply(&definitions, &plan).await?;
+    let plan = client.plan(vec![manifests[0].clone()]).await?;
+    client.apply(&plan).await?;
 
     let bar = context.ui.progress(count, "runs started");
     let begin = Instant::now();

@@ -11,7 +11,7 @@ use crate::domain::text::{clip, size};
 use crate::domain::{Json, Ms, limits};
 use crate::exec::verdict::failed;
 use crate::exec::{Settings, Work};
-use crate::workflow::{Http, Outputs};
+use crate::workflow::{Outputs, Request};
 
 /// Read of a body at most, in bytes: as much as a result may have.
 const BODY_BYTES: usize = limits::VALUE_BYTES;
@@ -30,7 +30,7 @@ enum Body {
 pub(super) async fn outcome(
     mut response: Response,
     origin: &str,
-    http: &Http,
+    http: &Request,
     work: &Work,
     settings: &Settings,
 ) -> Outcome {

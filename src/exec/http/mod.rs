@@ -24,7 +24,7 @@ use super::verdict::{failed, timed_out};
 use super::{Context, Ended, Work};
 use crate::domain::job::{Outcome, RetryHint};
 use crate::domain::time::format_duration;
-use crate::workflow::{Body, Http};
+use crate::workflow::{Request as Wanted, RequestBody};
 
 /// The limit of a call whose job names none: a server that never answers must not hold a worker.
 pub const USUAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,9 +82,9 @@ impl Unanswered {
 }
 
 /// Sends a request for a job; for several at once when `batch` says how many, `work` being the first.
-/// `job` writes what is sent for [`Body::Job`].
+/// `job` writes what is sent for [`RequestBody::Job`].
 pub(super) async fn perform(
-    http: &Http,
+    http: &Wanted,
     work: &Work,
     job: impl FnOnce() -> String,
     batch: Option<usize>,
@@ -133,7 +133,7 @@ struct Request {
 
 impl Request {
     fn new(
-        http: &Http,
+        http: &Wanted,
         work: &Work,
         job: impl FnOnce() -> String,
         batch: Option<usize>,
@@ -145,11 +145,11 @@ impl Request {
         let mut common = HeaderMap::new();
         common.insert(USER_AGENT, HeaderValue::from_static(concat!("goflow/", env!("CARGO_PKG_VERSION"))));
         let (kind, body) = match &http.body {
-            Body::None => (None, None),
-            Body::Job => (Some("application/json"), Some(job().into_bytes())),
-            Body::Json(json) => (Some("application/json"), Some(json.to_string().into_bytes())),
-            Body::Text(text) => (Some("text/plain; charset=utf-8"), Some(text.clone().into_bytes())),
-            Body::Form(form) => (Some("application/x-www-form-urlencoded"), Some(form.clone().into_bytes())),
+            RequestBody::None => (None, None),
+            RequestBody::Job => (Some("application/json"), Some(job().into_bytes())),
+            RequestBody::Json(json) => (Some("application/json"), Some(json.to_string().into_bytes())),
+            RequestBody::Text(text) => (Some("text/plain; charset=utf-8"), Some(text.clone().into_bytes())),
+            RequestBody::Form(form) => (Some("application/x-www-form-urlencoded"), Some(form.clone().into_bytes())),
         };
         if let Some(kind) = kind {
             common.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -183,7 +183,7 @@ impl Request {
         self.url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    async fn send(mut self, caller: &Caller, http: &Http, work: &Work, context: &Context) -> Outcome {
+    async fn send(mut self, caller: &Caller, http: &Wanted, work: &Work, context: &Context) -> Outcome {
         match self.hops(caller).await {
             Ok(response) => answer::outcome(response, &origin(&self.url), http, work, &context.settings).await,
             Err(error) => error.outcome(),

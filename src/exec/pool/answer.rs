@@ -33,6 +33,7 @@ pub(super) struct Answer {
 pub(super) enum Said {
     Result(Option<Json>),
     Error(JobError, RetryHint),
+    Snooze(Duration),
     Progress(Progress),
 }
 
@@ -171,19 +172,14 @@ impl Raw {
                 };
                 Said::Error(JobError::new(class, message), hint)
             }
-            (None, None, Some(ms), None) => snoozed(delay(ms)),
+            (None, None, Some(ms), None) => Said::Snooze(delay(ms)),
             (None, None, None, Some(progress)) => {
-                Said::Progress(Progress::new(progress.percent, progress.message.as_deref()))
+                Said::Progress(Progress::new(progress.percent, progress.message.as_deref().unwrap_or_default()))
             }
             _ => return Err("an answer has one of `result`, `error`, `snooze_ms` and `progress`".to_owned()),
         };
         Ok(Answer { id, what })
     }
-}
-
-fn snoozed(delay: Duration) -> Said {
-    let message = format!("its handler asked for {}", crate::domain::time::format_duration(delay));
-    Said::Error(JobError::new("snooze", message), RetryHint::Snooze(delay))
 }
 
 /// A result that cannot be kept is no reason to do the work again.
@@ -236,10 +232,9 @@ mod tests {
         let both = r#"{"id":"ID","error":{"class":"smtp:550","message":"no such user"}}"#;
         assert_eq!(one(both), error("smtp:550", "no such user", RetryHint::Policy));
         assert_eq!(one(r#"{"id":"ID","error":"no","class":"a b"}"#), error("error", "no", RetryHint::Policy));
-        let snooze = RetryHint::Snooze(Duration::from_secs(60));
-        assert_eq!(one(r#"{"id":"ID","snooze_ms":60000}"#), error("snooze", "its handler asked for 1m", snooze));
+        assert_eq!(one(r#"{"id":"ID","snooze_ms":60000}"#), Said::Snooze(Duration::from_secs(60)));
         let progress = one(r#"{"id":"ID","progress":{"percent":40,"message":"half"}}"#);
-        assert_eq!(progress, Said::Progress(Progress::new(Some(40.0), Some("half"))));
+        assert_eq!(progress, Said::Progress(Progress::new(Some(40.0), "half")));
     }
 
     #[test]

@@ -287,6 +287,7 @@ impl Process {
                 return;
             }
             Said::Result(result) => Outcome::Completed { result },
+            Said::Snooze(delay) => Outcome::Snoozed { delay },
             Said::Error(error, retry) => Outcome::Failed { error, retry },
         };
         self.answered = true;

@@ -103,7 +103,7 @@ async fn answers_say_how_a_job_ended() {
     let kept = Arc::new(Kept::default());
     let ended = ask(&bench, &pool, Work { notes: kept.clone(), ..job("\"progress\"") }).await;
     assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
-    assert_eq!(*kept.0.lock().expect("lock"), [Progress::new(Some(40.0), Some("half way"))]);
+    assert_eq!(*kept.0.lock().expect("lock"), [Progress::new(Some(40.0), "half way")]);
     assert_eq!(result(&bench, &pool, "\"chatter\"").await, "ok");
     assert_eq!(bench.sink.stream(Stream::Stdout), b"debugging\n");
     pool.close().await;

@@ -1,5 +1,5 @@
-//! HTTP calls: a request as a manifest describes it, and one rendered from data, ready to be sent.
-//! Knows where data may stand in a URL; sends nothing.
+//! An HTTP request with all data in its place: the payload of a step's job, ready to be sent. Renders
+//! and encodes only, and knows where data may stand in a URL; nothing is sent here.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -17,12 +17,12 @@ pub fn has_body(method: &str) -> bool {
 
 /// A request with all data in its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Http {
+pub struct Request {
     /// One of [`METHODS`].
     pub method: String,
     pub url: String,
     pub headers: Vec<(String, String)>,
-    pub body: Body,
+    pub body: RequestBody,
     /// Data took part in the URL: only public addresses may be reached, and those of `allow_hosts`.
     pub public_only: bool,
     pub allow_hosts: Vec<String>,
@@ -30,7 +30,7 @@ pub struct Http {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Body {
+pub enum RequestBody {
     None,
     /// The job itself, as whoever sends it writes it.
     Job,
@@ -47,33 +47,33 @@ fn carries_data(expr: &Expr) -> bool {
     expr.refs().iter().any(|found| !TRUSTED.contains(&found.path[0].as_str()))
 }
 
-impl HttpSpec {
+impl Request {
     /// # Errors
     /// An expression that fails, and data that would lead a URL elsewhere (`..`).
-    pub fn render(&self, scope: &Scope) -> Result<Http, ExprError> {
-        let (mut url, mut public_only) = render_url(&self.url, scope)?;
-        if !self.query.is_empty() {
+    pub fn render(spec: &HttpSpec, scope: &Scope) -> Result<Request, ExprError> {
+        let (mut url, mut public_only) = render_url(&spec.url, scope)?;
+        if !spec.query.is_empty() {
             let (path, fragment) = url.split_once('#').unwrap_or((&url, ""));
             let joint = if path.contains('?') { '&' } else { '?' };
             let fragment = if fragment.is_empty() { String::new() } else { format!("#{fragment}") };
-            url = format!("{path}{joint}{}{fragment}", pairs(&self.query, scope)?);
-            public_only |= self.query.iter().any(|(_, value)| has_data(value));
+            url = format!("{path}{joint}{}{fragment}", pairs(&spec.query, scope)?);
+            public_only |= spec.query.iter().any(|(_, value)| has_data(value));
         }
-        let headers = self.headers.iter().map(|(name, value)| Ok((name.clone(), value.render_text(scope)?)));
-        let body = match &self.body {
-            None => Body::None,
-            Some(HttpBody::Json(template)) => Body::Json(template.render(scope)?),
-            Some(HttpBody::Text(template)) => Body::Text(template.render_text(scope)?),
-            Some(HttpBody::Form(fields)) => Body::Form(pairs(fields, scope)?),
+        let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), value.render_text(scope)?)));
+        let body = match &spec.body {
+            None => RequestBody::None,
+            Some(HttpBody::Json(template)) => RequestBody::Json(template.render(scope)?),
+            Some(HttpBody::Text(template)) => RequestBody::Text(template.render_text(scope)?),
+            Some(HttpBody::Form(fields)) => RequestBody::Form(pairs(fields, scope)?),
         };
-        Ok(Http {
-            method: self.method.clone(),
+        Ok(Request {
+            method: spec.method.clone(),
             url,
             headers: headers.collect::<Result<_, ExprError>>()?,
             body,
             public_only,
-            allow_hosts: self.allow_hosts.clone(),
-            outputs: self.outputs.clone(),
+            allow_hosts: spec.allow_hosts.clone(),
+            outputs: spec.outputs.clone(),
         })
     }
 }
@@ -145,7 +145,7 @@ fn climbs(url: &str) -> bool {
     })
 }
 
-impl Http {
+impl Request {
     /// The payload of a step's job.
     pub fn to_json(&self) -> Json {
         let mut map = Map::new();
@@ -156,14 +156,14 @@ impl Http {
             map.insert("headers".into(), Json::Object(headers.collect()));
         }
         match &self.body {
-            Body::None | Body::Job => {}
-            Body::Json(json) => {
+            RequestBody::None | RequestBody::Job => {}
+            RequestBody::Json(json) => {
                 map.insert("json".into(), json.clone());
             }
-            Body::Text(text) => {
+            RequestBody::Text(text) => {
                 map.insert("text".into(), json!(text));
             }
-            Body::Form(form) => {
+            RequestBody::Form(form) => {
                 map.insert("form".into(), json!(form));
             }
         }
@@ -177,11 +177,11 @@ impl Http {
         Json::Object(map)
     }
 
-    /// Reads what [`Http::to_json`] wrote.
+    /// Reads what [`Request::to_json`] wrote.
     ///
     /// # Errors
     /// What is not of its form: a payload that `advance` did not make.
-    pub fn from_json(json: &Json) -> Result<Http, BadCommand> {
+    pub fn from_json(json: &Json) -> Result<Request, BadCommand> {
         let text = |key: &str| json.get(key).and_then(Json::as_str);
         let method =
             text("method").filter(|word| METHODS.contains(word)).ok_or(BadCommand("it has no method"))?.to_owned();
@@ -195,10 +195,10 @@ impl Http {
             Some(_) => return Err(BadCommand("its headers are not an object")),
         };
         let body = match (json.get("json"), json.get("text"), json.get("form")) {
-            (None, None, None) => Body::None,
-            (Some(json), None, None) => Body::Json(json.clone()),
-            (None, Some(Json::String(text)), None) => Body::Text(text.clone()),
-            (None, None, Some(Json::String(form))) => Body::Form(form.clone()),
+            (None, None, None) => RequestBody::None,
+            (Some(json), None, None) => RequestBody::Json(json.clone()),
+            (None, Some(Json::String(text)), None) => RequestBody::Text(text.clone()),
+            (None, None, Some(Json::String(form))) => RequestBody::Form(form.clone()),
             _ => return Err(BadCommand("its body is neither JSON nor text")),
         };
         let hosts = json.get("allow_hosts").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -207,7 +207,7 @@ impl Http {
             None => None,
             Some(json) => Some(Outputs::from_json(json).ok_or(BadCommand("its outputs are unknown"))?),
         };
-        Ok(Http {
+        Ok(Request {
             method,
             url,
             headers,
@@ -263,22 +263,22 @@ mod tests {
             outputs: None,
         };
         let scope = Scope::new(vec![("payload", json!("é&="))]);
-        let http = spec.render(&scope).expect("rendered");
+        let http = Request::render(&spec, &scope).expect("rendered");
         assert_eq!((http.url.as_str(), http.public_only), ("https://h/?x=1&a%20b=1%262#top", false));
-        assert_eq!(http.body, Body::Form("a%20b=%C3%A9%26%3D".into()));
+        assert_eq!(http.body, RequestBody::Form("a%20b=%C3%A9%26%3D".into()));
         spec.query = fields("${{ payload }}");
-        assert!(spec.render(&scope).expect("rendered").public_only);
+        assert!(Request::render(&spec, &scope).expect("rendered").public_only);
     }
 
     #[test]
     fn a_request_survives_its_payload() {
         for body in [
-            Body::None,
-            Body::Json(json!({"a": [1.5, null]})),
-            Body::Text("\u{1b}x\ny".into()),
-            Body::Form("a=1&b=%26".into()),
+            RequestBody::None,
+            RequestBody::Json(json!({"a": [1.5, null]})),
+            RequestBody::Text("\u{1b}x\ny".into()),
+            RequestBody::Form("a=1&b=%26".into()),
         ] {
-            let http = Http {
+            let http = Request {
                 method: "PUT".into(),
                 url: "https://h/".into(),
                 headers: vec![("X-B".into(), "1".into()), ("X-A".into(), "é".into())],
@@ -287,8 +287,8 @@ mod tests {
                 allow_hosts: vec!["*.internal".into()],
                 outputs: Some(Outputs::Json),
             };
-            assert_eq!(Http::from_json(&http.to_json()), Ok(http));
+            assert_eq!(Request::from_json(&http.to_json()), Ok(http));
         }
-        assert!(Http::from_json(&json!({"method": "CONNECT", "url": "x"})).is_err());
+        assert!(Request::from_json(&json!({"method": "CONNECT", "url": "x"})).is_err());
     }
 }
