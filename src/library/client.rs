@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Result};
 use crate::api;
-use crate::domain::{Job, JobId, JobState, Json, Ms, Name, RetryPolicy, limits};
+use crate::domain::{Concurrency, Job, JobId, JobState, Json, Ms, Name, RetryPolicy, limits};
 use crate::store::open::{OpenOptions, open};
 use crate::store::url::BadUrl;
 use crate::store::{NewJob, Start, Store, StoreUrl, Stored};
@@ -137,6 +137,10 @@ struct More {
     max_retries: Option<u32>,
     timeout: Option<Duration>,
     unique: Option<String>,
+    unique_for: Option<Duration>,
+    deadline: Option<Duration>,
+    after: Vec<JobId>,
+    concurrency: Option<Concurrency>,
     metadata: Vec<(String, String)>,
 }
 
@@ -190,6 +194,32 @@ impl Enqueue<'_> {
         self
     }
 
+    /// As [`Enqueue::unique`], and the key stays taken for at least so long, even if the job ends sooner.
+    pub fn unique_for(mut self, key: &str, at_least: Duration) -> Self {
+        self.more.unique = Some(key.to_owned());
+        self.more.unique_for = Some(at_least);
+        self
+    }
+
+    /// Limit of all attempts together, from now on.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.more.deadline = Some(limit);
+        self
+    }
+
+    /// Not before this job has completed; if it dies or is cancelled, this one is cancelled. May be said of
+    /// several jobs.
+    pub fn after(mut self, parent: JobId) -> Self {
+        self.more.after.push(parent);
+        self
+    }
+
+    /// At most `limit` jobs of this key at the same time, over all workers.
+    pub fn concurrency(mut self, key: &str, limit: u32) -> Self {
+        self.more.concurrency = Some(Concurrency { key: key.to_owned(), limit: limit.max(1) });
+        self
+    }
+
     /// A word for people and filters.
     pub fn meta(mut self, key: &str, value: &str) -> Self {
         self.more.metadata.push((key.to_owned(), value.to_owned()));
@@ -211,14 +241,21 @@ impl Enqueue<'_> {
         let job = Job {
             priority: more.priority,
             retry: RetryPolicy { max: more.max_retries.unwrap_or(usual.max), ..usual },
-            timeout_ms: more.timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: more.timeout.map(whole_ms),
+            deadline_ms: more.deadline.map(whole_ms),
             unique_key: more.unique,
+            after: more.after,
+            concurrency: more.concurrency,
             metadata: more.metadata.into_iter().collect(),
             ..Job::new(client.api.job_id(), kind, queue.parse()?, payload?)
         };
         let start = more.start.unwrap_or(Start::Now);
-        Ok(client.api.enqueue(NewJob { job, start }).await?.job.id)
+        Ok(client.api.enqueue(NewJob { job, start, unique_for: more.unique_for }).await?.job.id)
     }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A job type that is not goflow's own.

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use super::check;
+use super::check::Whereabouts;
 use super::expr::Template;
 use super::handler::{BUILTINS, Batching, HandlerDef, How, PoolSpec};
 use super::http_read;
 use super::is_reserved;
 use super::manifest::{command, env, limit, program, retry_of};
-use super::check::Whereabouts;
 use super::read::{Fields, Reader};
 use super::request::has_body;
 use super::spec::Outputs;

@@ -1,9 +1,9 @@
 //! Reading an HTTP request of a step or a handler: where it goes, what it carries, how the answer is read.
 
 use super::expr::{Part, Template};
-use super::request::METHODS;
 use super::manifest::outputs;
 use super::read::Reader;
+use super::request::METHODS;
 use super::spec::{HttpBody, HttpSpec, Outputs};
 use super::yaml::Node;
 

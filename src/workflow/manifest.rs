@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use super::check;
-use super::check::Whereabouts;
 use super::definition::Definition;
 use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};

@@ -83,7 +83,7 @@ async fn a_failure_says_what_becomes_of_the_job() {
                     "error" => Err("x".parse::<u8>().expect_err("no number").into()),
                     "bury" => Err(Failure::bury("never").class("smtp:550")),
                     "later" => Err(Failure::retry_in(Duration::from_secs(3600), "busy")),
-                    "snooze" => Err(Failure::snooze(Duration::from_secs(5))),
+                    "snooze" => Err(Failure::snooze(Duration::from_secs(7200))),
                     "panic" => panic!("as told"),
                     "slow" => Ok(std::future::pending::<String>().await),
                     _ => Ok("x".repeat(300 << 10)),

@@ -80,8 +80,9 @@ fn the_node_example_works() {
 fn a_worker_that_ends_leaves_no_process_of_its_pool() {
     let env = TestEnvironment::new();
     let nap = format!("600.{}", std::process::id());
-    let script = "while read -r line; do id=${line#*:\\\"}; id=${id%%\\\"*}; echo \"{\\\"id\\\":\\\"$id\\\",\\\"result\\\":$$}\"; done";
-    env.file("goflow.yaml", format!("handlers:\n  a: {{pool: \"setsid sleep {nap} & {script}\"}}\n"));
+    let script =
+        r#"while read -r line; do id=${line#*:\"}; id=${id%%\"*}; echo "{\"id\":\"$id\",\"result\":$$}"; done"#;
+    env.file("goflow.yaml", format!("handlers:\n  a:\n    pool: |\n      setsid sleep {nap} &\n      {script}\n"));
     let id = env.run("enqueue a").ok().line().to_owned();
     let done = worked(&env, &id);
     assert_eq!(done["state"], "completed", "{done}");
