@@ -82,8 +82,9 @@ impl Client {
         Ok(plan)
     }
 
-    /// Keeps what `plan` says is new or changed, all or none; then gives queues their settings. Those
-    /// of an unchanged manifest are given again, so that an apply that was cut is finished by the next.
+    /// Keeps what `plan` says is new or changed, all or none; then gives queues their settings and
+    /// schedules their ticks. Those of an unchanged manifest are given again, so that an apply that was
+    /// cut is finished by the next.
     ///
     /// # Errors
     /// The store's.
@@ -103,7 +104,15 @@ impl Client {
                 _ => None,
             })
             .collect();
-        if queues.is_empty() { Ok(()) } else { self.set_queues(&queues).await }
+        if !queues.is_empty() {
+            self.set_queues(&queues).await?;
+        }
+        for planned in plan {
+            if let Manifest::Schedule(schedule) = &planned.manifest {
+                self.set_schedule(schedule).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives queues what their manifests say; what those leave out stays as it is.
@@ -159,7 +168,9 @@ impl Client {
     pub async fn undefine(&self, definitions: &[(Kind, Name)]) -> Result<Vec<bool>> {
         let mut were = Vec::with_capacity(definitions.len());
         for (kind, name) in definitions {
-            were.push(self.store().undefine(kind.stored(), name).await?);
+            let was = self.store().undefine(kind.stored(), name).await?;
+            let ticked = *kind == Kind::Schedule && self.delete_schedule(name).await?;
+            were.push(was || ticked);
         }
         Ok(were)
     }

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod jobs;
 pub mod queues;
 pub mod runs;
+pub mod schedules;
 pub mod steer;
 pub mod wire;
 
@@ -19,6 +20,7 @@ use crate::store::{Store, StoreError};
 
 pub use filter::Filter;
 pub use runs::RunView;
+pub use schedules::{ScheduleView, Triggered};
 pub use wire::{JobView, QueueView};
 
 /// Why a verb did not do what was asked, by what the operator can do about it.
@@ -37,6 +39,8 @@ pub enum ApiError {
     /// No definition of this kind has this name; the nearest that there is.
     #[error("there is no {kind} `{name}`")]
     NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
+    #[error("no schedule has the name `{0}`")]
+    NoSchedule(Name),
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

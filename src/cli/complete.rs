@@ -66,6 +66,12 @@ pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, found.unwrap_or_default().into_iter())
 }
 
+/// Names of schedules.
+pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.schedules().await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
+}
+
 /// Ids of jobs, what is live first.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     jobs_that_match(current, Filter::default())

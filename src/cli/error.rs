@@ -178,6 +178,7 @@ impl From<ApiError> for CommandError {
             ApiError::NoDefinition { kind, .. } => {
                 fail(Code::NotFound, message).hint(format!("`goflow get {kind}s` shows what there is"))
             }
+            ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
             ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
             ApiError::Conflict(_) => fail(Code::StateConflict, message),
         }

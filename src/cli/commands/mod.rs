@@ -18,5 +18,8 @@ pub mod measure;
 pub mod queue;
 pub mod rows;
 pub mod run;
+pub mod schedule;
+pub mod scheduler;
+pub mod up;
 pub mod validate;
 pub mod worker;

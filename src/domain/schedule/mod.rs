@@ -6,6 +6,7 @@
 mod cron;
 mod field;
 mod policy;
+mod record;
 mod zone;
 
 #[cfg(test)]
@@ -17,7 +18,8 @@ use std::fmt;
 use std::time::Duration;
 
 pub use cron::Cron;
-pub use policy::{Admit, CatchUp, LATE, LIMIT, Late, Overlap, Turn, admit, turn};
+pub use policy::{Admit, Catchup, LATE, LIMIT, Late, Overlap, Turn, admit, turn};
+pub use record::{Last, Note, Schedule, Step, Target, Work};
 pub use zone::{BadZone, Zone};
 
 use super::text::nearest;

@@ -28,6 +28,8 @@ macro_rules! words {
 
         impl $name {
             pub const ALL: &[$name] = &[$($name::$word,)*];
+            /// Each as it is written.
+            pub const WORDS: [(&str, $name); $name::ALL.len()] = [$(($text, $name::$word),)*];
 
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$word => $text,)* }
@@ -73,7 +75,7 @@ words! {
 
 words! {
     /// What becomes of ticks that nobody was there for.
-    CatchUp, "catch-up policy",
+    Catchup, "catch-up policy",
     /// They are counted and told.
     #[default]
     None = "none";
@@ -106,7 +108,7 @@ pub struct Turn {
 
 /// What a schedule owes at `now` when its next tick is `due`; none while that lies ahead. Asked again
 /// after each commit, with the new `next`, it names tick by tick.
-pub fn turn(rule: &Rule, anchor: Ms, due: Ms, now: Ms, catch_up: CatchUp) -> Option<Turn> {
+pub fn turn(rule: &Rule, anchor: Ms, due: Ms, now: Ms, catch_up: Catchup) -> Option<Turn> {
     if due > now {
         return None;
     }
@@ -118,10 +120,10 @@ pub fn turn(rule: &Rule, anchor: Ms, due: Ms, now: Ms, catch_up: CatchUp) -> Opt
     let first_on_time = rule.next_after(Ms(on_time.0 - 1), anchor).filter(|tick| *tick <= now);
     let tick = match catch_up {
         // What cannot be too many need not be counted tick by tick.
-        CatchUp::All if rule.at_most(due, now) <= LIMIT as u64 => Some(due),
-        CatchUp::All => rule.latest(due, now, anchor, LIMIT).first().copied(),
-        CatchUp::Last if first_on_time.is_none() => rule.latest(due, now, anchor, 1).first().copied(),
-        CatchUp::Last | CatchUp::None => first_on_time,
+        Catchup::All if rule.at_most(due, now) <= LIMIT as u64 => Some(due),
+        Catchup::All => rule.latest(due, now, anchor, LIMIT).first().copied(),
+        Catchup::Last if first_on_time.is_none() => rule.latest(due, now, anchor, 1).first().copied(),
+        Catchup::Last | Catchup::None => first_on_time,
     };
     let until = tick.unwrap_or(on_time);
     let next = match tick {

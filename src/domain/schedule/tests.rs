@@ -292,7 +292,7 @@ fn every_counts_from_the_creation_and_not_from_the_last_tick() {
 }
 
 /// A rule of one tick a minute, due at 10:00, looked at so long after.
-fn turn_after(seconds: i64, catch_up: CatchUp) -> Turn {
+fn turn_after(seconds: i64, catch_up: Catchup) -> Turn {
     let due = ms("2026-02-09T10:00Z");
     let every_minute = rule("* * * * *", &Zone::utc());
     turn(&every_minute, due, due, Ms(due.0 + seconds * 1_000), catch_up).expect("it is due")
@@ -304,43 +304,43 @@ fn minute(n: i64) -> Ms {
 
 #[test]
 fn what_is_taken_up_within_a_minute_is_on_time() {
-    for policy in CatchUp::ALL {
+    for policy in Catchup::ALL {
         for seconds in [0, 1, 59, 60] {
             let expected = Turn { missed: None, tick: Some(minute(0)), next: Some(minute(1)) };
             assert_eq!(turn_after(seconds, *policy), expected, "{policy} after {seconds} s");
         }
     }
     let rule = rule("* * * * *", &Zone::utc());
-    assert_eq!(turn(&rule, minute(0), minute(0), Ms(minute(0).0 - 1), CatchUp::All), None);
+    assert_eq!(turn(&rule, minute(0), minute(0), Ms(minute(0).0 - 1), Catchup::All), None);
 }
 
 #[test]
 fn missed_ticks_are_counted_and_made_up_for_as_asked() {
     let missed = |count, first, last| Some(Late { count, more: false, first: minute(first), last: minute(last) });
     // Ten and a half minutes late: 10:10 is on time.
-    let turned = turn_after(630, CatchUp::None);
+    let turned = turn_after(630, Catchup::None);
     assert_eq!(turned, Turn { missed: missed(10, 0, 9), tick: Some(minute(10)), next: Some(minute(11)) });
-    assert_eq!(turn_after(630, CatchUp::Last), turned);
-    assert_eq!(turn_after(630, CatchUp::All), Turn { missed: None, tick: Some(minute(0)), next: Some(minute(1)) });
+    assert_eq!(turn_after(630, Catchup::Last), turned);
+    assert_eq!(turn_after(630, Catchup::All), Turn { missed: None, tick: Some(minute(0)), next: Some(minute(1)) });
 
     // A daily rule, half a day late: nothing is on time.
     let daily = rule("@daily", &Zone::utc());
     let (due, now) = (ms("2026-02-01T00:00Z"), ms("2026-02-09T12:00Z"));
     let (last, next) = (ms("2026-02-09T00:00Z"), Some(ms("2026-02-10T00:00Z")));
     let late = |count, last| Some(Late { count, more: false, first: due, last });
-    assert_eq!(turn(&daily, due, due, now, CatchUp::None), Some(Turn { missed: late(9, last), tick: None, next }));
+    assert_eq!(turn(&daily, due, due, now, Catchup::None), Some(Turn { missed: late(9, last), tick: None, next }));
     let before = ms("2026-02-08T00:00Z");
     assert_eq!(
-        turn(&daily, due, due, now, CatchUp::Last),
+        turn(&daily, due, due, now, Catchup::Last),
         Some(Turn { missed: late(8, before), tick: Some(last), next })
     );
-    assert_eq!(turn(&daily, due, last, now, CatchUp::Last), Some(Turn { missed: None, tick: Some(last), next }));
+    assert_eq!(turn(&daily, due, last, now, Catchup::Last), Some(Turn { missed: None, tick: Some(last), next }));
 }
 
 #[test]
 fn catching_up_ends_at_the_limit_and_counting_too() {
     // 20,000 minutes.
-    let turned = turn_after(20_000 * 60 + 30, CatchUp::All);
+    let turned = turn_after(20_000 * 60 + 30, Catchup::All);
     let late = turned.missed.expect("most are lost");
     assert_eq!((late.count, late.more), (10_000, true));
     assert_eq!((late.first, late.last), (minute(0), minute(20_000 - LIMIT as i64)));
@@ -349,7 +349,7 @@ fn catching_up_ends_at_the_limit_and_counting_too() {
     let every_minute = rule("* * * * *", &Zone::utc());
     let now = Ms(minute(20_000).0 + 30_000);
     let (mut due, mut done) = (turned.next, vec![turned.tick]);
-    while let Some(turned) = turn(&every_minute, minute(0), due.expect("no end"), now, CatchUp::All) {
+    while let Some(turned) = turn(&every_minute, minute(0), due.expect("no end"), now, Catchup::All) {
         assert_eq!(turned.missed, None);
         done.push(turned.tick);
         due = turned.next;
@@ -365,10 +365,10 @@ fn the_next_tick_after_a_loss_lies_ahead() {
         let due = rule.next_after(minute(0), minute(0)).expect("a tick");
         for late in [61_000, 3_600_000, 86_400_000 * 40] {
             let now = Ms(due.0 + late);
-            let mut turned = turn(&rule, minute(0), due, now, CatchUp::None).expect("due");
+            let mut turned = turn(&rule, minute(0), due, now, Catchup::None).expect("due");
             while let Some(tick) = turned.tick {
                 assert!(tick.0 >= now.0 - 60_000 && tick <= now, "{every}: {tick} at {now}");
-                match turn(&rule, minute(0), turned.next.expect("no end"), now, CatchUp::None) {
+                match turn(&rule, minute(0), turned.next.expect("no end"), now, Catchup::None) {
                     Some(next) => turned = next,
                     None => break,
                 }
@@ -394,6 +394,6 @@ fn overlap_as_a_table() {
     }
     assert_eq!(admit(Overlap::Queue, true, LIMIT), Skip);
     assert_eq!("queue".parse(), Ok(Overlap::Queue));
-    assert_eq!("al".parse::<CatchUp>(), Err("`al` is no catch-up policy: did you mean all? (none, last, all)".into()));
+    assert_eq!("al".parse::<Catchup>(), Err("`al` is no catch-up policy: did you mean all? (none, last, all)".into()));
     assert_eq!(serde_json::to_string(&Overlap::Replace).expect("a word"), "\"replace\"");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::canonical::{exact, put, word};
+pub use crate::domain::schedule::{Catchup, Overlap};
 use crate::domain::{Name, Rate};
 use crate::workflow::expr::Template;
 use crate::workflow::manifest::API_VERSION;
@@ -36,35 +37,6 @@ pub enum ScheduleRule {
 pub enum ScheduleTarget {
     Workflow(Name),
     Job { kind: Name, queue: Option<Name> },
-}
-
-/// What becomes of a tick while what an earlier one started is under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overlap {
-    #[default]
-    Skip,
-    Queue,
-    Allow,
-    /// The earlier one is cancelled.
-    Replace,
-}
-
-impl Overlap {
-    pub const WORDS: [(&str, Overlap); 4] =
-        [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("allow", Overlap::Allow), ("replace", Overlap::Replace)];
-}
-
-/// What becomes of the ticks that nobody was there for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Catchup {
-    #[default]
-    None,
-    Last,
-    All,
-}
-
-impl Catchup {
-    pub const WORDS: [(&str, Catchup); 3] = [("none", Catchup::None), ("last", Catchup::Last), ("all", Catchup::All)];
 }
 
 /// `kind: Webhook`: what an HTTP request under `/webhooks/` does.
