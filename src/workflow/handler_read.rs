@@ -31,7 +31,6 @@ pub(super) const KEYS: &[&str] = &[
     "timeout",
     "retry",
     "rate_limit",
-    "concurrency",
     "batch",
 ];
 
@@ -51,8 +50,6 @@ pub(super) fn handler(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) 
     let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
     let retry = fields.get("retry").map(|_| retry_of(reader, fields, RetryPolicy::default()));
     let rate_limit = fields.get("rate_limit").and_then(|node| rate(reader, node));
-    let concurrency = fields.get("concurrency").and_then(|node| reader.whole(node, "`concurrency`", 1, 1_000_000));
-    let concurrency = concurrency.and_then(|most| u32::try_from(most).ok());
     let batch = fields.get("batch").and_then(|node| batch(reader, node));
     let sites = reader.take_sites();
     check::handler(reader, &sites);
@@ -67,7 +64,7 @@ pub(super) fn handler(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) 
         fits_batch(reader, fields, how);
     }
     let how = how?;
-    reader.is_clean().then_some(HandlerDef { name, how, timeout, retry, rate_limit, concurrency, batch })
+    reader.is_clean().then_some(HandlerDef { name, how, timeout, retry, rate_limit, batch })
 }
 
 fn how(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<How> {
