@@ -89,6 +89,9 @@ pub struct Job {
     pub priority: i8,
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
+    /// Whether `retry` was asked for with the job; else the handler's own policy, if it has one, counts.
+    #[serde(rename = "yo", default, skip_serializing_if = "is_default")]
+    pub retry_is_own: bool,
     /// Limit of one attempt, in milliseconds; none means no limit.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -125,6 +128,46 @@ pub struct Job {
     pub result: Option<Json>,
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Attempt>,
+    /// What a store kept as this job and this goflow cannot read. Then most of the other fields are not
+    /// known; see [`Job::unreadable`].
+    #[serde(rename = "raw", default, with = "raw", skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<u8>>,
+}
+
+/// Bytes as such: a sequence of numbers would take up twice the room.
+mod raw {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    struct Bytes(Vec<u8>);
+
+    struct Visitor;
+
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Bytes;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(Bytes(bytes.to_vec()))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Bytes {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_bytes(Visitor)
+        }
+    }
+
+    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+    pub fn serialize<S: Serializer>(raw: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(raw.as_deref().unwrap_or_default())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Bytes::deserialize(from).map(|bytes| Some(bytes.0))
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -172,6 +215,7 @@ impl Job {
             payload,
             priority: 0,
             retry: RetryPolicy::default(),
+            retry_is_own: false,
             timeout_ms: None,
             unique_key: None,
             metadata: BTreeMap::new(),
@@ -187,7 +231,16 @@ impl Job {
             error: None,
             result: None,
             history: Vec::new(),
+            raw: None,
         }
+    }
+
+    /// What stands for a job whose record cannot be read, so that it can be looked at, buried and kept
+    /// without bothering any other: `raw` is the record as it was found, `why` what is wrong with it.
+    /// A goflow that can read it will do so when it is tried again.
+    pub fn unreadable(id: JobId, kind: Name, queue: Name, raw: Vec<u8>, why: impl AsRef<str>) -> Job {
+        let error = Some(JobError::new("unreadable", why));
+        Job { raw: Some(raw), error, ..Job::new(id, kind, queue, Json::null()) }
     }
 
     /// The number of the attempt that is under way, or of the last one: 1 is the first. A job that

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::job::{JobError, Outcome, RetryHint};
-use crate::domain::{Job, JobState, RetryPolicy};
+use crate::domain::{Job, JobState};
 use crate::exec::{self, Action, Builtin, Context, Ended, Work};
 use crate::workflow::{self, HandlerDef, RUN_KIND};
 
@@ -113,7 +113,7 @@ struct DescribedCommand {
 impl Handler for DescribedCommand {
     fn defaults(&self, job: &mut Job) {
         if let Some(retry) = &self.def.retry
-            && job.retry == RetryPolicy::default()
+            && !job.retry_is_own
         {
             job.retry = retry.clone();
         }

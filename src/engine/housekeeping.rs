@@ -112,6 +112,14 @@ impl Housekeeper {
         self.orphans.extend(orphans);
     }
 
+    /// Gives leases back at once.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn give_back_now(&self, strays: Vec<(JobId, Epoch)>, now: Ms) -> Result<()> {
+        self.means.give_back(strays, now).await
+    }
+
     pub fn next(&self, now: Instant) -> Instant {
         let far = now + self.trim_every;
         [self.reap, self.tick, self.trim].into_iter().flatten().min().unwrap_or(far)

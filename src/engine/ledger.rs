@@ -137,6 +137,13 @@ impl Ledger {
         taken
     }
 
+    /// Takes all that is finished, whatever is under way: for the last words.
+    pub fn take_all_finished(&mut self) -> Vec<Finished> {
+        let taken: Vec<Finished> = self.finished.drain(..).collect();
+        self.settling.extend(taken.iter().map(|one| (one.job.id, one.epoch)));
+        taken
+    }
+
     /// The store has answered about these.
     pub fn settled(&mut self, settled: &[Finished]) {
         for one in settled {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Name, limits};
+use crate::domain::{Entropy, Name, limits};
 use crate::store::Retention;
 
 /// How a worker works. [`WorkerOptions::default`] is what the command line promises.
@@ -31,6 +31,25 @@ pub struct WorkerOptions {
     pub host: String,
     pub pid: u32,
     pub version: String,
+}
+
+impl WorkerOptions {
+    /// The order in which to ask queues: strictly as given, or a random one in which a queue of twice the
+    /// weight comes first twice as often (Efraimidis and Spirakis, weighted sampling without
+    /// replacement).
+    pub fn order(&self, queues: &[Name], entropy: &dyn Entropy) -> Vec<Name> {
+        if self.strict || queues.len() < 2 {
+            return queues.to_vec();
+        }
+        let weight = |queue: &Name| {
+            let known = self.queues.iter().find(|(name, _)| name == queue);
+            f64::from(known.map_or(1, |(_, weight)| *weight).max(1))
+        };
+        let mut order: Vec<(f64, &Name)> =
+            queues.iter().map(|queue| (entropy.fraction().powf(1.0 / weight(queue)), queue)).collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        order.into_iter().map(|(_, queue)| queue.clone()).collect()
+    }
 }
 
 impl Default for WorkerOptions {

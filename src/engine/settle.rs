@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::domain::job::{JobError, Link, Outcome, RetryHint};
 use crate::domain::{Entropy, EventKind, Ms, RunId, To};
-use crate::store::{Claim, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store};
-use crate::workflow::Run;
+use crate::store::{
+    Claim, Claimed, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store,
+};
+use crate::workflow::{Run, StepRecord};
 
 use super::ledger::Finished;
 use super::options::Summary;
@@ -28,6 +31,23 @@ pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Deci
         Decided { step, record: one.run.clone() }
     };
     finished.iter().map(decide).collect()
+}
+
+/// What becomes of a job whose record cannot be read: it is buried with its bytes. If it was a step's,
+/// the run learns of it, as far as its header tells which step that was.
+pub fn unreadable(claimed: &mut Claimed) -> Outcome {
+    let job = &mut claimed.job;
+    if let (None, Some(record)) = (&job.link, &claimed.run)
+        && let Ok(run) = record.header()
+    {
+        let of = |step: &StepRecord| {
+            let undo = step.undo_job == Some(job.id);
+            (undo || step.job == Some(job.id)).then(|| Link { run: run.id, step: step.id.clone(), undo })
+        };
+        job.link = run.steps.iter().find_map(of);
+    }
+    let error = job.error.take().unwrap_or_else(|| JobError::new("unreadable", "its record cannot be read"));
+    Outcome::Failed { error, retry: RetryHint::Never }
 }
 
 /// Commits ready to be sent, each with the header it would give its run.

@@ -21,6 +21,7 @@ mod exchange;
 mod floors;
 mod health;
 mod hints;
+mod lost;
 mod names;
 mod pool;
 mod read;

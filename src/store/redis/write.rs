@@ -12,6 +12,7 @@ use super::pack::{self, Defaults, FOREVER};
 use super::reply;
 use crate::domain::time::millis;
 use crate::domain::{Epoch, EventKind, JobId, Ms, Name, Place, RunId, To, limits};
+use crate::store::codec;
 use crate::store::contract::*;
 
 macro_rules! script {
@@ -376,10 +377,12 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     let mut claimed = Vec::with_capacity(ids.len());
     for (at, (id, body)) in ids.into_iter().zip(bodies).enumerate() {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
-        let job = pack::read_job(id, &reply::bytes(body)?)?.job;
+        let body = reply::bytes(body)?;
+        let kept = pack::read_job(id, &body);
+        let (job, of) = kept.map_or_else(|_| (codec::read_job(id, &body), None), |kept| (kept.job, kept.run));
         let record = records.get(&(at + 1)).filter(|bytes| !bytes.is_empty());
-        let run = match (&job.link, record) {
-            (Some(link), Some(bytes)) => Some(pack::read_run(link.run, bytes)?),
+        let run = match (of, record) {
+            (Some(run), Some(bytes)) => Some(pack::read_run(run, bytes)?),
             _ => None,
         };
         claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::row::{EffectsRow, Row};
 use super::tx::{Spot, Tx};
 use crate::domain::limits::LEASE_GRACE;
-use crate::domain::{Epoch, Event, EventKind, JobId, Ms, Place, ProducerId, RunId, To, WorkerId};
+use crate::domain::{Epoch, Event, EventKind, JobId, Ms, Name, Place, ProducerId, RunId, To, WorkerId};
 use crate::store::codec;
 use crate::store::{Claim, EnqueueAnswer, Enqueued, RunRecord, Start, StoreError};
 
@@ -27,6 +27,7 @@ pub(super) struct Batch {
 /// A claimed job with its record still encoded.
 pub(super) struct Leased {
     pub id: JobId,
+    pub queue: Name,
     pub epoch: Epoch,
     pub body: Vec<u8>,
     pub run: Option<RunRecord>,
@@ -210,7 +211,7 @@ impl Tx<'_> {
                 Some(run) => super::runs::read_run(self.conn, run)?,
                 None => None,
             };
-            claimed.push(Leased { id, epoch, body, run });
+            claimed.push(Leased { id, queue: name.clone(), epoch, body, run });
         }
         Ok(claimed)
     }

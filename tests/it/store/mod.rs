@@ -8,6 +8,7 @@ mod make;
 mod postgres_alone;
 mod redis_only;
 mod run_laws;
+mod unreadable;
 
 /// One test a law and backend. A backend is a function in `backends`.
 macro_rules! suite {

@@ -1,0 +1,133 @@
+//! What the worker asks of the store, and when: each call is a task that reports back.
+
+use tokio::time::Instant;
+
+use super::super::housekeeping::Chore;
+use super::super::ledger::{Finished, Wish};
+use super::super::settle::{commits, decide};
+use super::{Happened, LOOK_FOR_HANDLERS, Life, PIPELINE, WORTHWHILE};
+use crate::store::{Claim, Heartbeat, StoreError, WorkerInfo};
+
+impl Life {
+    /// Sends every call whose time has come.
+    pub(super) fn send_due(&mut self, now: Instant) {
+        if self.stopping.is_some_and(|end| end <= now) {
+            self.ledger.stop_running();
+        }
+        if now < self.plan.retry {
+            return;
+        }
+        if now >= self.plan.beat && !self.plan.beating {
+            self.send_beat(now);
+        }
+        self.send_exchanges(now);
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.worker.handlers.follows_store() && now >= self.plan.handlers && !self.plan.following {
+            self.plan.following = true;
+            self.plan.handlers = now + LOOK_FOR_HANDLERS;
+            let store = self.worker.store.clone();
+            self.tasks.spawn(async move { Happened::Handlers(store.definitions("handler").await) });
+        }
+        if self.worker.options.queues.is_empty() && now >= self.plan.queues && !self.plan.looking {
+            self.plan.looking = true;
+            self.plan.queues = now + self.worker.options.poll;
+            let store = self.worker.store.clone();
+            self.tasks.spawn(async move {
+                let queues = store.queues().await;
+                Happened::Queues(queues.map(|queues| queues.into_iter().map(|(name, _)| name).collect()))
+            });
+        }
+        for chore in self.housekeeper.due(now, self.plan.trouble.is_none()) {
+            self.spawn_chore(chore);
+        }
+        self.look_for_end(now);
+    }
+
+    fn spawn_chore(&mut self, chore: Chore) {
+        let now = self.time.now();
+        self.tasks.spawn(async move { Happened::Chore(chore.run(now).await) });
+    }
+
+    fn send_beat(&mut self, now: Instant) {
+        self.plan.beating = true;
+        self.plan.beat = now + self.worker.options.lease / 3;
+        let (store, beat) = (self.worker.store.clone(), self.sign_of_life());
+        // One that hangs must not cost the lease: the next one may have a better connection.
+        let limit = beat.lease / 4;
+        self.tasks.spawn(async move {
+            let late = || StoreError::Unknown(format!("a heartbeat was not answered within {limit:?}"));
+            let result = tokio::time::timeout(limit, store.heartbeat(&beat)).await;
+            Happened::Beaten { asked: now, result: result.unwrap_or_else(|_| Err(late())) }
+        });
+    }
+
+    pub(super) fn sign_of_life(&self) -> Heartbeat {
+        let options = &self.worker.options;
+        let info = WorkerInfo {
+            id: self.id,
+            host: options.host.clone(),
+            pid: options.pid,
+            version: options.version.clone(),
+            concurrency: options.concurrency as u32,
+            queues: options.queues.iter().map(|(name, _)| name.clone()).collect(),
+            types: self.worker.handlers.types(),
+            started_at: self.born,
+        };
+        Heartbeat { info, lease: options.lease }
+    }
+
+    fn send_exchanges(&mut self, now: Instant) {
+        while self.in_flight < PIPELINE {
+            let finished = self.ledger.finished();
+            let free = self.in_flight == 0;
+            let may_claim = self.may_claim(now);
+            let look = may_claim && (!self.plan.idle || now >= self.plan.claim);
+            // The store shall not wait while this worker makes the next batch ready: as long as there is
+            // plenty, the next claim is under way already.
+            let more = || self.ledger.wish(0, self.coming, self.plan.drains(now));
+            let fill = || self.plan.plenty && may_claim && more().is_some_and(|wish| wish.want >= WORTHWHILE);
+            if !(finished >= WORTHWHILE || (free && (finished > 0 || look)) || fill()) {
+                return;
+            }
+            let settled = self.ledger.take_finished();
+            let wish = self.ledger.wish(settled.len(), self.coming, self.plan.drains(now)).filter(|_| may_claim);
+            if settled.is_empty() && wish.is_none() {
+                // There is no room, or a suspect needs it all: the end of a job changes that.
+                self.plan.claim = now + self.worker.options.poll;
+                return;
+            }
+            self.send_exchange(settled, wish);
+        }
+    }
+
+    /// Leases are only worth having while the registration holds them.
+    pub(super) fn may_claim(&self, now: Instant) -> bool {
+        let registered = self.plan.registered.is_some_and(|until| now < until);
+        let ready = self.plan.handlers_known || !self.worker.handlers.follows_store();
+        registered && ready && self.stopping.is_none() && !self.queues.is_empty()
+    }
+
+    fn send_exchange(&mut self, settled: Vec<Finished>, wish: Option<Wish>) {
+        self.in_flight += 1;
+        self.sent += 1;
+        let nth = self.sent;
+        self.coming += wish.map_or(0, |wish| wish.want);
+        if wish.is_some() {
+            self.claims.insert(nth);
+        }
+        let queues = || self.worker.options.order(&self.queues, &*self.worker.entropy);
+        let claim = wish.map(|wish| Claim { worker: self.id, queues: queues(), want: wish.want, alone: wish.alone });
+        let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
+        let (now, hinted) = (self.time.now(), self.hinted);
+        self.tasks.spawn(async move {
+            let result = async {
+                let batch = commits(decide(&settled, now, &*entropy), now, &runs).await?;
+                batch.send(&*store, &runs, claim).await
+            };
+            let result = result.await;
+            Happened::Exchanged { nth, settled, wish, hinted, result }
+        });
+    }
+}
