@@ -18,7 +18,7 @@ mod read;
 mod shell;
 mod yaml;
 
-pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
+pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_on};
 pub use definition::Definition;
 pub use handler::{Command, HandlerDef, Program};
 pub use input::InputError;

@@ -26,6 +26,9 @@ pub struct Run {
     /// Rises by one with every advance.
     #[serde(rename = "r")]
     pub rev: u64,
+    /// Where steps wait that name no queue; none: on `default`.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Name>,
     #[serde(rename = "n")]
     pub input: Slot,
     /// In the order of the definition.
@@ -267,6 +270,7 @@ mod tests {
             version: "ab".into(),
             state: RunState::Compensating,
             rev: 7,
+            queue: None,
             input: Slot::Inline(Json::null()),
             steps: vec![StepRecord::new("a-b".into()), step],
             output: None,

@@ -61,7 +61,8 @@ pub struct EnqueueArgs {
     /// Not before this time, RFC 3339
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Retries after the first attempt [default: `queue.max_retries` of the configuration, else 3]
+    /// Retries after the first attempt [default: the handler's own, else `queue.max_retries` of the
+    /// configuration, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     max_retries: Option<u32>,
     /// Limit of one attempt
@@ -104,6 +105,7 @@ pub struct Template {
     priority: i8,
     start: Start,
     retry: RetryPolicy,
+    retry_is_own: bool,
     timeout_ms: Option<u64>,
     unique_key: Option<String>,
     metadata: BTreeMap<String, String>,
@@ -114,6 +116,7 @@ impl Template {
         let job = Job {
             priority: self.priority,
             retry: self.retry.clone(),
+            retry_is_own: self.retry_is_own,
             timeout_ms: self.timeout_ms,
             unique_key: self.unique_key.clone(),
             metadata: self.metadata.clone(),
@@ -174,6 +177,7 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         priority: args.priority,
         start,
         retry: RetryPolicy { max, ..RetryPolicy::default() },
+        retry_is_own: args.max_retries.is_some(),
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
         unique_key: args.unique.clone(),
         metadata,

@@ -28,7 +28,7 @@ use crate::domain::job::JobError;
 use crate::domain::limits::VALUE_BYTES;
 use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
 use crate::domain::text::{clip, size};
-use crate::domain::{Epoch, Job, JobId, Json, Ms, RunId};
+use crate::domain::{Epoch, Job, JobId, Json, Ms, Name, RunId};
 
 /// The timer of a run's own time limit.
 pub const TIMEOUT_TIMER: &str = "timeout";
@@ -71,6 +71,20 @@ pub type Values<'a> = &'a dyn Fn(&str) -> Option<Json>;
 /// # Errors
 /// Every way in which the input is not what the definition takes.
 pub fn start(def: &Definition, id: RunId, input: Json, now: Ms) -> Result<Advanced, InputError> {
+    start_on(def, id, input, None, now)
+}
+
+/// The same, with the queue on which steps wait that name none.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(
+    def: &Definition,
+    id: RunId,
+    input: Json,
+    queue: Option<Name>,
+    now: Ms,
+) -> Result<Advanced, InputError> {
     let input = input::check(def.spec().input.as_deref(), &input)?;
     let mut run = Run {
         id,
@@ -78,6 +92,7 @@ pub fn start(def: &Definition, id: RunId, input: Json, now: Ms) -> Result<Advanc
         version: def.hash().to_owned(),
         state: RunState::Pending,
         rev: 0,
+        queue,
         input: Slot::Inline(Json::null()),
         steps: def.spec().steps.iter().map(|step| StepRecord::new(step.id.clone())).collect(),
         output: None,

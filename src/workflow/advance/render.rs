@@ -12,7 +12,7 @@ use crate::domain::job::{JobError, Link};
 use crate::domain::limits::{PAYLOAD_BYTES, VALUE_BYTES};
 use crate::domain::text::size;
 use crate::domain::time::millis;
-use crate::domain::{Job, JobId, Json, Name, RunId};
+use crate::domain::{Job, JobId, Json, Name, RetryPolicy, RunId};
 use crate::workflow::definition::Uses;
 use crate::workflow::expr::{ExprError, Scope};
 use crate::workflow::run::Slot;
@@ -59,10 +59,12 @@ impl Advance<'_> {
         }
         let run = self.out.run.id;
         let id = JobId::from_parts(self.now, run.shard(), job_number(run, &spec.id, undo));
-        let queue = spec.queue.clone().unwrap_or_else(|| DEFAULT_QUEUE.clone());
+        let own = spec.queue.as_ref().or(self.out.run.queue.as_ref());
+        let queue = own.unwrap_or(&DEFAULT_QUEUE).clone();
         let mut job = Job::new(id, kind.clone(), queue, payload);
         job.priority = spec.priority;
         job.retry = retry.clone();
+        job.retry_is_own = job.retry != RetryPolicy::default();
         job.timeout_ms = timeout.map(|limit| millis(limit) as u64);
         job.link = Some(Link { run, step: spec.id.clone(), undo });
         Ok(Ok(job))
