@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ApiError, Client, Result};
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Start, StoreError, Stored};
+use crate::store::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ fn as_added(job: crate::domain::Job, start: Start, client: &Client) -> Stored {
         Start::At(at) if at > now => (Place::Scheduled, at),
         _ => (Place::Pending, now),
     };
-    Stored { job, place, at, lease: None }
+    Stored::idle(job, place, at)
 }
 
 impl Producer {
@@ -85,10 +85,11 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`].
     pub async fn send_runs(&mut self, runs: Vec<Effects>) -> Result<Vec<Enqueued>> {
+        let runs = runs.into_iter().map(NewRun::from).collect();
         Ok(self.send_batch(Vec::new(), runs).await?.runs)
     }
 
-    async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<Effects>) -> Result<EnqueueAnswer> {
+    async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<NewRun>) -> Result<EnqueueAnswer> {
         self.sequence += 1;
         let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
         let mut nth = 0;
@@ -158,7 +159,7 @@ mod tests {
         for _ in 0..100 {
             let name = |text: &str| text.parse().expect("a name");
             let job = |_| Job::new(client.job_id(), name("noop"), name("default"), Json::null());
-            let jobs = (0..10).map(job).map(|job| NewJob { job, start: Start::Now }).collect();
+            let jobs = (0..10).map(job).map(|job| NewJob::now(job)).collect();
             assert_eq!(producer.send(jobs).await.expect("sent"), vec![Enqueued::Created; 10]);
         }
         assert!(faults.fired() > 50, "only {} faults fired", faults.fired());

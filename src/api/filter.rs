@@ -198,7 +198,7 @@ mod tests {
         let mut job =
             Job::new(JobId::from_parts(Ms(0), Default::default(), 1), name("mail.send"), name("q1"), Json::null());
         job.error = Some(JobError::new("timeout", "Gateway slow"));
-        let stored = Stored { job, place: Place::Dead, at: Ms(0), lease: None };
+        let stored = Stored::idle(job, Place::Dead, Ms(0));
         let now = Ms(600_000);
         let matches = |text: &str| Filter::parse(text).expect(text).matches(&stored, now);
         for text in [

@@ -156,7 +156,7 @@ mod tests {
         let id = JobId::from_parts(Ms(1_770_633_000_000), Default::default(), 7);
         let payload = Json::parse("{\"a\": 1.50}", 100).expect("JSON");
         let job = Job::new(id, name("mail"), name("default"), payload);
-        let stored = Stored { job, place: Place::Scheduled, at: Ms(1_770_633_300_000), lease: None };
+        let stored = Stored::idle(job, Place::Scheduled, Ms(1_770_633_300_000));
         let value = serde_json::to_value(JobView::from(&stored)).expect("serialises");
         let object = value.as_object().expect("an object");
         let keys: Vec<&str> = object.keys().map(String::as_str).collect();

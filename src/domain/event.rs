@@ -44,12 +44,18 @@ event_kinds! {
     JobDead = 10, "job.dead";
     JobRequeued = 11, "job.requeued";
     JobDeleted = 12, "job.deleted";
+    JobReady = 13, "job.ready";
+    JobEdited = 14, "job.edited";
     RunStarted = 20, "run.started";
     RunCompleted = 21, "run.completed";
     RunFailed = 22, "run.failed";
     RunCompensating = 23, "run.compensating";
     RunCompensated = 24, "run.compensated";
     RunCancelled = 25, "run.cancelled";
+    RunPaused = 26, "run.paused";
+    RunResumed = 27, "run.resumed";
+    RunSignalled = 28, "run.signalled";
+    RunRetried = 29, "run.retried";
     StepStarted = 30, "step.started";
     StepCompleted = 31, "step.completed";
     StepFailed = 32, "step.failed";
@@ -58,12 +64,26 @@ event_kinds! {
     StepCompensating = 35, "step.compensating";
     StepCompensated = 36, "step.compensated";
     StepUndoFailed = 37, "step.undo_failed";
+    StepRetrying = 38, "step.retrying";
+    StepWaiting = 39, "step.waiting";
     WorkerStarted = 40, "worker.started";
     WorkerStopped = 41, "worker.stopped";
     WorkerLost = 42, "worker.lost";
+    WorkerDraining = 43, "worker.draining";
     QueuePaused = 50, "queue.paused";
     QueueResumed = 51, "queue.resumed";
     QueueTrimmed = 52, "queue.trimmed";
+    QueueSet = 53, "queue.set";
+    ScheduleSet = 60, "schedule.set";
+    ScheduleDeleted = 61, "schedule.deleted";
+    SchedulePaused = 62, "schedule.paused";
+    ScheduleResumed = 63, "schedule.resumed";
+    ScheduleTicked = 64, "schedule.ticked";
+    ScheduleSkipped = 65, "schedule.skipped";
+    ScheduleMissed = 66, "schedule.missed";
+    ScheduleTriggered = 67, "schedule.triggered";
+    RunPending = 70, "run.pending";
+    RunAnswered = 71, "run.answered";
 }
 
 impl Serialize for EventKind {

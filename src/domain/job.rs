@@ -56,6 +56,38 @@ impl fmt::Display for JobError {
     }
 }
 
+/// A key of which only so many jobs may run at once, over all workers of the shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// At most [`limits::KEY_BYTES`].
+    #[serde(rename = "k")]
+    pub key: String,
+    /// At least 1. Where jobs of one key disagree, each is judged by its own.
+    #[serde(rename = "n")]
+    pub limit: u32,
+}
+
+/// How far a handler says that it has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 100, if the handler counts.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// At most [`limits::PROGRESS_BYTES`]; may hold anything: show it with `display_safe`.
+    #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.percent, self.message.as_str()) {
+            (Some(percent), "") => write!(f, "{percent}%"),
+            (Some(percent), message) => write!(f, "{percent}% {message}"),
+            (None, message) => f.write_str(message),
+        }
+    }
+}
+
 /// One failed, lost or released execution, in the job's own history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -101,6 +133,14 @@ pub struct Job {
     pub metadata: BTreeMap<String, String>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
+    /// Parents that have not completed yet: it is held until none is left. At most [`limits::PARENTS`].
+    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<JobId>,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Limit of all attempts and the waits between them, from its creation, in milliseconds.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
 
     /// Rises with every move; an operator's verb names the one it read.
     #[serde(rename = "v", default, skip_serializing_if = "is_default")]
@@ -128,46 +168,16 @@ pub struct Job {
     pub result: Option<Json>,
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Attempt>,
+    /// How far the last execution had come when it ended.
+    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// A rate limit has given it its permit: the next claim asks for none.
+    #[serde(rename = "b", default, skip_serializing_if = "is_default")]
+    pub permitted: bool,
     /// What a store kept as this job and this goflow cannot read. Then most of the other fields are not
     /// known; see [`Job::unreadable`].
-    #[serde(rename = "raw", default, with = "raw", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "raw", default, with = "super::raw", skip_serializing_if = "Option::is_none")]
     pub raw: Option<Vec<u8>>,
-}
-
-/// Bytes as such: a sequence of numbers would take up twice the room.
-mod raw {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    struct Bytes(Vec<u8>);
-
-    struct Visitor;
-
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = Bytes;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("bytes")
-        }
-
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-            Ok(Bytes(bytes.to_vec()))
-        }
-    }
-
-    impl<'de> Deserialize<'de> for Bytes {
-        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            from.deserialize_bytes(Visitor)
-        }
-    }
-
-    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
-    pub fn serialize<S: Serializer>(raw: &Option<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(raw.as_deref().unwrap_or_default())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
-        Bytes::deserialize(from).map(|bytes| Some(bytes.0))
-    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -190,6 +200,18 @@ pub enum Outcome {
     Crashed,
     /// The worker has no handler for the type.
     Unhandled,
+    /// The handler asks to be called again later; nothing is counted.
+    Snoozed {
+        delay: Duration,
+    },
+    /// Not started: the rate limit gave a permit for later.
+    Limited {
+        delay: Duration,
+    },
+    /// Somebody asked for its end, and it was ended.
+    Cancelled {
+        reason: String,
+    },
 }
 
 /// What the handler itself says about trying again.
@@ -231,8 +253,23 @@ impl Job {
             error: None,
             result: None,
             history: Vec::new(),
+            after: Vec::new(),
+            concurrency: None,
+            deadline_ms: None,
+            progress: None,
+            permitted: false,
             raw: None,
         }
+    }
+
+    /// Whether it may be what killed its workers: then it is leased alone, however it came to wait.
+    pub fn is_suspect(&self) -> bool {
+        !self.crashes.is_empty()
+    }
+
+    /// When all its attempts must have ended.
+    pub fn deadline(&self) -> Option<Ms> {
+        self.deadline_ms.map(|ms| self.id.created_at().after(Duration::from_millis(ms)))
     }
 
     /// What stands for a job whose record cannot be read, so that it can be looked at, buried and kept
@@ -262,6 +299,7 @@ impl Job {
     /// What becomes of a running job when an execution ends: the next record, where it goes, and
     /// what to call it. `random` is uniform in 0..1, for the jitter of a retry's delay.
     pub fn settle(mut self, outcome: Outcome, now: Ms, random: f64) -> Settled {
+        self.permitted = matches!(outcome, Outcome::Limited { .. });
         match outcome {
             Outcome::Completed { result } => {
                 self.result = result.filter(|value| !value.is_null());
@@ -276,6 +314,13 @@ impl Job {
             }
             Outcome::Unhandled => self.ended(JobEvent::Park, To::Parked, EventKind::JobReleased, now),
             Outcome::Crashed => self.crashed(now),
+            Outcome::Snoozed { delay } | Outcome::Limited { delay } => {
+                self.ended(JobEvent::Snooze, To::Scheduled(delay), EventKind::JobScheduled, now)
+            }
+            Outcome::Cancelled { reason } => {
+                self.error = Some(JobError::new("cancelled", reason));
+                self.ended(JobEvent::Cancel, To::Cancelled, EventKind::JobCancelled, now)
+            }
         }
     }
 
@@ -295,6 +340,11 @@ impl Job {
         let mut delay = self.retry.delay(self.failures, random);
         if let RetryHint::NotBefore(least) = hint {
             delay = delay.max(least);
+        }
+        if self.deadline().is_some_and(|deadline| now.after(delay) >= deadline) {
+            let message = format!("its deadline leaves no time for another attempt; the last one failed: {class}");
+            self.error = Some(JobError::new("deadline", message));
+            return self.ended(JobEvent::Exhaust, To::Dead, EventKind::JobDead, now);
         }
         self.ended(JobEvent::Fail, To::Retrying(delay), EventKind::JobRetried, now)
     }
@@ -319,6 +369,36 @@ impl Job {
         self.left(JobState::Pending, JobEvent::Bury, To::Dead, EventKind::JobDead, now)
     }
 
+    /// Ends a job that nobody runs.
+    ///
+    /// # Errors
+    /// [`IllegalJobEvent`] if it has ended already.
+    pub fn cancel(mut self, state: JobState, reason: impl AsRef<str>, now: Ms) -> Result<Settled, IllegalJobEvent> {
+        state.next(JobEvent::Cancel)?;
+        self.error = Some(JobError::new("cancelled", reason));
+        Ok(self.left(state, JobEvent::Cancel, To::Cancelled, EventKind::JobCancelled, now))
+    }
+
+    /// What becomes of a held job when one of its parents has ended: `Some` state of the parent, or
+    /// `None` if it is no longer kept. `None` if the job does not wait for this parent.
+    pub fn parent_ended(mut self, parent: JobId, state: Option<JobState>, now: Ms) -> Option<Settled> {
+        let place = self.after.iter().position(|waited| *waited == parent)?;
+        if state == Some(JobState::Completed) {
+            self.after.remove(place);
+            if !self.after.is_empty() {
+                self.rev = self.rev.wrapping_add(1);
+                return Some(Settled { job: self, to: To::Held, event: EventKind::JobScheduled });
+            }
+            return Some(self.left(JobState::Scheduled, JobEvent::Due, To::Pending, EventKind::JobReady, now));
+        }
+        let end = match state {
+            Some(state) => format!("is {state}"),
+            None => "was deleted".to_owned(),
+        };
+        self.error = Some(JobError::new("parent", format!("job {parent}, which it was to follow, {end}")));
+        Some(self.left(JobState::Scheduled, JobEvent::Cancel, To::Cancelled, EventKind::JobCancelled, now))
+    }
+
     /// An operator's retry: a new life, with the old one kept in the history.
     ///
     /// # Errors
@@ -327,6 +407,9 @@ impl Job {
         state.next(JobEvent::Requeue)?;
         self.failures = 0;
         self.crashes.clear();
+        self.after.clear();
+        self.permitted = false;
+        self.progress = None;
         self.finished_at = None;
         self.error = None;
         self.result = None;
@@ -428,6 +511,36 @@ mod tests {
         assert_eq!((uncounted.to, uncounted.job.failures), (To::Retrying(Duration::from_secs(1)), 0));
         let later = Duration::from_secs(90);
         assert_eq!(failed(RetryHint::NotBefore(later)).to, To::Retrying(later));
+    }
+
+    #[test]
+    fn a_deadline_ends_the_retries() {
+        let mut job = job();
+        job.deadline_ms = Some(10_000);
+        let error = || JobError::new("exit:1", "no");
+        let in_time = job.clone().settle(Outcome::Failed { error: error(), retry: RetryHint::Policy }, Ms(8_000), 0.5);
+        assert_eq!(in_time.to, To::Retrying(Duration::from_secs(1)));
+        let late = job.settle(Outcome::Failed { error: error(), retry: RetryHint::Policy }, Ms(9_500), 0.5);
+        assert_eq!(late.to, To::Dead);
+        assert_eq!(late.job.error.map(|error| error.class), Some("deadline".to_owned()));
+    }
+
+    #[test]
+    fn a_dependent_goes_when_all_its_parents_have_completed() {
+        let parent = |nth| JobId::from_parts(Ms(1), Default::default(), nth);
+        let mut child = job();
+        child.after = vec![parent(1), parent(2)];
+        assert_eq!(child.clone().parent_ended(parent(3), Some(JobState::Completed), Ms(5)), None);
+        let first = child.clone().parent_ended(parent(1), Some(JobState::Completed), Ms(5)).expect("a parent");
+        assert_eq!((first.to, first.job.after.as_slice()), (To::Held, &[parent(2)][..]));
+        let second = first.job.parent_ended(parent(2), Some(JobState::Completed), Ms(6)).expect("a parent");
+        assert_eq!((second.to, second.event), (To::Pending, EventKind::JobReady));
+        for end in [Some(JobState::Dead), Some(JobState::Cancelled), None] {
+            let gone = child.clone().parent_ended(parent(2), end, Ms(5)).expect("a parent");
+            assert_eq!(gone.to, To::Cancelled);
+            let message = gone.job.error.map(|error| error.message).unwrap_or_default();
+            assert!(message.contains(&parent(2).to_string()), "{message}");
+        }
     }
 
     #[test]

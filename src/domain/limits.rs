@@ -26,6 +26,17 @@ pub const PRIORITY: i8 = 100;
 pub const METADATA_BYTES: usize = 16 << 10;
 /// An error's text as kept with a job, in bytes.
 pub const ERROR_BYTES: usize = 8 << 10;
+/// Kept of a job's log, in bytes; what came first is dropped beyond it, and told. Redis keeps
+/// [`LOG_BYTES_REDIS`].
+pub const LOG_BYTES: usize = 1 << 20;
+/// Kept of a job's log on Redis, in bytes: there it is memory.
+pub const LOG_BYTES_REDIS: usize = 64 << 10;
+/// A message of progress, in bytes.
+pub const PROGRESS_BYTES: usize = 1 << 10;
+/// Jobs that one job may wait for.
+pub const PARENTS: usize = 100;
+/// A unique or concurrency key, in bytes.
+pub const KEY_BYTES: usize = 256;
 /// Attempts kept in a job's own history; the first one and the latest others stay.
 pub const HISTORY: usize = 10;
 

@@ -86,6 +86,8 @@ pub enum JobEvent {
     Fail,
     /// Its handler failed and may not try again.
     Exhaust,
+    /// Its handler, or the rate limit of its type, puts it off to a later time.
+    Snooze,
     /// Its worker gave it back unfinished.
     Release,
     /// Its worker died.
@@ -103,12 +105,13 @@ pub enum JobEvent {
 }
 
 impl JobEvent {
-    pub const ALL: [JobEvent; 12] = [
+    pub const ALL: [JobEvent; 13] = [
         JobEvent::Due,
         JobEvent::Claim,
         JobEvent::Complete,
         JobEvent::Fail,
         JobEvent::Exhaust,
+        JobEvent::Snooze,
         JobEvent::Release,
         JobEvent::Crash,
         JobEvent::Poison,
@@ -137,6 +140,7 @@ impl JobState {
             (S::Pending, E::Claim) => S::Running,
             (S::Running, E::Complete) => S::Completed,
             (S::Running, E::Fail) => S::Retrying,
+            (S::Running, E::Snooze) => S::Scheduled,
             (S::Running, E::Exhaust | E::Poison) => S::Dead,
             (S::Running, E::Release | E::Crash | E::Park) => S::Pending,
             (S::Pending, E::Bury) => S::Dead,
@@ -147,14 +151,18 @@ impl JobState {
     }
 }
 
-/// Where a store keeps a job. Three places are one state to the outside: a pending job waits in its
-/// queue's line, or alone after a crash, or parked until a worker comes that knows its type.
+/// Where a store keeps a job. Several places are one state to the outside: a pending job waits in its
+/// queue's line, or alone after a crash, or parked until a worker comes that knows its type, or
+/// blocked until another job of its concurrency key ends; a scheduled one waits for its time, or is
+/// held until its parents have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     Scheduled,
+    Held,
     Pending,
     Suspect,
     Parked,
+    Blocked,
     Running,
     Retrying,
     Dead,
@@ -163,13 +171,15 @@ pub enum Place {
 }
 
 impl Place {
-    pub const ALL: [Place; 9] = [
+    pub const ALL: [Place; 11] = [
         Place::Running,
         Place::Retrying,
         Place::Suspect,
         Place::Pending,
         Place::Parked,
+        Place::Blocked,
         Place::Scheduled,
+        Place::Held,
         Place::Dead,
         Place::Completed,
         Place::Cancelled,
@@ -177,8 +187,8 @@ impl Place {
 
     pub fn state(self) -> JobState {
         match self {
-            Place::Scheduled => JobState::Scheduled,
-            Place::Pending | Place::Suspect | Place::Parked => JobState::Pending,
+            Place::Scheduled | Place::Held => JobState::Scheduled,
+            Place::Pending | Place::Suspect | Place::Parked | Place::Blocked => JobState::Pending,
             Place::Running => JobState::Running,
             Place::Retrying => JobState::Retrying,
             Place::Dead => JobState::Dead,
@@ -191,9 +201,11 @@ impl Place {
     pub fn code(self) -> u8 {
         match self {
             Place::Scheduled => b's',
+            Place::Held => b'h',
             Place::Pending => b'p',
             Place::Suspect => b'u',
             Place::Parked => b'k',
+            Place::Blocked => b'b',
             Place::Running => b'r',
             Place::Retrying => b't',
             Place::Dead => b'd',
@@ -210,13 +222,17 @@ impl Place {
 /// Where a move takes a job. Delays count from the store's own now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// The end of its queue's line, within its priority.
+    /// The end of its queue's line, within its priority. A job with crashes goes to
+    /// [`To::Suspect`] instead: see [`Job::is_suspect`](super::job::Job::is_suspect).
     Pending,
-    /// The head of its queue's line, within its priority: what was given back unstarted.
+    /// The head of its queue's line, within its priority: what was given back unstarted. A job with
+    /// crashes goes to [`To::Suspect`] instead.
     Front,
     /// The end of the line of those that are leased alone.
     Suspect,
     Scheduled(Duration),
+    /// Among those that wait for their parents (`Job::after`) to end.
+    Held,
     Retrying(Duration),
     Parked,
     Dead,
@@ -233,6 +249,7 @@ impl To {
             To::Pending | To::Front => Place::Pending,
             To::Suspect => Place::Suspect,
             To::Scheduled(_) => Place::Scheduled,
+            To::Held => Place::Held,
             To::Retrying(_) => Place::Retrying,
             To::Parked => Place::Parked,
             To::Dead => Place::Dead,
@@ -265,6 +282,7 @@ mod tests {
         }
         let expected = "scheduled Due pending, scheduled Cancel cancelled, pending Claim running, pending Bury dead, \
              pending Cancel cancelled, running Complete completed, running Fail retrying, running Exhaust dead, \
+             running Snooze scheduled, \
              running Release pending, running Crash pending, running Poison dead, running Park pending, \
              running Cancel cancelled, retrying Due pending, retrying Cancel cancelled, dead Requeue pending, \
              cancelled Requeue pending";

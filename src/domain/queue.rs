@@ -1,8 +1,11 @@
 //! A queue: a named line of jobs, its settings and its counters.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
+use super::rate::Rate;
 
 /// What an operator can set on a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,10 +13,33 @@ pub struct QueueSettings {
     /// A paused queue takes new work and gives none out.
     #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Its share among the queues of a worker that was not told weights: 1 to 1,000, 1 if unset.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// How many jobs of the queue may start in a time, over all workers.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<Rate>,
+    /// How many jobs of the queue may run at once, over all workers; at least 1.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// What is kept of its finished jobs, if not what the others keep.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// What is kept of finished work: what is younger than `age`, and of that no more than `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    #[serde(rename = "a")]
+    pub age: Duration,
+    /// Finished jobs a queue.
+    #[serde(rename = "n")]
+    pub count: usize,
 }
 
 /// The counters of a queue, as the store keeps them. `pending` includes jobs that wait to be run
-/// alone after a crash and jobs parked for a worker that knows their type.
+/// alone after a crash, jobs parked for a worker that knows their type, and jobs blocked by their
+/// concurrency key; `scheduled` includes jobs held until their parents end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStats {
     pub name: Name,

@@ -42,5 +42,8 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         timers: advanced.timers.into_iter().map(timer).collect::<Result<_>>()?,
         drop_timers: advanced.drop_timers,
         events: advanced.events,
+        cancel: advanced.cancel_jobs,
+        runs: Vec::new(),
+        tell: Vec::new(),
     })
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::contract::*;
-use crate::domain::{Entropy, Event, JobId, Json, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
 /// What goes wrong around a call.
 pub trait Saboteur: Send + Sync + 'static {
@@ -188,6 +188,17 @@ delegate! {
     tick(limit: usize) -> Ticked;
     take_dirty(limit: usize, hold: Duration) -> Vec<RunWork>;
     trim(retention: Retention, limit: usize) -> Trimmed;
+    ask(ids: &[JobId]) -> Vec<bool>;
+    asked(worker: WorkerId, limit: usize) -> Vec<Stored>;
+    note(notes: &[Note]) -> Vec<bool>;
+    log(id: JobId, after: u64) -> JobLog;
+    freed(limit: usize) -> Vec<Freed>;
+    permits(requests: &[PermitRequest]) -> Vec<Vec<Duration>>;
+    inform(facts: &[(RunId, Vec<u8>)]) -> Vec<bool>;
+    schedules() -> (Ms, Vec<ScheduleRecord>);
+    set_schedule(commit: &ScheduleCommit) -> Option<EnqueueAnswer>;
+    drain(worker: WorkerId) -> bool;
+    undefine(kind: &str, name: &Name) -> bool;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;

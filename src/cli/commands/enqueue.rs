@@ -122,7 +122,7 @@ impl Template {
             metadata: self.metadata.clone(),
             ..Job::new(id, self.kind.clone(), self.queue.clone(), payload)
         };
-        NewJob { job, start: self.start }
+        NewJob { start: self.start, ..NewJob::now(job) }
     }
 }
 

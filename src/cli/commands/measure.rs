@@ -19,8 +19,8 @@ use crate::cli::error::{Result, fail};
 use crate::domain::job::Outcome;
 use crate::domain::{Job, Json, Name, limits};
 use crate::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
+use crate::store::NewJob;
 use crate::store::advanced::effects;
-use crate::store::{NewJob, Start};
 use crate::workflow::{self, Manifest};
 
 /// Batches under way at once.
@@ -106,7 +106,7 @@ impl Lane {
 
     fn job(&self, client: &Client, payload: &Json) -> NewJob {
         let job = Job::new(client.job_id(), self.kind.clone(), self.queue.clone(), payload.clone());
-        NewJob { job, start: Start::Now }
+        NewJob::now(job)
     }
 
     /// A step that does nothing, as a line of a manifest.

@@ -14,8 +14,11 @@ impl State {
             for (step, moved) in commit.moves.iter().zip(&moves) {
                 if *moved == Moved::Applied {
                     events.push(step.log_entry());
-                    self.remove(step.job.id);
+                    let before = self.remove(step.job.id, now);
                     self.put(step.job.clone(), step.to, now);
+                    if let Some(before) = before {
+                        self.left(&before, now);
+                    }
                 }
             }
         }
@@ -39,9 +42,9 @@ impl State {
         if !right {
             return Moved::Stale;
         }
-        let holder = step.job.unique_key.as_ref().and_then(|key| self.unique.get(key));
+        let holder = step.job.unique_key.as_ref().and_then(|key| self.holder(key, now));
         match holder {
-            Some(holder) if *holder != step.job.id && !step.to.frees_unique() => Moved::Conflict(*holder),
+            Some(holder) if holder != step.job.id && !step.to.frees_unique() => Moved::Conflict(holder),
             _ => Moved::Applied,
         }
     }
@@ -56,8 +59,9 @@ impl State {
         {
             let drained = advance.drained.unwrap_or(0);
             kept.inbox.retain(|seq, _| *seq > drained);
-            let more = !kept.inbox.is_empty();
             self.apply(&advance.effects, now, events);
+            // Also what its own effects have told it.
+            let more = self.runs.get(&part.run).is_some_and(|kept| !kept.inbox.is_empty());
             if more {
                 self.dirty.insert(part.run, now);
             } else {

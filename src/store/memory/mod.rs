@@ -4,9 +4,12 @@
 
 mod commit;
 mod jobs;
+mod room;
 mod runs;
+mod schedules;
+mod talk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +19,8 @@ use tokio::sync::watch;
 use super::contract::*;
 use crate::domain::limits;
 use crate::domain::{
-    Clock, Event, EventKind, Job, JobId, Json, Ms, Name, Place, ProducerId, QueueSettings, QueueStats, RunId, To,
-    WorkerId,
+    Clock, Event, EventKind, Job, JobId, Json, Ms, Name, Place, ProducerId, Progress, QueueSettings, QueueStats, RunId,
+    To, WorkerId,
 };
 
 /// A store that lives as long as its last handle.
@@ -47,6 +50,20 @@ struct KeptRun {
     timers: BTreeMap<String, (Ms, Vec<u8>)>,
     history: Vec<Event>,
     finished: Option<Ms>,
+    gate: Option<Gate>,
+}
+
+/// The holder of a unique key, and until when the key is taken even if the holder ends.
+struct Taken {
+    by: JobId,
+    until: Option<Ms>,
+}
+
+/// The runs of a concurrency key: those that live, and those that wait, in order.
+#[derive(Default)]
+struct Gated {
+    inside: BTreeSet<RunId>,
+    waiting: Vec<RunId>,
 }
 
 #[derive(Default)]
@@ -55,7 +72,17 @@ struct State {
     /// Which jobs are where, in order.
     index: BTreeMap<(Name, Place, i64, i64), JobId>,
     queues: BTreeMap<Name, QueueSettings>,
-    unique: BTreeMap<String, JobId>,
+    unique: BTreeMap<String, Taken>,
+    /// Parent and held child.
+    ties: BTreeSet<(JobId, JobId)>,
+    asks: BTreeSet<JobId>,
+    progress: BTreeMap<JobId, Progress>,
+    logs: BTreeMap<JobId, JobLog>,
+    /// The number of each bucket of permits, in microseconds.
+    buckets: BTreeMap<String, i64>,
+    gates: BTreeMap<String, Gated>,
+    schedules: BTreeMap<Name, ScheduleRecord>,
+    draining: BTreeSet<WorkerId>,
     workers: BTreeMap<WorkerId, (WorkerInfo, Ms)>,
     producers: BTreeMap<ProducerId, (u64, Ms, EnqueueAnswer)>,
     runs: BTreeMap<RunId, KeptRun>,
@@ -138,6 +165,7 @@ impl Store for MemoryStore {
     async fn farewell(&self, worker: WorkerId) -> Result<()> {
         let now = self.clock.now();
         let mut state = self.state();
+        state.draining.remove(&worker);
         if state.workers.remove(&worker).is_some() {
             let stopped = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStopped) };
             state.log(now, vec![stopped]);
@@ -167,7 +195,58 @@ impl Store for MemoryStore {
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         let state = self.state();
-        Ok(ids.iter().map(|id| state.jobs.get(id).map(Kept::stored)).collect())
+        Ok(ids.iter().map(|id| state.jobs.get(id).map(|kept| state.stored(kept))).collect())
+    }
+
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        let asked = self.state().ask(ids);
+        self.hint();
+        Ok(asked)
+    }
+
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
+        Ok(self.state().asked(worker, limit, self.clock.now()))
+    }
+
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        Ok(self.state().note(notes, self.clock.now()))
+    }
+
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
+        let mut log = self.state().logs.get(&id).cloned().unwrap_or_default();
+        log.chunks.retain(|chunk| chunk.seq > after);
+        Ok(log)
+    }
+
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
+        Ok(self.state().freed(limit))
+    }
+
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        Ok(self.state().permits(requests, self.clock.now()))
+    }
+
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let told = facts.iter().map(|(run, fact)| state.inbox(*run, fact.clone(), now)).collect();
+        drop(state);
+        self.hint();
+        Ok(told)
+    }
+
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
+        Ok((self.clock.now(), self.state().schedules.values().cloned().collect()))
+    }
+
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
+        let answer = self.state().set_schedule(commit, self.clock.now());
+        self.hint();
+        Ok(answer)
+    }
+
+    async fn drain(&self, worker: WorkerId) -> Result<bool> {
+        Ok(self.state().drain(worker, self.clock.now()))
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
@@ -193,8 +272,13 @@ impl Store for MemoryStore {
         let mut state = self.state();
         state.know_queue(queue);
         let before = state.queues.insert(queue.clone(), settings.clone()).unwrap_or_default();
-        if before.paused != settings.paused {
-            let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
+        let kind = match (before.paused, settings.paused) {
+            (false, true) => Some(EventKind::QueuePaused),
+            (true, false) => Some(EventKind::QueueResumed),
+            _ if before != *settings => Some(EventKind::QueueSet),
+            _ => None,
+        };
+        if let Some(kind) = kind {
             state.log(now, vec![Event { queue: Some(queue.clone()), ..Event::new(kind) }]);
         }
         drop(state);
@@ -212,6 +296,7 @@ impl Store for MemoryStore {
             info: info.clone(),
             expires_at: *expires_at,
             running: running(info.id),
+            draining: state.draining.contains(&info.id),
         };
         Ok(state.workers.values().map(status).collect())
     }
@@ -247,6 +332,10 @@ impl Store for MemoryStore {
             state.current.insert((definition.kind.clone(), definition.name.clone()), definition.hash.clone());
         }
         Ok(())
+    }
+
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
+        Ok(self.state().current.remove(&(kind.to_owned(), name.clone())).is_some())
     }
 
     async fn definition(&self, hash: &str) -> Result<Option<Definition>> {
@@ -306,8 +395,15 @@ fn parse_cursor<const N: usize>(cursor: Option<&Cursor>) -> Result<Option<[i64; 
     Ok(Some(numbers))
 }
 
-impl Kept {
-    fn stored(&self) -> Stored {
-        Stored { job: self.job.clone(), place: self.place, at: self.at, lease: self.lease.clone() }
+impl State {
+    fn stored(&self, kept: &Kept) -> Stored {
+        Stored {
+            job: kept.job.clone(),
+            place: kept.place,
+            at: kept.at,
+            lease: kept.lease.clone(),
+            progress: self.progress.get(&kept.job.id).cloned(),
+            asked: self.asks.contains(&kept.job.id),
+        }
     }
 }

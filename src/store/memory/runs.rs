@@ -6,21 +6,67 @@ use std::time::Duration;
 use super::*;
 
 impl State {
-    pub(super) fn start_run(&mut self, effects: &Effects, now: Ms, events: &mut Vec<Event>) -> Enqueued {
-        if self.runs.contains_key(&effects.record.id) {
+    pub(super) fn start_run(&mut self, new: &NewRun, now: Ms, events: &mut Vec<Event>) -> Enqueued {
+        let id = new.effects.record.id;
+        if self.runs.contains_key(&id) {
             return Enqueued::Exists;
         }
+        let admitted = new.gate.as_ref().is_some_and(|gate| self.has_room(gate));
+        if new.gate.as_ref().is_some_and(|gate| gate.reject.is_some() && !admitted) {
+            return Enqueued::Busy;
+        }
         let kept = KeptRun {
-            record: effects.record.clone(),
+            record: new.effects.record.clone(),
             inbox: BTreeMap::new(),
             values: BTreeMap::new(),
             timers: BTreeMap::new(),
             history: Vec::new(),
             finished: None,
+            gate: new.gate.clone(),
         };
-        self.runs.insert(effects.record.id, kept);
-        self.apply(effects, now, events);
+        self.runs.insert(id, kept);
+        if let Some(gate) = &new.gate {
+            self.gates.entry(gate.key.clone()).or_default().waiting.push(id);
+        }
+        self.apply(&new.effects, now, events);
+        if let Some(gate) = &new.gate {
+            self.admit(&gate.key, now);
+        }
         Enqueued::Created
+    }
+
+    fn has_room(&self, gate: &Gate) -> bool {
+        let (inside, waiting) =
+            self.gates.get(&gate.key).map_or((0, 0), |gated| (gated.inside.len(), gated.waiting.len()));
+        waiting == 0 && inside < gate.limit as usize
+    }
+
+    /// Lets runs in, first come first in, as long as the first one waiting has room.
+    fn admit(&mut self, key: &str, now: Ms) {
+        while let Some(gated) = self.gates.get_mut(key) {
+            let Some(first) = gated.waiting.first().copied() else { break };
+            let gate = self.runs.get(&first).and_then(|kept| kept.gate.as_ref());
+            let Some(gate) = gate.filter(|gate| gated.inside.len() < gate.limit as usize) else { break };
+            let go = gate.go.clone();
+            gated.waiting.remove(0);
+            gated.inside.insert(first);
+            self.inbox(first, go, now);
+        }
+        if self.gates.get(key).is_some_and(|gated| gated.inside.is_empty() && gated.waiting.is_empty()) {
+            self.gates.remove(key);
+        }
+    }
+
+    /// A run that has ended holds no place under its key, and waits for none.
+    fn leave_gate(&mut self, run: RunId, now: Ms) {
+        let Some(key) = self.runs.get(&run).and_then(|kept| kept.gate.as_ref()).map(|gate| gate.key.clone()) else {
+            return;
+        };
+        if let Some(gated) = self.gates.get_mut(&key) {
+            gated.inside.remove(&run);
+            gated.waiting.retain(|waiting| *waiting != run);
+            self.admit(&key, now);
+        }
     }
 
     pub(super) fn apply(&mut self, effects: &Effects, now: Ms, events: &mut Vec<Event>) {
@@ -48,14 +94,29 @@ impl State {
                 self.put(job.clone(), To::Pending, now);
             }
         }
+        self.ask(&effects.cancel);
+        for new in &effects.runs {
+            let refused = new.gate.as_ref().and_then(|gate| gate.reject.clone());
+            if self.start_run(new, now, events) == Enqueued::Busy
+                && let Some(fact) = refused
+            {
+                self.inbox(effects.record.id, fact, now);
+            }
+        }
+        for (run, fact) in &effects.tell {
+            self.inbox(*run, fact.clone(), now);
+        }
+        if effects.record.state.is_terminal() {
+            self.leave_gate(effects.record.id, now);
+        }
     }
 
-    pub(super) fn inbox(&mut self, run: RunId, fact: Vec<u8>, now: Ms) {
-        if let Some(kept) = self.runs.get_mut(&run) {
-            self.inbox_next += 1;
-            kept.inbox.insert(self.inbox_next, fact);
-            self.dirty.entry(run).or_insert(now);
-        }
+    pub(super) fn inbox(&mut self, run: RunId, fact: Vec<u8>, now: Ms) -> bool {
+        let Some(kept) = self.runs.get_mut(&run) else { return false };
+        self.inbox_next += 1;
+        kept.inbox.insert(self.inbox_next, fact);
+        self.dirty.entry(run).or_insert(now);
+        true
     }
 
     pub(super) fn take_dirty(&mut self, limit: usize, hold: Duration, now: Ms) -> Vec<RunWork> {

@@ -77,7 +77,7 @@ impl PostgresStore {
     }
 
     async fn try_enqueue(&self, connection: &mut Connection, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
-        let of_runs = batch.runs.iter().flat_map(|effects| &effects.jobs);
+        let of_runs = batch.runs.iter().flat_map(|new| &new.effects.jobs);
         let queues = batch.jobs.iter().map(|new| &new.job).chain(of_runs).map(|job| &job.queue);
         self.names.make(connection, queues).await?;
         let columns = self.columns(batch)?;
@@ -93,7 +93,7 @@ impl PostgresStore {
                 .await?;
             return read_answer(&row, batch);
         }
-        let runs = batch.runs.iter().map(|effects| EffectColumns::new(effects, &self.names));
+        let runs = batch.runs.iter().map(|new| EffectColumns::new(&new.effects, &self.names));
         let runs = runs.collect::<Result<Vec<_>, Fault>>()?;
         connection
             .run(async |client| {
@@ -144,7 +144,7 @@ async fn with_runs(
     if row.get::<_, bool>("again") {
         return read_answer(&row, batch);
     }
-    let started = batch.runs.iter().zip(runs).map(|(effects, columns)| start_run(client, effects, columns));
+    let started = batch.runs.iter().zip(runs).map(|(new, columns)| start_run(client, &new.effects, columns));
     let mut states: Vec<i16> = row.get("states");
     let mut holders: Vec<Option<Uuid>> = row.get("holders");
     for started in join_all(started).await {
@@ -214,7 +214,7 @@ mod tests {
     fn moments_and_delays_cannot_be_mixed_up() {
         let name = |text: &str| text.parse().expect("a name");
         let job = Job::new(JobId::default(), name("a"), name("b"), Json::null());
-        let start_of = |at| start(&NewJob { job: job.clone(), start: at });
+        let start_of = |at| start(&NewJob { start: at, ..NewJob::now(job.clone()) });
         assert_eq!(start_of(Start::Now), 0);
         assert_eq!(start_of(Start::After(Duration::from_secs(2))), 2_000);
         assert_eq!(start_of(Start::At(Ms(5_000))), -5_000);

@@ -204,6 +204,8 @@ impl PostgresStore {
             commits,
             claimed: Vec::new(),
             suspects: row.get("suspects"),
+            asked: false,
+            freed: false,
             dirty: row.get("dirty"),
             next_due: row.get::<_, Option<i64>>("due").map(Ms),
         };

@@ -22,11 +22,11 @@ pub(super) fn stored(row: &Row) -> Result<Stored> {
     let place = Place::from_code(letter as u8)
         .ok_or_else(|| StoreError::Corrupt(format!("job {id} is in the unknown place {letter}")))?;
     let Some(epoch) = row.get::<_, Option<i64>>(4) else {
-        return Ok(Stored { job, place, at: Ms(row.get(3)), lease: None });
+        return Ok(Stored::idle(job, place, Ms(row.get(3))));
     };
     let (worker, since): (Uuid, i64) = (row.get(5), row.get(6));
     let lease = Lease { worker: worker_id(worker), epoch: Epoch(epoch as u64), since: Ms(since) };
-    Ok(Stored { job, place: Place::Running, at: Ms(since), lease: Some(lease) })
+    Ok(Stored::leased(job, lease))
 }
 
 impl PostgresStore {
@@ -121,8 +121,8 @@ fn stats(row: &Row) -> Result<QueueStats> {
         let count = count.max(0) as u64;
         // A leased job is counted under `r`, never under a place of its record.
         match Place::from_code(letter as u8) {
-            Some(Place::Scheduled) => stats.scheduled += count,
-            Some(Place::Pending | Place::Suspect) => stats.pending += count,
+            Some(Place::Scheduled | Place::Held) => stats.scheduled += count,
+            Some(Place::Pending | Place::Suspect | Place::Blocked) => stats.pending += count,
             Some(Place::Parked) => {
                 stats.pending += count;
                 stats.parked += count;

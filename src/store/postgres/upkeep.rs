@@ -47,7 +47,7 @@ impl PostgresStore {
         let ids = row.get::<_, Option<Vec<Uuid>>>("ids").unwrap_or_default();
         let epochs = row.get::<_, Option<Vec<i64>>>("epochs").unwrap_or_default();
         let held = ids.into_iter().zip(epochs).map(|(id, epoch)| (job_id(id), Epoch(epoch as u64))).collect();
-        Ok(Beat { now: Ms(row.get("now")), held })
+        Ok(Beat { now: Ms(row.get("now")), held, drain: false })
     }
 
     pub(super) async fn strike_off(&self, worker: WorkerId) -> Result<()> {
@@ -161,7 +161,12 @@ impl PostgresStore {
         let rows = connection.rows(sql, &[]).await.map_err(StoreError::from)?;
         let status = |row: &tokio_postgres::Row| {
             let running: i64 = row.get(2);
-            Ok(WorkerStatus { info: decode(row.get(0))?, expires_at: Ms(row.get(1)), running: running as u64 })
+            Ok(WorkerStatus {
+                info: decode(row.get(0))?,
+                expires_at: Ms(row.get(1)),
+                running: running as u64,
+                draining: false,
+            })
         };
         rows.iter().map(status).collect()
     }

@@ -74,7 +74,9 @@ impl Keys {
             Place::Dead => 7,
             Place::Completed => 8,
             Place::Cancelled => 9,
-            Place::Pending | Place::Suspect | Place::Parked | Place::Running => return None,
+            Place::Pending | Place::Suspect | Place::Parked | Place::Running | Place::Held | Place::Blocked => {
+                return None;
+            }
         };
         Some(format!("{}{}:{queue}", self.tag, QUEUE[part]))
     }

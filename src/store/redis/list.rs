@@ -71,6 +71,7 @@ impl RedisStore {
             Place::Pending => self.line_entries(queue, from, n).await,
             Place::Suspect => self.list_entries(self.keys.part(queue, Part::Suspect), None, from, n).await,
             Place::Parked => self.parked_entries(queue, from, n).await,
+            Place::Held | Place::Blocked => Ok(Vec::new()),
             Place::Running => {
                 let after = if let Some(At::Epoch(epoch)) = from { epoch } else { 0 };
                 let leases = self.read_leases().await?.into_iter();

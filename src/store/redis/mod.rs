@@ -99,7 +99,7 @@ impl RedisStore {
     /// The parts of a batch, each a call. They are sent at once and arrive in order; a part before
     /// which one is missing is turned away by the script, and sent again here.
     async fn enqueue_parts(&self, batch: &Enqueue) -> Result<Vec<Enqueued>> {
-        let mut parts: Vec<(&[NewJob], &[Effects])> = Vec::new();
+        let mut parts: Vec<(&[NewJob], &[NewRun])> = Vec::new();
         parts.extend(batch.jobs.chunks(CHUNK).map(|jobs| (jobs, &[][..])));
         parts.extend(batch.runs.chunks(CHUNK).map(|runs| (&[][..], runs)));
         let mut answers = Vec::new();
@@ -182,7 +182,7 @@ impl Store for RedisStore {
             leases.push((JobId::from_bytes(reader.id()?), crate::domain::Epoch(reader.u64()?)));
         }
         leases.sort();
-        Ok(Beat { now: Ms(reply::int(&now)?), held: leases })
+        Ok(Beat { now: Ms(reply::int(&now)?), held: leases, drain: false })
     }
 
     async fn farewell(&self, worker: WorkerId) -> Result<()> {

@@ -78,6 +78,8 @@ pub fn place_code(place: Place) -> u8 {
         Place::Dead => 6,
         Place::Completed => 7,
         Place::Cancelled => 8,
+        Place::Held => 9,
+        Place::Blocked => 10,
     }
 }
 

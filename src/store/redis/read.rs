@@ -41,7 +41,7 @@ impl RedisStore {
                 continue;
             };
             let KeptJob { job, place, parked, .. } = pack::read_job(*id, &body)?;
-            let mut stored = Stored { job, place, at: Ms(0), lease: None };
+            let mut stored = Stored::idle(job, place, Ms(0));
             if let Some(lease) = reply::maybe_bytes(lease)? {
                 let kept = pack::read_lease(&lease)?;
                 if codec::is_lost(&stored.job) {
@@ -170,7 +170,12 @@ impl RedisStore {
             let mut reader = pack::Reader(&bytes);
             let expires_at = reader.ms()?;
             let info: WorkerInfo = codec::decode(reader.0)?;
-            workers.push(WorkerStatus { running: running.get(&info.id).copied().unwrap_or(0), info, expires_at });
+            workers.push(WorkerStatus {
+                running: running.get(&info.id).copied().unwrap_or(0),
+                info,
+                expires_at,
+                draining: false,
+            });
         }
         workers.sort_by_key(|worker| worker.info.id);
         Ok(workers)

@@ -32,14 +32,14 @@ pub fn read_overdue(
         if codec::is_lost(&job) {
             job.queue = queue;
         }
-        overdue.lapsed.push(Stored { job, place: Place::Running, at: lease.since, lease: Some(lease) });
+        overdue.lapsed.push(Stored::leased(job, lease));
     }
     for (id, body) in reply::array(parked)?.into_iter().zip(reply::array(parked_bodies)?) {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
         let Some(body) = reply::maybe_bytes(body)? else { continue };
         let KeptJob { job, parked, .. } = pack::read_job(id, &body)?;
         let at = parked.map_or(Ms(0), parked_at);
-        overdue.unhandled.push(Stored { job, place: Place::Parked, at, lease: None });
+        overdue.unhandled.push(Stored::idle(job, Place::Parked, at));
     }
     Ok(overdue)
 }

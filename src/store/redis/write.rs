@@ -180,7 +180,7 @@ fn distinct<'a>(ids: impl Iterator<Item = &'a JobId>) -> bool {
 }
 
 /// One part of a batch: some of its jobs, then some of its runs.
-pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs: &[Effects]) -> Result<Cmd> {
+pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs: &[NewRun]) -> Result<Cmd> {
     let mut queues = Queues::default();
     let defaults = Defaults { worker: None, queue: jobs.first().map(|new| new.job.queue.clone()) };
     let mut packed = Packed::default();
@@ -202,7 +202,7 @@ pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs
         })
         && distinct(jobs.iter().map(|new| &new.job.id));
     for run in runs {
-        effects(run, &mut rest, &mut queues)?;
+        effects(&run.effects, &mut rest, &mut queues)?;
     }
     let mut head = batch.sequence.to_be_bytes().to_vec();
     for count in [chunk, jobs.len(), runs.len(), queues.names.len()] {
@@ -387,7 +387,7 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
         };
         claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });
     }
-    Ok(Exchanged { now, commits, claimed, suspects, dirty, next_due })
+    Ok(Exchanged { now, commits, claimed, suspects, dirty, next_due, ..Exchanged::default() })
 }
 
 /// Reads what became of a part's items.

@@ -26,7 +26,7 @@ impl Tx<'_> {
         let held = held.query_map([id.as_bytes()], |row| {
             Ok((JobId::from_bytes(row.get(0)?), Epoch(row.get::<_, i64>(1)? as u64)))
         })?;
-        Ok(Beat { now: self.now, held: held.collect::<rusqlite::Result<_>>()? })
+        Ok(Beat { now: self.now, held: held.collect::<rusqlite::Result<_>>()?, drain: false })
     }
 
     /// Brings parked jobs of these types back to the head of their lines.

@@ -130,7 +130,7 @@ impl Store for SqliteStore {
             producer: batch.producer,
             sequence: batch.sequence,
             jobs: batch.jobs.iter().map(prepare).collect::<Result<_>>()?,
-            runs: batch.runs.iter().map(EffectsRow::new).collect::<Result<_>>()?,
+            runs: batch.runs.iter().map(|new| EffectsRow::new(&new.effects)).collect::<Result<_>>()?,
         };
         let size = batch.jobs.len() + batch.runs.len();
         self.writer.submit(size, true, move |tx| tx.enqueue(&batch)).await

@@ -103,11 +103,11 @@ pub(super) fn idle(conn: &Connection, spot: Spot, id: JobId, body: &[u8]) -> Res
         Place::Pending | Place::Suspect => Ms(0),
         _ => Ms(spot.rank),
     };
-    Ok(Stored { job: job(conn, id, body)?, place: spot.place, at, lease: None })
+    Ok(Stored::idle(job(conn, id, body)?, spot.place, at))
 }
 
 pub(super) fn running(conn: &Connection, id: JobId, body: &[u8], lease: Lease) -> Result<Stored, Fault> {
-    Ok(Stored { job: job(conn, id, body)?, place: Place::Running, at: lease.since, lease: Some(lease) })
+    Ok(Stored::leased(job(conn, id, body)?, lease))
 }
 
 /// Reads the columns epoch, worker, since from `first` on.
@@ -220,7 +220,12 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<WorkerStatus>, Fault> {
     let mut workers = Vec::new();
     while let Some(row) = rows.next()? {
         let running = held.get(&row.get::<_, [u8; 16]>(0)?).copied().unwrap_or(0);
-        workers.push(WorkerStatus { info: codec::decode(blob(row, 2)?)?, expires_at: Ms(row.get(1)?), running });
+        workers.push(WorkerStatus {
+            info: codec::decode(blob(row, 2)?)?,
+            expires_at: Ms(row.get(1)?),
+            running,
+            draining: false,
+        });
     }
     Ok(workers)
 }

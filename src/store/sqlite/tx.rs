@@ -188,7 +188,7 @@ impl<'c> Tx<'c> {
             To::Pending | To::Front => (-i64::from(priority), turn),
             To::Suspect => (0, turn),
             To::Scheduled(delay) | To::Retrying(delay) => (self.now.after(delay).0, turn),
-            To::Parked | To::Dead | To::Completed | To::Cancelled | To::Gone => (self.now.0, turn),
+            To::Held | To::Parked | To::Dead | To::Completed | To::Cancelled | To::Gone => (self.now.0, turn),
         }
     }
 

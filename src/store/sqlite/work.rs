@@ -241,6 +241,8 @@ fn pack_answer(answer: &EnqueueAnswer) -> Result<Vec<u8>, Fault> {
         Enqueued::Created => (0, None),
         Enqueued::Exists => (1, None),
         Enqueued::Conflict(holder) => (2, Some(*holder)),
+        Enqueued::NoParent(parent) => (3, Some(*parent)),
+        Enqueued::Busy => (4, None),
     };
     let items = if created { Vec::new() } else { all.map(code).collect() };
     let packed: (PackedAnswer, usize) = ((items, answer.jobs.len()), answer.runs.len());
@@ -255,6 +257,8 @@ fn unpack_answer(bytes: &[u8]) -> Result<EnqueueAnswer, Fault> {
             (0, None) => Enqueued::Created,
             (1, None) => Enqueued::Exists,
             (2, Some(holder)) => Enqueued::Conflict(holder),
+            (3, Some(parent)) => Enqueued::NoParent(parent),
+            (4, None) => Enqueued::Busy,
             _ => return Err(StoreError::Corrupt("a producer's answer cannot be read".into()).into()),
         };
     }

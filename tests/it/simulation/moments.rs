@@ -9,7 +9,7 @@ use goflow::domain::job::Outcome;
 use goflow::domain::{Clock, Entropy, Job, JobId, Json, Place, ProducerId, Shard};
 use goflow::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
 use goflow::store::fault::{FaultStore, Saboteur};
-use goflow::store::{Enqueue, MemoryStore, NewJob, Result, Start, Store, StoreError};
+use goflow::store::{Enqueue, MemoryStore, NewJob, Result, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ impl Scene {
         let id = JobId::from_parts(self.clock.now(), Shard(0), self.dice.next());
         let job = Job::new(id, name(kind), name("default"), Json::null());
         let producer = ProducerId::from_parts(self.clock.now(), Shard(0), self.dice.next());
-        let jobs = vec![NewJob { job, start: Start::Now }];
+        let jobs = vec![NewJob::now(job)];
         self.store.enqueue(&Enqueue { producer, sequence: 1, jobs, runs: vec![] }).await.expect("enqueue");
         id
     }

@@ -132,7 +132,7 @@ impl Story {
         job.retry =
             RetryPolicy { max: dice.below(4) as u32, initial_ms: 1 + dice.below(2_000), ..RetryPolicy::default() };
         let start = if dice.chance(4) { Start::After(dice.millis(1, 20_000)) } else { Start::Now };
-        NewJob { job, start }
+        NewJob { start, ..NewJob::now(job) }
     }
 
     /// Enqueues as a careful producer does: the same batch under the same sequence until it is
@@ -144,7 +144,7 @@ impl Story {
             let which = self.dice.below(self.definitions.len() as u64) as usize;
             let (id, effects) = sagas::begin(&self.definitions[which], &self.dice, self.clock.now());
             self.runs.push((id, which));
-            runs.push(effects);
+            runs.push(effects.into());
         }
         let batch = Enqueue { producer, sequence, jobs, runs };
         loop {

@@ -117,7 +117,7 @@ async fn one_of_many() {
     let mut sequence = 0;
     while tokio::time::Instant::now() < until {
         sequence += 1;
-        let jobs: Vec<_> = (0..20).map(|_| NewJob { job: job(), start: Start::Now }).collect();
+        let jobs: Vec<_> = (0..20).map(|_| NewJob::now(job())).collect();
         let batch = Enqueue { producer, sequence, jobs, runs: vec![] };
         store.enqueue(&batch).await.expect("enqueue");
         for new in &batch.jobs {

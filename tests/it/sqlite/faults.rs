@@ -65,7 +65,7 @@ async fn on_a_full_disk() {
     let batch = |sequence| {
         let payload = Json::string(&"x".repeat(2_000));
         let large = || goflow::domain::Job { payload: payload.clone(), ..job() };
-        let jobs = (0..100).map(|_| NewJob { job: large(), start: Start::Now }).collect();
+        let jobs = (0..100).map(|_| NewJob::now(large())).collect();
         Enqueue { producer, sequence, jobs, runs: vec![] }
     };
     let mut sequence = 1;
@@ -251,7 +251,7 @@ async fn on_a_bad_disk() {
     let worker = WorkerId::from_parts(Wall.now(), Shard(0), bits());
     let mut held: BTreeMap<Epoch, Claimed> = BTreeMap::new();
     for sequence in 1..=25 {
-        let jobs: Vec<_> = (0..20).map(|_| NewJob { job: job(), start: Start::Now }).collect();
+        let jobs: Vec<_> = (0..20).map(|_| NewJob::now(job())).collect();
         let ids: Vec<_> = jobs.iter().map(|new| new.job.id).collect();
         witness.say("enqueueing", ids.iter().copied());
         match store.enqueue(&Enqueue { producer, sequence, jobs, runs: vec![] }).await {

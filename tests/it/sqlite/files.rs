@@ -22,7 +22,7 @@ fn mode(path: &Path) -> u32 {
 
 async fn put(store: &SqliteStore) {
     let producer = ProducerId::from_parts(Wall.now(), Shard(0), bits());
-    let jobs = vec![NewJob { job: job(), start: Start::Now }];
+    let jobs = vec![NewJob::now(job())];
     store.enqueue(&Enqueue { producer, sequence: 1, jobs, runs: vec![] }).await.expect("enqueue");
 }
 
@@ -110,7 +110,7 @@ async fn verify_tells_each_difference() {
         let store = open(&path).expect("the store opens");
         let producer = ProducerId::from_parts(Wall.now(), Shard(0), bits());
         let keyed = goflow::domain::Job { unique_key: Some("k".into()), ..job() };
-        let jobs = vec![NewJob { job: keyed, start: Start::Now }];
+        let jobs = vec![NewJob::now(keyed)];
         store.enqueue(&Enqueue { producer, sequence: 1, jobs, runs: vec![] }).await.expect("enqueue");
         assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
         let other = rusqlite::Connection::open(&path).expect("a database");

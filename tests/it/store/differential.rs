@@ -95,7 +95,7 @@ pub async fn agrees_with_the_reference_store(subject: &Subject) {
             }
             8 => {
                 let queue = name(["a", "b"][dice.roll(2)]);
-                let settings = QueueSettings { paused: dice.roll(3) == 0 };
+                let settings = QueueSettings { paused: dice.roll(3) == 0, ..QueueSettings::default() };
                 ours.set_queue(&queue, &settings).await.expect("set");
                 theirs.set_queue(&queue, &settings).await.expect("set");
             }
@@ -150,7 +150,7 @@ fn random_batch(
         runs.insert(run, 1);
         let steps =
             (0..dice.roll(4)).map(|n| goflow::domain::Job { queue: name("a"), ..step_job(run, &format!("s{n}")) });
-        started.push(effects(record(run, 1, RunState::Running), steps.collect()));
+        started.push(effects(record(run, 1, RunState::Running), steps.collect()).into());
     }
     Enqueue { producer: producer(), sequence: 1, jobs, runs: started }
 }

@@ -115,7 +115,7 @@ pub async fn delayed_work_is_never_early(subject: &Subject) {
     assert_eq!(got, order);
 
     // A past time means now.
-    let past = NewJob { job: job(), start: Start::At(goflow::domain::Ms(1)) };
+    let past = NewJob { start: Start::At(goflow::domain::Ms(1)), ..NewJob::now(job()) };
     enqueue(store, vec![past]).await;
     assert_eq!(claim(store, worker, 9).await.len(), 1);
 }
@@ -335,11 +335,14 @@ pub async fn what_is_given_back_is_first_again(subject: &Subject) {
 pub async fn a_paused_queue_gives_nothing(subject: &Subject) {
     let store = &*subject.store;
     let worker = hired(store).await;
-    store.set_queue(&name("default"), &QueueSettings { paused: true }).await.expect("pause");
+    store
+        .set_queue(&name("default"), &QueueSettings { paused: true, ..QueueSettings::default() })
+        .await
+        .expect("pause");
     put(store, job()).await;
     assert!(claim(store, worker, 9).await.is_empty());
     assert!(stats(store, "default").await.paused);
-    store.set_queue(&name("default"), &QueueSettings { paused: false }).await.expect("resume");
+    store.set_queue(&name("default"), &QueueSettings::default()).await.expect("resume");
     assert_eq!(claim(store, worker, 9).await.len(), 1);
     let kinds: Vec<_> = all_events(store).await.into_iter().map(|event| event.kind).collect();
     assert!(kinds.contains(&EventKind::QueuePaused) && kinds.contains(&EventKind::QueueResumed));

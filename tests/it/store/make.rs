@@ -19,7 +19,7 @@ fn fresh() -> u64 {
     z ^ (z >> 31)
 }
 
-const BIRTH: Ms = Ms(1_770_000_000_000);
+pub const BIRTH: Ms = Ms(1_770_000_000_000);
 
 pub fn name(text: &str) -> Name {
     text.parse().expect("a name")
@@ -59,11 +59,11 @@ pub fn impatient() -> RetryPolicy {
 }
 
 pub fn now(job: Job) -> NewJob {
-    NewJob { job, start: Start::Now }
+    NewJob::now(job)
 }
 
 pub fn later(job: Job, delay: Duration) -> NewJob {
-    NewJob { job, start: Start::After(delay) }
+    NewJob { start: Start::After(delay), ..NewJob::now(job) }
 }
 
 pub async fn enqueue(store: &dyn Store, jobs: Vec<NewJob>) -> Vec<Enqueued> {
@@ -176,7 +176,7 @@ pub fn record(id: RunId, rev: u64, state: RunState) -> RunRecord {
 }
 
 pub fn effects(record: RunRecord, jobs: Vec<Job>) -> Effects {
-    Effects { record, jobs, values: vec![], timers: vec![], drop_timers: vec![], events: vec![] }
+    Effects { jobs, ..Effects::of(record) }
 }
 
 pub fn step_job(run: RunId, step: &str) -> Job {

@@ -3,12 +3,16 @@
 mod backends;
 mod differential;
 mod laws;
+mod limit_laws;
 mod looks;
 mod make;
 mod postgres_alone;
 mod redis_only;
 mod run_laws;
+mod schedule_laws;
+mod talk_laws;
 mod unreadable;
+mod wide_run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
 macro_rules! suite {
@@ -81,3 +85,52 @@ suite!(memory);
 suite!(sqlite);
 suite!(postgres);
 suite!(redis);
+
+/// The laws that a backend learns next are asked of those that have learnt them.
+macro_rules! wide {
+    ($module:ident $backend:ident) => {
+        mod $module {
+            use super::{backends, limit_laws, schedule_laws, talk_laws, wide_run_laws};
+            suite! { @ $backend limit_laws:
+                a_queues_limit_holds_over_all_workers
+                a_concurrency_key_lets_so_many_run
+                blocked_jobs_go_in_the_order_of_the_line
+                a_key_spans_queues_and_forgets_nobody
+                a_blocked_job_can_be_cancelled
+                permits_are_spaced_evenly
+                a_unique_key_may_outlive_its_job
+                a_suspect_stays_apart_wherever_it_comes_from
+                a_queue_keeps_what_it_says
+                settings_come_back_as_they_went_in
+            }
+            suite! { @ $backend talk_laws:
+                who_can_end_a_job_is_told
+                an_end_takes_the_mark_away
+                notes_need_the_lease
+                logs_are_bounded_and_told
+                a_deleted_job_takes_its_log_along
+                a_child_is_held_until_its_parent_ends
+                every_end_of_a_parent_is_told
+                a_child_of_several_waits_for_all
+                an_unknown_parent_is_refused
+                a_parent_that_lives_again_is_waited_for
+                a_worker_is_told_to_drain
+                definitions_can_be_taken_back
+            }
+            suite! { @ $backend wide_run_laws:
+                facts_reach_any_run
+                an_advance_asks_starts_and_tells
+                a_gate_lets_so_many_in
+                a_full_gate_turns_away
+                a_parent_run_learns_of_a_refusal
+            }
+            suite! { @ $backend schedule_laws:
+                a_schedule_changes_by_who_saw_it
+                a_tick_is_one_commit
+                racing_schedulers_tick_once
+            }
+        }
+    };
+}
+
+wide!(memory_wide memory);

@@ -98,7 +98,7 @@ async fn a_full_server_refuses_new_work_and_settles_on() {
     limit(&mut plain, "1mb");
 
     let keyed = goflow::domain::Job { unique_key: Some("one".into()), ..with_priority(3) };
-    let run = effects(record(run_id(), 1, goflow::domain::RunState::Running), vec![]);
+    let run = effects(record(run_id(), 1, goflow::domain::RunState::Running), vec![]).into();
     let parts = [(plain_jobs(250), vec![]), (vec![later(job(), LONG), now(keyed)], vec![]), (vec![], vec![run])];
     let batches = parts.map(|(jobs, runs)| Enqueue { producer: producer(), sequence: 1, jobs, runs });
     let before = store.stats().await.expect("stats");
@@ -128,7 +128,7 @@ async fn a_full_server_refuses_new_work_and_settles_on() {
         settled += claimed.len();
     }
     assert!(settled >= 30, "{settled}");
-    store.set_queue(&name("default"), &QueueSettings { paused: false }).await.expect("a full server can be paused");
+    store.set_queue(&name("default"), &QueueSettings::default()).await.expect("a full server can be paused");
     store.overdue(Duration::ZERO, 10).await.expect("overdue");
     store.trim(Retention { age: Duration::ZERO, count: 0 }, 1_000).await.expect("a full server can be trimmed");
     store.farewell(worker).await.expect("farewell");
@@ -169,7 +169,7 @@ async fn a_large_batch_sent_again_is_one_batch() {
     jobs[120].job.unique_key = Some("held".into());
     jobs[390].job.unique_key = Some("held".into());
     jobs[300] = jobs[7].clone();
-    let runs = (0..3).map(|_| effects(record(run_id(), 1, goflow::domain::RunState::Running), vec![])).collect();
+    let runs = (0..3).map(|_| effects(record(run_id(), 1, goflow::domain::RunState::Running), vec![]).into()).collect();
     let batch = Enqueue { producer: producer(), sequence: 5, jobs, runs };
     let first = store.enqueue(&batch).await.expect("enqueue");
     assert_eq!(first.jobs[390], Enqueued::Conflict(batch.jobs[120].job.id));

@@ -19,7 +19,7 @@ async fn started(store: &dyn Store) -> RunId {
 }
 
 async fn start(store: &dyn Store, effects: Effects) {
-    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![effects] };
+    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![effects.into()] };
     assert_eq!(store.enqueue(&batch).await.expect("enqueue answers").runs, [Enqueued::Created]);
 }
 
@@ -47,10 +47,10 @@ pub async fn a_run_starts_once(subject: &Subject) {
     let mut first = effects(record(run, 1, RunState::Running), vec![step_job(run, "one"), step_job(run, "two")]);
     first.values = vec![("input".into(), Json::parse("[1]", 9).expect("JSON"))];
     first.events = vec![Event { run: Some(run), ..Event::new(EventKind::RunStarted) }];
-    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![now(job())], runs: vec![first.clone()] };
+    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![now(job())], runs: vec![first.clone().into()] };
     let answer = store.enqueue(&batch).await.expect("enqueue answers");
     assert_eq!((answer.jobs, answer.runs), (vec![Enqueued::Created], vec![Enqueued::Created]));
-    let other = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![first.clone()] };
+    let other = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![first.clone().into()] };
     assert_eq!(store.enqueue(&other).await.expect("enqueue answers").runs, [Enqueued::Exists]);
     assert_eq!(store.run(run).await.expect("run"), Some(first.record.clone()));
     assert_eq!(store.run(run_id()).await.expect("run"), None);

@@ -1,0 +1,237 @@
+//! The store contract: what the engine and the operator's verbs may ask of any database, and what
+//! they may rely on. It knows records, places, leases and inboxes; it does not know what a workflow
+//! is or when a job deserves a retry: that is decided in `domain` and `workflow` and arrives here as
+//! moves to carry out.
+//!
+//! # What every backend keeps
+//!
+//! 1. **Durable.** A call that answers `Ok` has happened as durably as [`Health::durability`] says.
+//! 2. **Fenced.** A claim gives a job an epoch that is higher than every earlier one on the shard.
+//!    Membership in the one running structure (id → worker, epoch, expiry) is the lease. A move that
+//!    names another epoch changes nothing and is answered [`Moved::Stale`].
+//! 3. **Idempotent.** Sending an [`Enqueue`] again with the same producer and sequence answers as the
+//!    first time and adds nothing. Sending an exchange again finds its moves stale; claims whose
+//!    answer was lost are found by the next [`Beat::held`].
+//! 4. **Atomic.** Each [`Commit`], each new job and each new run happens whole or not at all. The
+//!    items of one call are independent of each other and are carried out in order.
+//! 5. **The store's clock** judges leases, due times and timers. Callers send delays.
+//! 6. **Nothing is proportional to what waits**, except [`Store::verify`] and [`Store::find`].
+//!
+//! # The line of a queue
+//!
+//! A claim takes, from each queue in the order given and until it has enough: higher priority first,
+//! within a priority first come first served. [`To::Front`] puts a job before all others of its
+//! priority (the last one put there is the first one out). A job becomes pending when it is enqueued
+//! without a delay, when its delay is over (in the order of due time), or by a move. Suspects, that
+//! is jobs whose worker died ([`Job::is_suspect`]), wait in a line of their own: whatever would put
+//! one into the ordinary line puts it at the end of that one. They are given only to a claim that says
+//! `alone`, one at a time and before anything else; then nothing else comes with it.
+//!
+//! # Limits
+//!
+//! A queue with a concurrency limit gives out no more than it has room for. A job with a concurrency
+//! key whose limit is reached is not given out: the claim that meets it moves it to
+//! [`Place::Blocked`], where the jobs of a key wait as in a line. Whenever a job of the key leaves
+//! [`Place::Running`], or leaves the line otherwise than by a claim, the first blocked one that there
+//! is room for goes to the front of its queue ([`To::Front`]). Rates are judged by the caller, who
+//! asks for [`Store::permits`].
+//!
+//! # Parents
+//!
+//! A job with parents ([`Job::after`]) is held. The store ties it to each of them for as long as it is
+//! in [`Place::Held`], and tells by [`Store::freed`] which ties lead to a parent that is terminal or
+//! not kept any more; what becomes of the children is the caller's decision, by an ordinary move.
+//!
+//! # Asking for an end
+//!
+//! A job that runs can only be ended by its worker. [`Store::ask`] marks it, [`Store::asked`] tells
+//! those who can end it. The mark goes when the job becomes terminal, however that comes, or is
+//! deleted.
+//!
+//! # Costs
+//!
+//! | call | memory | SQLite | Redis | PostgreSQL |
+//! |---|---|---|---|---|
+//! | `enqueue(n)` | O(n log w) | a share of one commit | 1 script per 64 items | 1 transaction |
+//! | `exchange(m commits, n claims)` | O((m+n) log w) | a share of one commit | 1 script | 1 transaction |
+//! | `heartbeat` | O(r) | a share of one commit | 1 script, O(r) | 1 transaction |
+//! | `overdue` | O(r) | 1 read, O(r) | 1 script, O(r) | 1 read, O(r) |
+//! | `ask`, `note`, `inform`, `permits`, `set_schedule` | O(n log w) | a share of one commit | 1 script | 1 transaction |
+//! | `asked`, `freed`, `schedules` | O(answer) | 1 indexed read | 1 script | 1 indexed read |
+//! | `tick`, `take_dirty` | O(log w) | a share of one commit | 1 script | 1 transaction |
+//! | `get`, `run`, `values`, `log` | O(1) | 1 read | 1 command | 1 read |
+//! | `list` | O(budget) | 1 indexed read | 2 commands | 1 indexed read |
+//! | `stats` | O(queues) | 1 read of counters | O(queues + r) | 1 read of counters |
+//!
+//! w = what waits, r = what runs (bounded by workers × (concurrency + what they lease ahead)).
+
+mod error;
+mod looks;
+mod moves;
+mod work;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+pub use self::error::{Result, StoreError};
+pub use self::looks::*;
+pub use self::moves::*;
+pub use self::work::*;
+pub use crate::domain::Retention;
+use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+#[cfg(doc)]
+use crate::domain::{Job, Place, To};
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The URL, with the password hidden: for people.
+    fn describe(&self) -> String;
+
+    /// Adds new work. Items are answered in order.
+    async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer>;
+
+    /// The core verb: settles what has finished, promotes what is due in the queues asked for, and
+    /// claims the next work, in one round trip and in this order.
+    async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged>;
+
+    /// Registers the worker, or prolongs all its leases; brings parked jobs of its types back.
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat>;
+
+    /// Strikes a worker off. Leases that it still holds lapse at once.
+    async fn farewell(&self, worker: WorkerId) -> Result<()>;
+
+    /// Jobs with lapsed leases, and jobs parked for longer than `parked`; at most `limit` of each.
+    async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue>;
+
+    /// Fires timers that are due, at most `limit`.
+    async fn tick(&self, limit: usize) -> Result<Ticked>;
+
+    /// Takes up to `limit` dirty runs and hides them from other takers for `hold`.
+    async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>>;
+
+    /// Removes finished work beyond the retention (of the queue's own where it has one), at most `limit` records; every trim of a queue is
+    /// an event. Also forgets producers and event records beyond their limits.
+    async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed>;
+
+    /// Asks jobs to end. For each: whether it is kept and had not ended; asking twice is asking once.
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        unsupported(ids)
+    }
+
+    /// Jobs that were asked to end and that `worker` can end: leased by it, or by nobody, or with a
+    /// lapsed lease. At most `limit`.
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
+        unsupported((worker, limit))
+    }
+
+    /// Keeps what running jobs tell; for each note whether its lease still held. Progress is an event.
+    /// Sent again, a log's text is there twice.
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        unsupported(notes)
+    }
+
+    /// What a job has printed, after the chunk `after` (0: all that is kept). Empty for an unknown job.
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
+        unsupported((id, after))
+    }
+
+    /// Parents that have ended while jobs are still held for them; at most `limit` children in all.
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
+        unsupported(limit)
+    }
+
+    /// Gives out permits, each with how long from now it becomes good, soonest first: see
+    /// [`Rate::reserve`](crate::domain::Rate::reserve). What is not used is lost.
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        unsupported(requests)
+    }
+
+    /// Puts facts into the inboxes of runs, finished ones too; for each whether there is such a run.
+    /// Sent again, a fact is there twice.
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
+        unsupported(facts)
+    }
+
+    /// The store's now, and every schedule, by name.
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
+        unsupported(())
+    }
+
+    /// Changes a schedule and starts what it starts, if it still has `from_rev`; else `None`, and
+    /// nothing is changed. Items are answered as by `enqueue`; one that was refused does not keep the
+    /// others from being done.
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
+        unsupported(commit)
+    }
+
+    /// Tells a worker to take no more work: its next [`Beat`] says so. False if it is not registered.
+    async fn drain(&self, worker: WorkerId) -> Result<bool> {
+        unsupported(worker)
+    }
+
+    async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>>;
+
+    /// Ids of jobs whose hexadecimal text (without hyphens) contains `part`, at most `limit`. Looks
+    /// at everything kept.
+    async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>>;
+
+    async fn list(&self, query: &ListQuery) -> Result<Page<Stored>>;
+
+    /// Every queue that was ever used, by name, with its counters; perhaps also queues that only a
+    /// commit has named which was not carried out.
+    async fn stats(&self) -> Result<Vec<QueueStats>>;
+
+    /// Names and settings of all queues.
+    async fn queues(&self) -> Result<Vec<(Name, QueueSettings)>>;
+
+    async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()>;
+
+    async fn workers(&self) -> Result<Vec<WorkerStatus>>;
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>>;
+
+    async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>>;
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>>;
+
+    /// Values of a run, in the order of `keys`.
+    async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>>;
+
+    /// The run's own history, in order.
+    async fn history(&self, run: RunId) -> Result<Vec<Event>>;
+
+    /// Keeps definitions and makes each the current one of its kind and name. All or none.
+    async fn define(&self, definitions: &[Definition]) -> Result<()>;
+
+    /// Takes back what is current of a kind and name; what runs need of it stays. False if there was none.
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
+        unsupported((kind, name))
+    }
+
+    async fn definition(&self, hash: &str) -> Result<Option<Definition>>;
+
+    /// The current definitions of a kind, by name.
+    async fn definitions(&self, kind: &str) -> Result<Vec<Definition>>;
+
+    /// Events after the cursor (`None`: from the oldest kept), oldest first; a cursor that is older
+    /// than what is kept continues with the oldest kept. Nothing that commits later can come before
+    /// the returned cursor.
+    async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)>;
+
+    /// Rises when new work may be there, in this process or another. A hint: it may come too often,
+    /// and may be lost, so poll each second beside it.
+    fn hints(&self) -> watch::Receiver<u64>;
+
+    async fn health(&self) -> Result<Health>;
+
+    /// Recounts everything and compares indexes with records: each difference in a sentence.
+    /// Proportional to what is kept.
+    async fn verify(&self) -> Result<Vec<String>>;
+}
+
+/// Until every backend has it.
+fn unsupported<A, T>(_: A) -> Result<T> {
+    Err(StoreError::Refused("this store cannot do that yet".to_owned()))
+}
