@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::notes::JobNotes;
 use crate::domain::job::Outcome;
-use crate::domain::{Job, Name};
+use crate::domain::{Job, Name, Rate};
 use crate::store::Definition;
 use crate::workflow::{HandlerDef, Manifest, parse};
 
@@ -19,10 +21,31 @@ pub struct Task {
     pub job: Job,
     /// Cancelled when the job must end now: the lease is lost, or the worker stops.
     pub stop: CancellationToken,
+    /// Takes what the job tells of itself while it runs.
+    pub notes: JobNotes,
+}
+
+/// What holds for all jobs of a type together, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Starts in a time.
+    pub rate: Option<Rate>,
+}
+
+/// How many jobs a handler takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// At most so many.
+    pub max: usize,
+    /// How long the first one waits for others; zero takes what is there.
+    pub within: Duration,
 }
 
 /// How an execution ended; `None` when it was stopped before its end.
 pub type Ending = Pin<Box<dyn Future<Output = Option<Outcome>> + Send>>;
+
+/// How the executions of a batch ended, in the order of its jobs.
+pub type Endings = Pin<Box<dyn Future<Output = Vec<Option<Outcome>>> + Send>>;
 
 pub trait Handler: Send + Sync {
     /// The outcome of a job that needs no waiting at all. A job that answers here costs no task.
@@ -36,6 +59,23 @@ pub trait Handler: Send + Sync {
     /// Runs the job to its end. When `task.stop` is cancelled it ends soon, and whatever it started
     /// is over when the future is.
     fn run(&self, task: Task) -> Ending;
+
+    /// What holds for all jobs of the type together.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Whether it takes several jobs at once, and how many.
+    fn batch(&self) -> Option<Batching> {
+        None
+    }
+
+    /// Runs several jobs at once. A handler that takes batches answers for each, in their order; when
+    /// the stop of one is cancelled all of them end. Any other one runs them side by side.
+    fn run_batch(&self, tasks: Vec<Task>) -> Endings {
+        let endings: Vec<Ending> = tasks.into_iter().map(|task| self.run(task)).collect();
+        Box::pin(futures_util::future::join_all(endings))
+    }
 }
 
 /// Makes a handler of its description.

@@ -127,6 +127,12 @@ fn tally(commits: &[Commit], answers: &[Committed]) -> Summary {
                 (Moved::Applied, To::Completed) => &mut summary.completed,
                 (Moved::Applied, To::Dead) => &mut summary.dead,
                 (Moved::Applied, To::Retrying(_)) => &mut summary.retried,
+                (Moved::Applied, To::Cancelled) => &mut summary.cancelled,
+                // Put off until later: nothing has become of it yet.
+                (Moved::Applied, To::Scheduled(_)) => {
+                    log(step, *moved);
+                    continue;
+                }
                 (Moved::Applied, _) => &mut summary.released,
             };
             *counter += 1;
@@ -144,6 +150,8 @@ fn log(step: &Move, moved: Moved) {
     }
     match step.event {
         EventKind::JobCompleted => tracing::debug!(job = %job.id, kind = %job.kind, "completed"),
+        EventKind::JobScheduled => tracing::debug!(job = %job.id, kind = %job.kind, "put off"),
+        EventKind::JobCancelled => tracing::info!(job = %job.id, kind = %job.kind, "cancelled"),
         EventKind::JobReleased => tracing::debug!(job = %job.id, kind = %job.kind, "given back"),
         _ => {
             let error = job.error.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -164,7 +164,7 @@ async fn work_and_follow(
     handlers::sweep(context, &machine).await;
     let options = WorkerOptions {
         concurrency: concurrency.unwrap_or(context.config()?.concurrency()) as usize,
-        queues: queues.into_iter().map(|queue| (queue, 1)).collect(),
+        queues: queues.into_iter().map(|queue| (queue, None)).collect(),
         shutdown_timeout: context.config()?.shutdown_timeout(),
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),

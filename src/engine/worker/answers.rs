@@ -4,37 +4,39 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::super::housekeeping::Done;
-use super::super::ledger::{Finished, Wish};
 use super::super::options::Summary;
 use super::super::time::StoreTime;
-use super::{Happened, LOOK_FOR_QUEUES, Life};
-use crate::store::{Beat, Exchanged, Result};
+use super::limited::Line;
+use super::{Happened, LOOK_FOR_QUEUES, Life, Sent};
+use crate::domain::{Name, QueueSettings};
+use crate::store::{Beat, Exchanged, PermitRequest, Result};
 
 impl Life {
     pub(super) fn happened(&mut self, happened: Happened) -> Result<()> {
         match happened {
-            Happened::Ended { id, epoch, outcome } => {
-                if !self.ledger.ended(id, epoch, outcome) {
-                    self.summary.lost += 1;
+            Happened::Ended(ended) => {
+                for (id, epoch, outcome) in ended {
+                    if !self.ledger.ended(id, epoch, outcome) {
+                        self.notes.close((id, epoch));
+                        self.summary.lost += 1;
+                    }
                 }
                 Ok(())
             }
-            Happened::Exchanged { nth, settled, wish, hinted, result } => {
-                self.claims.remove(&nth);
-                self.exchanged(settled, wish, hinted, result)
-            }
+            Happened::Exchanged { sent, result } => self.exchanged(sent, result),
+            Happened::Drawn { drawn, result } => self.drawn(drawn, result),
+            Happened::Peeked { line, hinted, result } => self.peeked(line, hinted, result),
+            Happened::Permitted { requests, result } => self.permitted(&requests, result),
+            Happened::Asked(result) => self.asked(result),
+            Happened::Noted(result) => self.noted(result),
             Happened::Beaten { asked, result } => self.beaten(asked, result),
             Happened::Queues(result) => {
                 self.plan.looking = false;
                 if let Some(queues) = self.accept_or_back_off(result)? {
-                    if queues != self.queues {
-                        self.plan.idle = false;
-                        self.plan.claim = Instant::now();
-                    }
-                    self.queues = queues;
+                    self.serve(queues);
                 }
                 Ok(())
             }
@@ -80,26 +82,66 @@ impl Life {
         }
     }
 
-    fn exchanged(
-        &mut self,
-        settled: Vec<Finished>,
-        wish: Option<Wish>,
-        hinted: u64,
-        result: Result<(Exchanged, Summary)>,
-    ) -> Result<()> {
+    /// Which queues are served is decided anew from their settings.
+    fn serve(&mut self, queues: Vec<(Name, QueueSettings)>) {
+        let now = Instant::now();
+        let (served, rates) = self.worker.options.served(&queues);
+        self.lines.retain(|name, line| rates.get(name) == Some(&line.rate));
+        for (name, rate) in rates {
+            self.lines.entry(name).or_insert_with(|| Line::new(rate, now));
+        }
+        if served != self.queues {
+            self.plan.idle = false;
+            self.plan.claim = now;
+            self.queues = served;
+        }
+        self.plan.queues_known = true;
+    }
+
+    /// What every answer to an exchange says beside its jobs.
+    pub(super) fn learn(&mut self, answer: &Exchanged, now: Instant) {
+        self.time = StoreTime::new(answer.now);
+        if answer.dirty {
+            self.housekeeper.dirty();
+        }
+        if answer.freed {
+            self.housekeeper.freed();
+        }
+        self.heard(answer.asked, now);
+    }
+
+    fn permitted(&mut self, requests: &[PermitRequest], result: Result<Vec<Vec<Duration>>>) -> Result<()> {
+        let now = Instant::now();
+        let granted = self.accept_or_back_off(result)?;
+        // The waits count from some moment of the call: from its end, rather late than early.
+        self.permits.granted(requests, granted.unwrap_or_default(), now);
+        self.judge_again(now);
+        Ok(())
+    }
+
+    fn exchanged(&mut self, sent: Sent, result: Result<(Exchanged, Summary)>) -> Result<()> {
+        let Sent { nth, settled, wish, order, hinted } = sent;
+        self.claims.remove(&nth);
         self.in_flight -= 1;
         self.coming -= wish.map_or(0, |wish| wish.want);
         if result.is_err() {
             self.strays |= wish.is_some();
+            self.shares.unserved(&order, wish.map_or(0, |wish| wish.want));
             self.ledger.unsettled(settled);
             return self.accept_or_back_off(result).map(drop);
         }
         let Some((answer, summary)) = self.accept_or_back_off(result)? else { return Ok(()) };
+        let now = Instant::now();
         self.ledger.settled(&settled);
+        settled.iter().for_each(|one| self.notes.close((one.job.id, one.epoch)));
         self.summary.add(summary);
-        self.time = StoreTime::new(answer.now);
+        self.learn(&answer, now);
         if let Some(wish) = wish {
-            let now = Instant::now();
+            let mut given = BTreeMap::new();
+            for one in &answer.claimed {
+                *given.entry(one.job.queue.clone()).or_default() += 1;
+            }
+            self.shares.served(&order, wish.want, &given);
             self.plan.plenty = answer.claimed.len() == wish.want;
             // Work that was hinted at meanwhile may have come after this look.
             self.plan.idle = !self.plan.plenty && hinted == self.hinted;
@@ -113,10 +155,7 @@ impl Life {
             }
             let patience = self.worker.entropy.fraction();
             self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
-            self.ledger.accept(answer.claimed, wish.alone);
-        }
-        if answer.dirty {
-            self.housekeeper.dirty();
+            self.accept(answer.claimed, wish.alone, now);
         }
         Ok(())
     }
@@ -132,6 +171,10 @@ impl Life {
         }
         self.plan.registered = Some(asked + lease * 2 / 3);
         self.plan.beat = asked + lease / 3;
+        if beat.drain && self.stopping.is_none() {
+            info!("an operator drains this worker: it takes no more work");
+            self.begin_stop(self.worker.options.shutdown_timeout);
+        }
         let (lost, unknown) = self.ledger.reconcile(&beat.held, asked);
         for id in lost {
             warn!(job = %id, "the lease is lost: its command is ended, its result dropped");

@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use super::super::housekeeping::Chore;
 use super::super::ledger::{Finished, Wish};
 use super::super::settle::{commits, decide};
-use super::{Happened, LOOK_FOR_HANDLERS, Life, PIPELINE, WORTHWHILE};
+use super::super::shares::Weighted;
+use super::{Happened, LOOK_FOR_HANDLERS, Life, PIPELINE, Sent, WORTHWHILE};
 use crate::store::{Claim, Heartbeat, StoreError, WorkerInfo};
 
 impl Life {
@@ -21,6 +22,7 @@ impl Life {
             self.send_beat(now);
         }
         self.send_exchanges(now);
+        self.send_talk(now);
         if self.stopping.is_some() {
             return;
         }
@@ -30,13 +32,18 @@ impl Life {
             let store = self.worker.store.clone();
             self.tasks.spawn(async move { Happened::Handlers(store.definitions("handler").await) });
         }
-        if self.worker.options.queues.is_empty() && now >= self.plan.queues && !self.plan.looking {
+        if now >= self.plan.queues && !self.plan.looking {
             self.plan.looking = true;
             self.plan.queues = now + self.worker.options.poll;
             let store = self.worker.store.clone();
+            self.tasks.spawn(async move { Happened::Queues(store.queues().await) });
+        }
+        self.send_limited(now);
+        if let Some(requests) = self.permits.request() {
+            let store = self.worker.store.clone();
             self.tasks.spawn(async move {
-                let queues = store.queues().await;
-                Happened::Queues(queues.map(|queues| queues.into_iter().map(|(name, _)| name).collect()))
+                let result = store.permits(&requests).await;
+                Happened::Permitted { requests, result }
             });
         }
         for chore in self.housekeeper.due(now, self.plan.trouble.is_none()) {
@@ -103,13 +110,17 @@ impl Life {
     }
 
     /// Leases are only worth having while the registration holds them.
-    pub(super) fn may_claim(&self, now: Instant) -> bool {
+    pub(super) fn may_take(&self, now: Instant) -> bool {
         let registered = self.plan.registered.is_some_and(|until| now < until);
         let ready = self.plan.handlers_known || !self.worker.handlers.follows_store();
-        registered && ready && self.stopping.is_none() && !self.queues.is_empty()
+        registered && ready && self.plan.queues_known && self.stopping.is_none()
     }
 
-    fn send_exchange(&mut self, settled: Vec<Finished>, wish: Option<Wish>) {
+    pub(super) fn may_claim(&self, now: Instant) -> bool {
+        self.may_take(now) && !self.queues.is_empty()
+    }
+
+    fn send_exchange(&mut self, mut settled: Vec<Finished>, wish: Option<Wish>) {
         self.in_flight += 1;
         self.sent += 1;
         let nth = self.sent;
@@ -117,17 +128,39 @@ impl Life {
         if wish.is_some() {
             self.claims.insert(nth);
         }
-        let queues = || self.worker.options.order(&self.queues, &*self.worker.entropy);
-        let claim = wish.map(|wish| Claim { worker: self.id, queues: queues(), want: wish.want, alone: wish.alone });
+        let order = wish.map_or_else(Vec::new, |wish| self.order(wish.want));
+        let names = || order.iter().map(|(name, _)| name.clone()).collect();
+        let claim = wish.map(|wish| Claim { worker: self.id, queues: names(), want: wish.want, alone: wish.alone });
+        let mut talked = Vec::new();
+        for one in &mut settled {
+            let lease = (one.job.id, one.epoch);
+            if self.notes.has(lease) {
+                one.job.progress = self.notes.latest(lease).or(one.job.progress.take());
+                talked.push(lease);
+            }
+        }
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
-        let (now, hinted) = (self.time.now(), self.hinted);
+        let (now, hinted, notes) = (self.time.now(), self.hinted, self.notes.clone());
+        let sent = Sent { nth, settled, wish, order, hinted };
         self.tasks.spawn(async move {
             let result = async {
-                let batch = commits(decide(&settled, now, &*entropy), now, &runs).await?;
+                // Last words come before the end: with it the right to say anything is gone.
+                if !talked.is_empty() {
+                    notes.send(&*store, Some(&talked)).await?;
+                }
+                let batch = commits(decide(&sent.settled, now, &*entropy), now, &runs).await?;
                 batch.send(&*store, &runs, claim).await
             };
             let result = result.await;
-            Happened::Exchanged { nth, settled, wish, hinted, result }
+            Happened::Exchanged { sent, result }
         });
+    }
+
+    /// The order in which queues are asked: strictly as given, or by their shares.
+    fn order(&mut self, want: usize) -> Vec<Weighted> {
+        if self.worker.options.strict {
+            return self.queues.clone();
+        }
+        self.shares.order(&self.queues, want, &*self.worker.entropy)
     }
 }

@@ -25,8 +25,8 @@ pub(super) enum Left {
 
 impl Life {
     pub(super) fn may_be_empty(&self) -> bool {
-        let idle = self.plan.idle || self.queues.is_empty();
-        self.worker.options.until_empty && idle && self.ledger.is_empty() && self.in_flight == 0
+        let idle = self.plan.queues_known && (self.plan.idle || self.queues.is_empty());
+        self.worker.options.until_empty && idle && self.ledger.is_empty() && self.in_flight + self.asides == 0
     }
 
     pub(super) fn look_for_end(&mut self, now: Instant) {

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::super::settle::{commits, decide};
 use super::{Happened, Life};
+use crate::domain::job::Outcome;
 
 /// How long a stopping worker goes on trying to tell a store that does not answer.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ impl Life {
 
     pub(super) fn is_over(&self) -> bool {
         let Some(end) = self.stopping else { return false };
-        let done = self.ledger.is_empty() && self.in_flight == 0;
+        let done = self.ledger.is_empty() && self.in_flight + self.asides == 0;
         let given_up = Instant::now() > end + LAST_WORDS && self.ledger.running() == 0;
         if given_up && !done {
             warn!("the store does not answer: what is unsettled will be run again when its lease has lapsed");
@@ -41,7 +42,7 @@ impl Life {
         self.ledger.stop_running();
         self.ledger.release_ahead();
         let end = Instant::now() + LAST_HANDLERS;
-        while self.ledger.running() > 0 || self.in_flight > 0 {
+        while self.ledger.running() > 0 || self.in_flight + self.asides > 0 {
             match tokio::time::timeout_at(end, self.tasks.join_next()).await {
                 Ok(Some(Ok(happened))) => self.last(happened),
                 Ok(Some(Err(error))) => debug!(%error, "a task of the engine failed"),
@@ -57,24 +58,33 @@ impl Life {
     /// Notes what still comes in: only what concerns leases matters now.
     fn last(&mut self, happened: Happened) {
         match happened {
-            Happened::Ended { id, epoch, outcome } => {
-                self.ledger.ended(id, epoch, outcome);
+            Happened::Ended(ended) => {
+                for (id, epoch, outcome) in ended {
+                    self.ledger.ended(id, epoch, outcome);
+                }
             }
-            Happened::Exchanged { settled, wish, result, .. } => {
+            Happened::Exchanged { sent, result } => {
                 self.in_flight -= 1;
                 match result {
                     Ok((answer, summary)) => {
-                        self.ledger.settled(&settled);
+                        self.ledger.settled(&sent.settled);
                         self.summary.add(summary);
-                        self.ledger.accept(answer.claimed, false);
-                        self.ledger.release_ahead();
+                        answer.claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released));
                     }
                     Err(_) => {
-                        self.strays |= wish.is_some();
-                        self.ledger.unsettled(settled);
+                        self.strays |= sent.wish.is_some();
+                        self.ledger.unsettled(sent.settled);
                     }
                 }
             }
+            Happened::Drawn { result, .. } => {
+                self.asides -= 1;
+                match result {
+                    Ok(answer) => answer.claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released)),
+                    Err(_) => self.strays = true,
+                }
+            }
+            Happened::Peeked { .. } => self.asides -= 1,
             _ => {}
         }
     }

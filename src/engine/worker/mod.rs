@@ -5,32 +5,36 @@ mod answers;
 mod calls;
 mod emptiness;
 mod ending;
+mod limited;
+mod starting;
+mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
-use crate::domain::job::{JobError, Outcome, RetryHint};
-use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, Shard, WorkerId};
-use crate::store::{Beat, Definition, Exchanged, Result, Store, StoreError};
+use crate::domain::job::Outcome;
+use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, QueueSettings, Shard, WorkerId};
+use crate::store::{Beat, Definition, Exchanged, PermitRequest, Result, Store, StoreError, Stored};
 
 use self::emptiness::Left;
 use self::ending::LAST_WORDS;
-use super::handlers::{Handlers, Task};
+use self::limited::{Drawn, Line, Peeked};
+use super::handlers::Handlers;
 use super::housekeeping::{Done, Housekeeper};
 use super::ledger::{Finished, Ledger, Wish};
+use super::notes::NoteBook;
 use super::options::{Summary, WorkerOptions};
+use super::permits::Permits;
 use super::plan::Plan;
 use super::runs::Runs;
-use super::settle::unreadable;
+use super::shares::{Shares, Weighted};
 use super::time::StoreTime;
 
 /// Exchanges under way at once: while the store works on one, the worker prepares the other.
@@ -41,8 +45,6 @@ const WORTHWHILE: usize = 32;
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
 /// Between two looks for handlers that were applied.
 const LOOK_FOR_HANDLERS: Duration = Duration::from_secs(5);
-/// The same, when a job of an unknown type has come.
-const LOOK_FOR_HANDLERS_NOW: Duration = Duration::from_millis(100);
 
 /// A worker over a store. [`Worker::run`] is its life.
 pub struct Worker {
@@ -53,26 +55,47 @@ pub struct Worker {
     entropy: Arc<dyn Entropy>,
 }
 
+/// An exchange that was sent.
+struct Sent {
+    nth: u64,
+    settled: Vec<Finished>,
+    wish: Option<Wish>,
+    /// The queues it asks, in this order.
+    order: Vec<Weighted>,
+    /// The hints that had come by then.
+    hinted: u64,
+}
+
 /// What a task reports.
 enum Happened {
     Exchanged {
-        nth: u64,
-        settled: Vec<Finished>,
-        wish: Option<Wish>,
-        /// The hints that had come when it was sent.
-        hinted: u64,
+        sent: Sent,
         result: Result<(Exchanged, Summary)>,
     },
-    Ended {
-        id: JobId,
-        epoch: Epoch,
-        outcome: Option<Outcome>,
+    /// A claim from a queue with a rate limit.
+    Drawn {
+        drawn: Drawn,
+        result: Result<Exchanged>,
     },
+    /// A look whether such a queue has work, and the permits for it.
+    Peeked {
+        line: Name,
+        hinted: u64,
+        result: Result<Peeked>,
+    },
+    Permitted {
+        requests: Vec<PermitRequest>,
+        result: Result<Vec<Vec<Duration>>>,
+    },
+    Asked(Result<Vec<Stored>>),
+    Noted(Result<Vec<(JobId, Epoch)>>),
+    /// One execution, or all of a batch.
+    Ended(Vec<(JobId, Epoch, Option<Outcome>)>),
     Beaten {
         asked: Instant,
         result: Result<Beat>,
     },
-    Queues(Result<Vec<Name>>),
+    Queues(Result<Vec<(Name, QueueSettings)>>),
     Handlers(Result<Vec<Definition>>),
     Chore(Done),
     /// What is left that `--until-empty` waits for.
@@ -107,12 +130,17 @@ impl Worker {
             ledger: Ledger::new(self.options.concurrency),
             time: StoreTime::new(born),
             hints: self.store.hints(),
-            queues: self.options.queues.iter().map(|(name, _)| name.clone()).collect(),
+            queues: Vec::new(),
+            lines: BTreeMap::new(),
+            shares: Shares::default(),
+            permits: Permits::default(),
+            notes: Arc::default(),
             worker: self,
             runs,
             housekeeper,
             tasks: JoinSet::new(),
             in_flight: 0,
+            asides: 0,
             coming: 0,
             hinted: 0,
             plan: Plan::new(Instant::now()),
@@ -144,11 +172,19 @@ struct Life {
     ledger: Ledger,
     time: StoreTime,
     hints: watch::Receiver<u64>,
-    queues: Vec<Name>,
+    /// The queues served, but for those with a rate limit.
+    queues: Vec<Weighted>,
+    /// Those.
+    lines: BTreeMap<Name, Line>,
+    shares: Shares,
+    permits: Permits,
+    notes: Arc<NoteBook>,
     runs: Arc<Runs>,
     housekeeper: Housekeeper,
     tasks: JoinSet<Happened>,
     in_flight: usize,
+    /// Calls for queues with a rate limit that are under way.
+    asides: usize,
     /// Leases asked for and not answered yet.
     coming: usize,
     /// How often somebody hinted at new work.
@@ -200,7 +236,9 @@ impl Life {
                     if self.queues.is_empty() {
                         self.plan.queues = Instant::now();
                     }
+                    self.lines.values_mut().for_each(|line| line.idle = false);
                 }
+                () = self.notes.changed() => self.plan.note(Instant::now()),
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -211,54 +249,6 @@ impl Life {
             Ok(happened) => self.happened(happened),
             // Handlers are caught where they run: this is a panic of the engine itself.
             Err(error) => Err(StoreError::Corrupt(format!("a task of the engine failed: {error}"))),
-        }
-    }
-
-    /// Starts what has been leased, as far as there is room.
-    fn start_jobs(&mut self) {
-        if self.stopping.is_some() {
-            self.ledger.release_ahead();
-            return;
-        }
-        // Whoever has slept through its lease asks first what is still its own.
-        if self.plan.registered.is_none_or(|until| until <= Instant::now()) {
-            return;
-        }
-        let now = self.time.now();
-        while let Some(mut claimed) = self.ledger.next() {
-            claimed.job.claimed(self.id, claimed.epoch, now);
-            if claimed.job.raw.is_some() {
-                error!(job = %claimed.job.id, queue = %claimed.job.queue, "the job's record cannot be read: set apart");
-                let outcome = unreadable(&mut claimed);
-                self.ledger.done(claimed, Duration::ZERO, outcome);
-                continue;
-            }
-            let Some(handler) = self.worker.handlers.get(&claimed.job.kind) else {
-                warn!(job = %claimed.job.id, kind = %claimed.job.kind, "no handler for this type: parked");
-                self.ledger.done(claimed, Duration::ZERO, Outcome::Unhandled);
-                self.plan.handlers = self.plan.handlers.min(Instant::now() + LOOK_FOR_HANDLERS_NOW);
-                continue;
-            };
-            handler.defaults(&mut claimed.job);
-            let begun = Instant::now();
-            if let Some(outcome) = handler.immediate(&claimed.job) {
-                self.ledger.done(claimed, begun.elapsed(), outcome);
-                continue;
-            }
-            let stop = CancellationToken::new();
-            let (id, epoch) = (claimed.job.id, claimed.epoch);
-            let run = handler.run(Task { job: claimed.job.clone(), stop: stop.clone() });
-            self.ledger.started(claimed, stop);
-            self.tasks.spawn(async move {
-                let outcome = match AssertUnwindSafe(run).catch_unwind().await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Some(Outcome::Failed {
-                        error: JobError::new("panic", "the handler panicked"),
-                        retry: RetryHint::Policy,
-                    }),
-                };
-                Happened::Ended { id, epoch, outcome }
-            });
         }
     }
 
@@ -274,9 +264,16 @@ impl Life {
         let working = self.stopping.is_none();
         consider(self.plan.beat, !self.plan.beating);
         consider(self.plan.claim, self.plan.idle && self.in_flight == 0 && self.may_claim(now));
-        consider(self.plan.queues, working && self.worker.options.queues.is_empty() && !self.plan.looking);
+        consider(self.plan.queues, working && !self.plan.looking);
         consider(self.plan.handlers, working && self.worker.handlers.follows_store() && !self.plan.following);
         consider(self.housekeeper.next(now), working);
+        consider(self.plan.asks, self.ledger.running() > 0 && !self.plan.asking);
+        if let Some(at) = self.plan.notes {
+            consider(at, !self.plan.noting);
+        }
+        for at in [self.ledger.next_start(), self.next_draw()].into_iter().flatten() {
+            consider(at, working);
+        }
         if let Some(at) = self.plan.check.filter(|_| self.may_be_empty()) {
             consider(at, working);
         }

@@ -98,7 +98,7 @@ async fn a_hint_that_comes_while_a_look_finds_nothing_is_not_lost() {
     for (phase, named) in phases {
         let scene = Scene::new();
         let begun = Arc::new(AtomicU64::new(0));
-        let queues = if named { vec![(name("default"), 1)] } else { vec![] };
+        let queues = if named { vec![(name("default"), None)] } else { vec![] };
         let options = WorkerOptions { poll: Duration::from_secs(10), queues, ..WorkerOptions::default() };
         let worker = scene.worker(Arc::new(Slow(Duration::from_millis(200))), options, &begun);
         let born = Instant::now();
@@ -142,7 +142,7 @@ impl Saboteur for LosesAnswers {
 async fn a_stop_gives_back_what_a_lost_answer_leased() {
     let scene = Scene::new();
     let saboteur = Arc::new(LosesAnswers::default());
-    let options = WorkerOptions { queues: vec![(name("default"), 1)], ..WorkerOptions::default() };
+    let options = WorkerOptions { queues: vec![(name("default"), None)], ..WorkerOptions::default() };
     let worker = scene.worker(saboteur.clone(), options, &Arc::default());
     let (stop, never) = (CancellationToken::new(), CancellationToken::new());
     let working = tokio::spawn(worker.run(stop.clone(), never));
