@@ -9,6 +9,8 @@ pub mod filter;
 pub mod jobs;
 pub mod queues;
 pub mod runs;
+pub mod schedules;
+pub mod steer;
 pub mod wire;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::store::{Store, StoreError};
 
 pub use filter::Filter;
 pub use runs::RunView;
+pub use schedules::{ScheduleView, Triggered};
 pub use wire::{JobView, QueueView};
 
 /// Why a verb did not do what was asked, by what the operator can do about it.
@@ -33,6 +36,11 @@ pub enum ApiError {
     Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
     #[error("no queue has the name `{0}`")]
     NoQueue(Name),
+    /// No definition of this kind has this name; the nearest that there is.
+    #[error("there is no {kind} `{name}`")]
+    NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
+    #[error("no schedule has the name `{0}`")]
+    NoSchedule(Name),
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

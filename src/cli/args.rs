@@ -105,13 +105,21 @@ pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerArgs),
+    Scheduler(commands::scheduler::SchedulerArgs),
+    Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
+    Diff(commands::diff::DiffArgs),
+    Validate(commands::validate::ValidateArgs),
+    Get(commands::get::GetArgs),
+    Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]
     Queue(commands::queue::QueueCommand),
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
+    #[command(subcommand)]
+    Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),

@@ -8,6 +8,7 @@ mod jobs;
 mod output;
 mod redis;
 mod run;
+mod schedule;
 mod signals;
 
 pub use env::TestEnvironment;

@@ -17,8 +17,7 @@ on_every_store! {
 const MINUTES: Duration = Duration::from_secs(120);
 
 fn work_with_four(site: &Site) {
-    let workers: Vec<_> =
-        (0..4).map(|nth| site.start(&format!("worker-{nth}"), "worker -c 5 --until-empty")).collect();
+    let workers: Vec<_> = (0..4).map(|nth| site.start(&format!("worker-{nth}"), "worker -c 5 --until-empty")).collect();
     site.wait("all jobs end", MINUTES, || site.is_drained());
     drop(workers);
 }
@@ -67,7 +66,8 @@ fn a_hundred_a_second_are_a_hundred_a_second(site: &Site) {
 fn a_unique_key_is_got_by_one_of_eight_racing_producers(site: &Site) {
     for round in 0..3 {
         let line = format!("enqueue hold --unique key-{round}");
-        let racing: Vec<_> = (0..8).map(|_| site.env.command(line.split_whitespace()).spawn().expect("starts")).collect();
+        let racing: Vec<_> =
+            (0..8).map(|_| site.env.command(line.split_whitespace()).spawn().expect("starts")).collect();
         let mut got = 0;
         for mut one in racing {
             match one.wait().expect("ends").code() {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goflow::domain::job::{Concurrency, Outcome};
-use goflow::domain::{Clock, Entropy, Job, JobId, JobState, Json, Place, ProducerId, QueueSettings, RetryPolicy, Shard};
+use goflow::domain::{
+    Clock, Entropy, Job, JobId, JobState, Json, Place, ProducerId, QueueSettings, RetryPolicy, Shard,
+};
 use goflow::engine::{Batching, Ending, Handler, Handlers, Limits, Task, Worker, WorkerOptions};
 use goflow::store::fault::{FaultStore, RandomFaults};
 use goflow::store::{Enqueue, Enqueued, ListQuery, MemoryStore, NewJob, Store, StoreError, Stored};

@@ -7,6 +7,7 @@ mod features;
 mod moments;
 mod sagas;
 mod scenario;
+mod schedules;
 mod world;
 
 use std::time::Duration;
