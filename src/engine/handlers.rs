@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::notes::JobNotes;
 use crate::domain::job::Outcome;
 use crate::domain::{Job, Name, Rate};
+use crate::exec::{NoNotes, Notes};
 use crate::store::Definition;
-use crate::workflow::{HandlerDef, Manifest, parse};
+use crate::workflow::{Batching, HandlerDef, Manifest, parse};
 
 /// One execution of a job. `job` carries the lease: its epoch is the fence.
 #[derive(Clone, Debug)]
@@ -22,7 +21,14 @@ pub struct Task {
     /// Cancelled when the job must end now: the lease is lost, or the worker stops.
     pub stop: CancellationToken,
     /// Takes what the job tells of itself while it runs.
-    pub notes: JobNotes,
+    pub notes: Arc<dyn Notes>,
+}
+
+impl Task {
+    /// A task whose notes nobody keeps.
+    pub fn new(job: Job, stop: CancellationToken) -> Task {
+        Task { job, stop, notes: Arc::new(NoNotes) }
+    }
 }
 
 /// What holds for all jobs of a type together, over all workers.
@@ -30,15 +36,8 @@ pub struct Task {
 pub struct Limits {
     /// Starts in a time.
     pub rate: Option<Rate>,
-}
-
-/// How many jobs a handler takes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batching {
-    /// At most so many.
-    pub max: usize,
-    /// How long the first one waits for others; zero takes what is there.
-    pub within: Duration,
+    /// Jobs at the same time.
+    pub concurrency: Option<u32>,
 }
 
 /// How an execution ended; `None` when it was stopped before its end.
@@ -46,6 +45,9 @@ pub type Ending = Pin<Box<dyn Future<Output = Option<Outcome>> + Send>>;
 
 /// How the executions of a batch ended, in the order of its jobs.
 pub type Endings = Pin<Box<dyn Future<Output = Vec<Option<Outcome>>> + Send>>;
+
+/// Done when a handler has nothing left that lives longer than a job.
+pub type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub trait Handler: Send + Sync {
     /// The outcome of a job that needs no waiting at all. A job that answers here costs no task.
@@ -75,6 +77,11 @@ pub trait Handler: Send + Sync {
     fn run_batch(&self, tasks: Vec<Task>) -> Endings {
         let endings: Vec<Ending> = tasks.into_iter().map(|task| self.run(task)).collect();
         Box::pin(futures_util::future::join_all(endings))
+    }
+
+    /// Ends what lives longer than a job, such as a pool's processes. Called once nothing runs.
+    fn close(&self) -> Closing {
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -112,6 +119,12 @@ impl Handlers {
 
     pub fn get(&self, kind: &Name) -> Option<&Arc<dyn Handler>> {
         self.own.get(kind).or_else(|| self.applied.get(kind).map(|(_, handler)| handler))
+    }
+
+    /// Ends what the handlers keep alive between jobs, all at the same time.
+    pub async fn close(&self) {
+        let handlers = self.own.values().chain(self.applied.values().map(|(_, handler)| handler));
+        futures_util::future::join_all(handlers.map(|handler| handler.close())).await;
     }
 
     pub fn types(&self) -> Vec<Name> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::domain::{Epoch, JobId, Progress, text};
+use crate::exec;
 use crate::store::{Note, Result, Store, StoreError};
 
 /// One note's text, in bytes: what the contract allows.
@@ -50,8 +51,10 @@ impl JobNotes {
     pub fn new(book: &Arc<NoteBook>, id: JobId, epoch: Epoch) -> JobNotes {
         JobNotes { book: book.clone(), key: (id, epoch) }
     }
+}
 
-    pub fn progress(&self, progress: Progress) {
+impl exec::Notes for JobNotes {
+    fn progress(&self, progress: Progress) {
         self.book.write(self.key, |page| {
             page.latest = Some(progress.clone());
             page.progress = Some(progress);
@@ -59,7 +62,7 @@ impl JobNotes {
     }
 
     /// Takes what the job prints, as it comes: cut anywhere, and not always UTF-8.
-    pub fn log(&self, bytes: &[u8]) {
+    fn log(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.book.write(self.key, |page| page.print(bytes));
         }
@@ -203,6 +206,7 @@ impl NoteBook {
 mod tests {
     use super::*;
     use crate::domain::{Ms, Shard};
+    use crate::exec::Notes as _;
 
     fn book() -> (Arc<NoteBook>, JobNotes, Key) {
         let book = Arc::new(NoteBook::default());

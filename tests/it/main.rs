@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod handlers;
 mod house;
 mod jobs;
 mod readme;

@@ -158,6 +158,7 @@ impl Worker {
         }
         life.return_strays().await;
         life.tasks.shutdown().await;
+        life.worker.handlers.close().await;
         if let Err(error) = life.worker.store.farewell(id).await {
             debug!(%error, "the farewell did not arrive: leases lapse by themselves");
         }

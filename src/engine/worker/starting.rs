@@ -1,6 +1,7 @@
 //! How leases become executions: permits are judged, batches gathered, handlers called and caught.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -124,7 +125,7 @@ impl Life {
     }
 
     fn task(&self, claimed: &Claimed) -> Task {
-        let notes = JobNotes::new(&self.notes, claimed.job.id, claimed.epoch);
+        let notes = Arc::new(JobNotes::new(&self.notes, claimed.job.id, claimed.epoch));
         Task { job: claimed.job.clone(), stop: CancellationToken::new(), notes }
     }
 

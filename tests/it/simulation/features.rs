@@ -10,12 +10,14 @@ use goflow::domain::job::{Concurrency, Outcome};
 use goflow::domain::{
     Clock, Entropy, Job, JobId, JobState, Json, Place, ProducerId, QueueSettings, RetryPolicy, Shard,
 };
-use goflow::engine::{Batching, Ending, Handler, Handlers, Limits, Task, Worker, WorkerOptions};
+use goflow::engine::{Ending, Handler, Handlers, Limits, Task, Worker, WorkerOptions};
 use goflow::store::fault::{FaultStore, RandomFaults};
 use goflow::store::{Enqueue, Enqueued, ListQuery, MemoryStore, NewJob, Store, StoreError, Stored};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use goflow::workflow::Batching;
 
 use super::world::{PausedClock, Scripted, Seeded, Witness, name};
 
@@ -65,7 +67,7 @@ struct Rated(Scripted);
 
 impl Handler for Rated {
     fn limits(&self) -> Limits {
-        Limits { rate: format!("{RATE}/s").parse().ok() }
+        Limits { rate: format!("{RATE}/s").parse().ok(), ..Limits::default() }
     }
 
     fn run(&self, task: Task) -> Ending {
