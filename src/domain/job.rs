@@ -134,6 +134,9 @@ pub struct Job {
     pub priority: i8,
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
+    /// Whether `retry` was asked for with the job; else the handler's own policy, if it has one, counts.
+    #[serde(rename = "yo", default, skip_serializing_if = "is_default")]
+    pub retry_is_own: bool,
     /// Limit of one attempt, in milliseconds; none means no limit.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -184,6 +187,10 @@ pub struct Job {
     /// A rate limit has given it its permit: the next claim asks for none.
     #[serde(rename = "b", default, skip_serializing_if = "is_default")]
     pub permitted: bool,
+    /// What a store kept as this job and this goflow cannot read. Then most of the other fields are not
+    /// known; see [`Job::unreadable`].
+    #[serde(rename = "raw", default, with = "super::raw", skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<u8>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -249,6 +256,7 @@ impl Job {
             payload,
             priority: 0,
             retry: RetryPolicy::default(),
+            retry_is_own: false,
             timeout_ms: None,
             unique_key: None,
             metadata: BTreeMap::new(),
@@ -269,6 +277,7 @@ impl Job {
             deadline_ms: None,
             progress: None,
             permitted: false,
+            raw: None,
         }
     }
 
@@ -280,6 +289,14 @@ impl Job {
     /// When all its attempts must have ended.
     pub fn deadline(&self) -> Option<Ms> {
         self.deadline_ms.map(|ms| self.id.created_at().after(Duration::from_millis(ms)))
+    }
+
+    /// What stands for a job whose record cannot be read, so that it can be looked at, buried and kept
+    /// without bothering any other: `raw` is the record as it was found, `why` what is wrong with it.
+    /// A goflow that can read it will do so when it is tried again.
+    pub fn unreadable(id: JobId, kind: Name, queue: Name, raw: Vec<u8>, why: impl AsRef<str>) -> Job {
+        let error = Some(JobError::new("unreadable", why));
+        Job { raw: Some(raw), error, ..Job::new(id, kind, queue, Json::null()) }
     }
 
     /// The number of the attempt that is under way, or of the last one: 1 is the first. A job that

@@ -9,7 +9,7 @@ use futures_util::future::select_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::{JobError, Outcome, RetryHint};
-use crate::domain::{Job, JobState, RetryPolicy};
+use crate::domain::{Job, JobState};
 use crate::exec::{self, Action, Builtin, Context, Ended, Pool, Work};
 use crate::workflow::{self, Batching, HTTP_KIND, HandlerDef, How, RUN_KIND, Request};
 
@@ -181,7 +181,7 @@ impl Handler for Described {
 
     fn defaults(&self, job: &mut Job) {
         if let Some(retry) = &self.def.retry
-            && job.retry == RetryPolicy::default()
+            && !job.retry_is_own
         {
             job.retry = retry.clone();
         }

@@ -50,7 +50,7 @@ pub async fn perform_batch(action: &Action, works: &[Work], context: &Context, s
     }
 }
 
-/// What a batch prints is said of each of its jobs.
+/// What is kept of a batch is kept with each of its jobs.
 #[derive(Debug)]
 struct All(Vec<Arc<dyn Notes>>);
 

@@ -63,7 +63,7 @@ impl Builtin {
             Builtin::Sleep => sleep(work, stop).await,
             _ => {
                 let line = format!("{}\n", work.payload);
-                work.printed(sink, Stream::Stdout, line.as_bytes());
+                sink.chunk(work, Stream::Stdout, line.as_bytes());
                 Ended::Outcome(Outcome::Completed { result: None })
             }
         }

@@ -96,7 +96,7 @@ async fn end_tree(tree: Tree, cut: &Cut, pipes: &mut Pipes<'_>, work: &Work, con
     let living = tree.members();
     let grace = match cut {
         Cut::Exited if !living.is_empty() => {
-            work.note(&**sink, &format!("ended {} that the command left behind", processes(living.len())));
+            sink.note(work, &format!("ended {} that the command left behind", processes(living.len())));
             LEFTOVER_GRACE.min(*grace)
         }
         _ => *grace,
@@ -104,7 +104,7 @@ async fn end_tree(tree: Tree, cut: &Cut, pipes: &mut Pipes<'_>, work: &Work, con
     if !tree.is_over(&living)
         && let Err(Stuck(pids)) = pipes.serve_until(tree.end(grace)).await
     {
-        work.note(&**sink, &format!("{} outlived KILL, hanging in the kernel: {pids:?}", processes(pids.len())));
+        sink.note(work, &format!("{} outlived KILL, hanging in the kernel: {pids:?}", processes(pids.len())));
     }
     tree.close();
 }

@@ -95,9 +95,8 @@ pub struct Work {
 pub trait Notes: fmt::Debug + Send + Sync {
     fn progress(&self, progress: Progress);
 
-    /// What it prints, on either stream, and what goflow says of it: as it comes, cut anywhere, and not
-    /// always UTF-8.
-    fn log(&self, bytes: &[u8]);
+    /// What it printed, as far as somebody keeps that: see [`LogSink`].
+    fn log(&self, _text: &[u8]) {}
 }
 
 /// For those who keep nothing.
@@ -106,22 +105,6 @@ pub struct NoNotes;
 
 impl Notes for NoNotes {
     fn progress(&self, _progress: Progress) {}
-
-    fn log(&self, _bytes: &[u8]) {}
-}
-
-impl Work {
-    /// Passes on what was printed for this job.
-    fn printed(&self, sink: &dyn LogSink, stream: Stream, bytes: &[u8]) {
-        sink.chunk(self, stream, bytes);
-        self.notes.log(bytes);
-    }
-
-    /// Says a line of goflow's own about this job.
-    fn note(&self, sink: &dyn LogSink, text: &str) {
-        sink.note(self, text);
-        self.notes.log(format!("goflow: {text}\n").as_bytes());
-    }
 }
 
 /// What is to be done.

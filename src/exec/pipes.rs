@@ -97,10 +97,10 @@ impl<'a> Pipes<'a> {
                 }
             }
             bytes = stderr.read(), if stderr.pipe.is_some() => {
-                stderr.take(bytes, |bytes| work.printed(*sink, Stream::Stderr, bytes));
+                stderr.take(bytes, |bytes| sink.chunk(work, Stream::Stderr, bytes));
             }
             bytes = stdout.read(), if stdout.pipe.is_some() => {
-                stdout.take(bytes, |bytes| work.printed(*sink, Stream::Stdout, bytes));
+                stdout.take(bytes, |bytes| sink.chunk(work, Stream::Stdout, bytes));
             }
             else => return false,
         }

@@ -72,7 +72,7 @@ impl Worker {
     /// Serves this queue, `weight` times as often as one of weight 1; without any it serves all.
     pub fn queue(mut self, queue: &str, weight: u32) -> Worker {
         match queue.parse::<Name>() {
-            Ok(name) => self.options.queues.push((name, weight.max(1))),
+            Ok(name) => self.options.queues.push((name, Some(weight.max(1)))),
             Err(error) => self.mistake = self.mistake.or(Some(error.into())),
         }
         self

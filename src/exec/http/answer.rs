@@ -43,7 +43,7 @@ pub(super) async fn outcome(
         Ok(result) => Outcome::Completed { result: result.filter(|result| !result.is_null()) },
         Err(why) if http.outputs.is_none() => {
             // Nobody asked for it: the call has done its work.
-            work.note(&*settings.sink, &format!("no result is kept of the answer of {origin}: {why}"));
+            settings.sink.note(work, &format!("no result is kept of the answer of {origin}: {why}"));
             Outcome::Completed { result: None }
         }
         Err(why) => failed("output", format!("the answer of {origin} {why}"), RetryHint::Never),

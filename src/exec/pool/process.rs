@@ -323,7 +323,7 @@ impl Process {
     /// pool's.
     fn log(&self, stream: Stream, bytes: &[u8]) {
         match self.under.as_slice() {
-            [one] => one.order.works[0].printed(&*self.recipe.context.settings.sink, stream, bytes),
+            [one] => self.recipe.context.settings.sink.chunk(&one.order.works[0], stream, bytes),
             _ => {
                 for line in String::from_utf8_lossy(bytes).lines() {
                     tracing::info!(handler = %self.recipe.kind, "{}", display_safe(line));

@@ -34,15 +34,11 @@ for line in sys.stdin:
 "#;
 
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<Progress>>, Mutex<Vec<u8>>);
+struct Kept(Mutex<Vec<Progress>>);
 
 impl Notes for Kept {
     fn progress(&self, progress: Progress) {
         self.0.lock().expect("lock").push(progress);
-    }
-
-    fn log(&self, bytes: &[u8]) {
-        self.1.lock().expect("lock").extend_from_slice(bytes);
     }
 }
 
@@ -108,8 +104,7 @@ async fn answers_say_how_a_job_ended() {
     let ended = ask(&bench, &pool, Work { notes: kept.clone(), ..job("\"progress\"") }).await;
     assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
     assert_eq!(*kept.0.lock().expect("lock"), [Progress::new(Some(40.0), "half way")]);
-    ask(&bench, &pool, Work { notes: kept.clone(), ..job("\"chatter\"") }).await;
-    assert_eq!(*kept.1.lock().expect("lock"), b"debugging\n");
+    assert_eq!(result(&bench, &pool, "\"chatter\"").await, "ok");
     assert_eq!(bench.sink.stream(Stream::Stdout), b"debugging\n");
     pool.close().await;
 }

@@ -153,7 +153,15 @@ impl Store for RedisStore {
 
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
         let call = write::exchange(&self.keys, exchange)?;
-        write::read_exchange(exchange, self.link.script(&write::EXCHANGE, &call).await?)
+        let mut answer = write::read_exchange(exchange, self.link.script(&write::EXCHANGE, &call).await?)?;
+        for claimed in answer.claimed.iter_mut().filter(|claimed| codec::is_lost(&claimed.job)) {
+            // The record does not tell its queue, the lease does.
+            let get = self.link.command(cmd("HGET").arg(self.keys.running()).arg(claimed.job.id.as_bytes())).await?;
+            if let Some(lease) = reply::maybe_bytes(get)? {
+                claimed.job.queue = pack::read_lease(&lease)?.queue;
+            }
+        }
+        Ok(answer)
     }
 
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {

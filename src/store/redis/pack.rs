@@ -155,26 +155,46 @@ pub struct KeptJob {
     pub place: Place,
     /// The position under which it was parked.
     pub parked: Option<u64>,
+    pub run: Option<RunId>,
 }
 
-/// Reads a kept job.
+/// Reads a kept job. A record that cannot be read is a job all the same, as [`codec::read_job`] says.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if not even its head can be read.
+pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..])).unwrap_or_else(|_| codec::read_job(id, bytes));
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, run: None });
+    }
+    read_head(bytes, |record| Ok(codec::read_job(id, record)))
+}
+
+/// Reads a kept job strictly.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`].
-pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+pub fn check_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..]))?;
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, run: None });
+    }
+    read_head(bytes, |record| codec::decode_job(id, record))
+}
+
+fn read_head(bytes: &[u8], read: impl FnOnce(&[u8]) -> Result<Job>) -> Result<KeptJob> {
     let mut reader = Reader(bytes);
     let first = reader.u8()?;
-    if first == SHORT {
-        return Ok(KeptJob { job: read_short(id, reader)?, place: Place::Pending, parked: None });
-    }
     let place = place_of(first & 0x0f)?;
     let parked = if place == Place::Parked { Some(reader.u64()?) } else { None };
+    let mut run = None;
     for (flag, length) in [(REV, 4), (RUN, 16), (TIMEOUT, 8), (PRIORITY, 1)] {
         if first & flag != 0 {
-            reader.take(length)?;
+            let bytes = reader.take(length)?;
+            run = RunId::from_slice(bytes).filter(|_| flag == RUN).or(run);
         }
     }
-    Ok(KeptJob { job: codec::decode_job(id, reader.0)?, place, parked })
+    Ok(KeptJob { job: read(reader.0)?, place, parked, run })
 }
 
 /// A run as it is kept.

@@ -40,10 +40,13 @@ impl RedisStore {
                 found.push(None);
                 continue;
             };
-            let KeptJob { job, place, parked } = pack::read_job(*id, &body)?;
+            let KeptJob { job, place, parked, .. } = pack::read_job(*id, &body)?;
             let mut stored = Stored::idle(job, place, Ms(0));
             if let Some(lease) = reply::maybe_bytes(lease)? {
                 let kept = pack::read_lease(&lease)?;
+                if codec::is_lost(&stored.job) {
+                    stored.job.queue = kept.queue;
+                }
                 stored.at = kept.lease.since;
                 stored.place = Place::Running;
                 stored.lease = Some(kept.lease);

@@ -1,10 +1,13 @@
-//! `goflow worker`.
+//! `goflow worker`: being one, and the verbs on others.
+
+mod drain;
+mod list;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
 use crate::engine::{Summary, Worker, WorkerOptions};
 
-/// Run jobs
+/// Run jobs; list and drain workers
 ///
 /// Serves every queue, unless -q names some; `-q mail=3,reports=1` serves mail three times as often,
 /// and with --strict reports only when mail is empty. Start as many workers as you like, on as many
@@ -29,22 +32,27 @@ use crate::engine::{Summary, Worker, WorkerOptions};
 /// TERM or Ctrl-C stops it gently: nothing new is begun, what runs may finish within
 /// --shutdown-timeout and is given back otherwise. A second one stops it at once.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Examples:
   Ten jobs at a time, from every queue:
     goflow worker -c 10
   Work off what there is, then end:
     goflow worker --until-empty
   See what the jobs print:
-    goflow worker -v")]
+    goflow worker -v"
+)]
 pub struct WorkerArgs {
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
     /// Queues to serve, with their weights
     #[arg(short, long = "queue", value_name = "QUEUE[=WEIGHT]", value_delimiter = ',', value_parser = weighted,
           add = ArgValueCompleter::new(complete::queues))]
-    queues: Vec<(Name, u32)>,
+    queues: Vec<(Name, Option<u32>)>,
     /// Serve a queue only when those named before it are empty
     #[arg(long, requires = "queues")]
     strict: bool,
@@ -56,12 +64,21 @@ pub struct WorkerArgs {
     shutdown_timeout: Option<Duration>,
 }
 
-fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
+#[derive(Debug, Subcommand)]
+enum WorkerCommand {
+    List(list::ListArgs),
+    Drain(drain::DrainArgs),
+}
+
+fn weighted(text: &str) -> std::result::Result<(Name, Option<u32>), String> {
     let (name, weight) = match text.split_once('=') {
-        Some((name, weight)) => (name, weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight))),
-        None => (text, Some(1)),
+        Some((name, weight)) => {
+            let weight = weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight));
+            let bad = || format!("the weight in `{text}` is not a whole number from 1 to 1000");
+            (name, Some(weight.ok_or_else(bad)?))
+        }
+        None => (text, None),
     };
-    let weight = weight.ok_or_else(|| format!("the weight in `{text}` is not a whole number from 1 to 1000"))?;
     Ok((name.parse().map_err(|error: crate::domain::name::BadName| error.to_string())?, weight))
 }
 
@@ -70,17 +87,26 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
 }
 
 pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    log::start(&context.env, context.global.verbose, false);
+    match args.command {
+        Some(WorkerCommand::List(args)) => list::run(context, &args),
+        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
+        None => serve(context, args),
+    }
+}
+
+fn serve(context: &Context, args: WorkerArgs) -> Result {
+    log::start(context, false)?;
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (done, interrupted) = runtime.block_on(work(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = done;
-    context.ui.result(&Done { completed, retried, dead, released, lost }, &summary(done))?;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
+    context.ui.result(&Done { completed, retried, dead, cancelled, released, lost }, &summary(done))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
@@ -104,7 +130,7 @@ pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
 
 /// What a worker did, as a sentence.
 pub fn summary(done: Summary) -> String {
-    let Summary { completed, retried, dead, released, lost } = done;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
     let mut parts = vec![format!("completed {}", count(completed, "job"))];
     let mut part = |n: u64, what: &str| {
         if n > 0 {
@@ -113,6 +139,7 @@ pub fn summary(done: Summary) -> String {
     };
     part(retried, "failed and will be retried");
     part(dead, "died");
+    part(cancelled, "cancelled");
     part(released, "given back");
     part(lost, "finished too late to count");
     parts.join("; ")
