@@ -292,7 +292,7 @@ mod tests {
             (json!({"http": {"url": "https://h", "headers": {"Ho st": "x"}}}), "cannot name a header"),
             (json!({"http": {"url": "https://h", "headers": {"Content-Length": "1"}}}), "is set by goflow"),
             (json!({"http": {"url": "https://h"}, "outputs": ["a"]}), "is `text` or `json`"),
-            (json!({"run": ["a"], "rate_limit": "100"}), "write it as 100/s"),
+            (json!({"run": ["a"], "rate_limit": "100"}), "`100` is not a rate"),
             (json!({"pool": {"run": ["a"], "size": 0}}), "a whole number from 1"),
             (json!({"run": ["a", "${{ payload }}"], "batch": {"max": 9}}), "a batch has many payloads"),
             (json!({"run": ["a"], "outputs": "text", "batch": {"max": 9}}), "one result for each job"),
