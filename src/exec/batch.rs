@@ -26,7 +26,8 @@ pub async fn perform_batch(action: &Action, works: &[Work], context: &Context, s
         return vec![Ended::Stopped; works.len()];
     }
     let timeout = works.iter().filter_map(|work| work.timeout).min();
-    let head = Work { timeout, notes: Arc::new(All(works.iter().map(|work| work.notes.clone()).collect())), ..first.clone() };
+    let head =
+        Work { timeout, notes: Arc::new(All(works.iter().map(|work| work.notes.clone()).collect())), ..first.clone() };
     let number = works.len();
     match action {
         Action::Pool(pool) => pool.perform(works.to_vec(), true, stop).await,

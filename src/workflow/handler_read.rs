@@ -34,6 +34,9 @@ pub(super) const KEYS: &[&str] = &[
     "batch",
 ];
 
+pub(super) const POOL_KEYS: &[&str] = &["run", "size", "concurrency"];
+pub(super) const BATCH_KEYS: &[&str] = &["max", "within"];
+
 /// A handler from the short form of a configuration: the value under its name.
 pub(super) fn short(reader: &mut Reader<'_>, node: &Node, name: Name) -> Option<HandlerDef> {
     // Without the three keys of a manifest's head.
@@ -108,7 +111,7 @@ fn how(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<How> {
 fn pool(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<PoolSpec> {
     let (run, keys) = match &node.value {
         Value::Map(_) => {
-            let keys = reader.fields(node, "`pool`", &["run", "size", "concurrency"])?;
+            let keys = reader.fields(node, "`pool`", POOL_KEYS)?;
             let Some(run) = keys.get("run") else {
                 reader.wrong_hint(node.place, "`pool` has no `run`", "`pool: {run: [python3, worker.py], size: 4}`");
                 return None;
@@ -150,7 +153,7 @@ fn rate(reader: &mut Reader<'_>, node: &Node) -> Option<Rate> {
 }
 
 fn batch(reader: &mut Reader<'_>, node: &Node) -> Option<Batching> {
-    let keys = reader.fields(node, "`batch`", &["max", "within"])?;
+    let keys = reader.fields(node, "`batch`", BATCH_KEYS)?;
     let Some(max) = keys.get("max") else {
         reader.wrong_hint(node.place, "a batch has no `max`", "`batch: {max: 100, within: 500ms}`");
         return None;

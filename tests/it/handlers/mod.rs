@@ -1,6 +1,7 @@
 //! Handlers from outside: real processes and real connections. `http` and `pool` type commands at a
 //! worker, `hostile` sends what has ever become code, `library` uses the crate as others do.
 
+mod batch;
 mod hostile;
 mod http;
 mod library;
@@ -35,4 +36,10 @@ pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     panic!("never: {what}");
+}
+
+/// Enqueues so many jobs with their number as payload.
+pub fn enqueue_numbers(env: &TestEnvironment, kind: &str, count: usize) {
+    let lines: String = (0..count).map(|nth| format!("{nth}\n")).collect();
+    env.feed(&format!("enqueue {kind} --lines --max-retries 0"), lines).ok();
 }
