@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{Json, Name, RunId, RunState, StepState};
+use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
 use crate::store::advanced::{effects, gate};
-use crate::store::{Enqueued, NewRun, StoreError};
+use crate::store::{Enqueued, NewRun, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
+/// What the queues of runs in the foreground are called, before their number.
+const FOREGROUND: &str = "run.";
 /// Outputs of a longer list are not loaded to be shown: an expression of the workflow may.
 const SHOWN_OUTPUTS: usize = 1_000;
 
@@ -64,9 +66,22 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
+        self.start_on(definition, input, None).await
+    }
+
+    /// The same, with the queue on which steps wait that name none.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub async fn start_on(
+        &self,
+        definition: &Definition,
+        input: Json,
+        queue: Option<Name>,
+    ) -> Result<RunId, StartError> {
         let pins = self.pins(definition).await?;
         let (id, now) = (self.run_id(), self.clock().now());
-        let advanced = workflow::start_pinned(definition, id, input, now, pins)
+        let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
         let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
@@ -141,12 +156,61 @@ impl Client {
         Ok(record.ok_or_else(|| ApiError::NotFound { noun: "run", id: id.to_string() })?.header()?)
     }
 
+    /// A queue for the steps of a run that this process works off itself: one that no live worker names
+    /// and where nothing waits, so that the run is not behind what others have left in theirs. A worker
+    /// that serves every queue serves these too, and so a run that is cut goes on. There are never more of
+    /// them than runs in the foreground at a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn foreground_queue(&self) -> Result<Name> {
+        let mut taken: BTreeSet<Name> =
+            self.store().workers().await?.into_iter().flat_map(|worker| worker.info.queues).collect();
+        let stats = self.store().stats().await?;
+        taken.extend(stats.into_iter().filter(|queue| queue.is_busy()).map(|queue| queue.name));
+        let numbered = (1u32..).filter_map(|n| format!("{FOREGROUND}{n}").parse::<Name>().ok());
+        let mut free = numbered.filter(|queue| !taken.contains(queue));
+        free.next().ok_or_else(|| ApiError::Conflict("too many runs are in the foreground".to_owned()))
+    }
+
+    /// The header of a run with its steps as their jobs are at this moment: the header itself learns of
+    /// a job only when it has ended for good.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn run_now(&self, id: RunId) -> Result<Run> {
+        let mut run = self.run_header(id).await?;
+        let begun = run.steps.iter_mut().filter(|step| step.state == StepState::Running);
+        let begun: Vec<_> = begun.filter_map(|step| Some((step.job?, step))).collect();
+        let jobs: Vec<JobId> = begun.iter().map(|(job, _)| *job).collect();
+        let found = if jobs.is_empty() { Vec::new() } else { self.store().get(&jobs).await? };
+        for ((_, step), stored) in begun.into_iter().zip(found) {
+            let Some(Stored { job, place, lease, .. }) = stored else { continue };
+            match place.state() {
+                JobState::Running => {
+                    step.attempt = job.attempt(JobState::Running);
+                    step.started_at = lease.map(|lease| lease.since).or(step.started_at);
+                }
+                JobState::Retrying => {
+                    step.state = StepState::Retrying;
+                    (step.attempt, step.error) = (job.attempt(JobState::Retrying), job.error);
+                }
+                JobState::Pending | JobState::Scheduled => {
+                    (step.state, step.started_at) = (StepState::Pending, None);
+                }
+                // It has ended, and the run will learn of it.
+                JobState::Completed | JobState::Dead | JobState::Cancelled => {}
+            }
+        }
+        Ok(run)
+    }
+
     /// A run with all its values.
     ///
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn run(&self, id: RunId) -> Result<RunView> {
-        let run = self.run_header(id).await?;
+        let run = self.run_now(id).await?;
         let definition = self.definition_of(&run.version).await?;
         let rows = workflow::rows(&definition, &run);
         let mut keys = Vec::new();

@@ -34,6 +34,7 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
     started: u64,
@@ -46,9 +47,9 @@ pub fn run(context: &Context, args: UpArgs) -> Result {
     let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = summary;
+    let Summary { completed, retried, dead, cancelled, released, lost } = summary;
     let Ticks { started, skipped, missed } = ticks;
-    let done = Done { completed, retried, dead, released, lost, started, skipped, missed };
+    let done = Done { completed, retried, dead, cancelled, released, lost, started, skipped, missed };
     context.ui.result(&done, &format!("{}; {}", worker::summary(summary), scheduler::summary(ticks)))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }

@@ -11,6 +11,7 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod talk_laws;
+mod unreadable;
 mod wide_differential;
 mod wide_run_laws;
 

@@ -6,7 +6,7 @@ mod kills;
 mod proxy;
 mod sagas;
 mod servers_restart;
-mod site;
+pub mod site;
 mod witness;
 
 /// A size: the first number in CI, the second with `GOFLOW_TORTURE=long`.

@@ -52,7 +52,7 @@ pub struct WorkerArgs {
     /// Queues to serve, with their weights
     #[arg(short, long = "queue", value_name = "QUEUE[=WEIGHT]", value_delimiter = ',', value_parser = weighted,
           add = ArgValueCompleter::new(complete::queues))]
-    queues: Vec<(Name, u32)>,
+    queues: Vec<(Name, Option<u32>)>,
     /// Serve a queue only when those named before it are empty
     #[arg(long, requires = "queues")]
     strict: bool,
@@ -70,12 +70,15 @@ enum WorkerCommand {
     Drain(drain::DrainArgs),
 }
 
-fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
+fn weighted(text: &str) -> std::result::Result<(Name, Option<u32>), String> {
     let (name, weight) = match text.split_once('=') {
-        Some((name, weight)) => (name, weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight))),
-        None => (text, Some(1)),
+        Some((name, weight)) => {
+            let weight = weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight));
+            let bad = || format!("the weight in `{text}` is not a whole number from 1 to 1000");
+            (name, Some(weight.ok_or_else(bad)?))
+        }
+        None => (text, None),
     };
-    let weight = weight.ok_or_else(|| format!("the weight in `{text}` is not a whole number from 1 to 1000"))?;
     Ok((name.parse().map_err(|error: crate::domain::name::BadName| error.to_string())?, weight))
 }
 
@@ -84,6 +87,7 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
 }
@@ -101,8 +105,8 @@ fn serve(context: &Context, args: WorkerArgs) -> Result {
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (done, interrupted) = runtime.block_on(work(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = done;
-    context.ui.result(&Done { completed, retried, dead, released, lost }, &summary(done))?;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
+    context.ui.result(&Done { completed, retried, dead, cancelled, released, lost }, &summary(done))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
@@ -126,7 +130,7 @@ pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
 
 /// What a worker did, as a sentence.
 pub fn summary(done: Summary) -> String {
-    let Summary { completed, retried, dead, released, lost } = done;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
     let mut parts = vec![format!("completed {}", count(completed, "job"))];
     let mut part = |n: u64, what: &str| {
         if n > 0 {
@@ -135,6 +139,7 @@ pub fn summary(done: Summary) -> String {
     };
     part(retried, "failed and will be retried");
     part(dead, "died");
+    part(cancelled, "cancelled");
     part(released, "given back");
     part(lost, "finished too late to count");
     parts.join("; ")
