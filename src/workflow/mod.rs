@@ -4,6 +4,7 @@
 
 pub mod advance;
 pub mod definition;
+pub mod draw;
 pub mod expr;
 pub mod fact;
 pub mod handler;
@@ -16,6 +17,7 @@ pub mod rows;
 pub mod run;
 pub mod schema;
 pub mod set;
+pub mod simulate;
 pub mod spec;
 
 mod check;

@@ -9,7 +9,6 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
-use crate::api::runs::StartError;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -123,13 +122,7 @@ impl Plan {
         manifests::check_references(client, &self.found).await?;
         let plan = client.plan(self.found.manifests).await?;
         client.apply(&plan).await?;
-        let id = client.start(&self.workflow, self.input).await.map_err(|error| match error {
-            StartError::Api(error) => error.into(),
-            StartError::Input(mistakes) => match mistakes.split_once('\n') {
-                None => fail(Code::RunInput, format!("the input does not fit: {mistakes}")),
-                Some(_) => fail(Code::RunInput, "the input does not fit").detail(mistakes),
-            },
-        })?;
+        let id = client.start(&self.workflow, self.input).await?;
         Ok((id, queues_of(&self.workflow)?))
     }
 }
