@@ -15,6 +15,7 @@ pub mod request;
 pub mod rows;
 pub mod run;
 pub mod set;
+pub mod simulate;
 pub mod spec;
 
 mod check;
@@ -37,6 +38,7 @@ pub use record::{Body, Slot, StepRecord};
 pub use request::{Request, RequestBody};
 pub use rows::{Row, rows};
 pub use run::Run;
+pub use simulate::{Failure, Script, SimulateError, Simulated, simulate};
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};
