@@ -40,6 +40,7 @@ pub use record::{Body, Slot, StepRecord};
 pub use request::{Request, RequestBody};
 pub use rows::{Row, rows};
 pub use run::Run;
+pub use simulate::{Failure, Script, SimulateError, Simulated, simulate};
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};
