@@ -8,7 +8,7 @@ use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
 use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
 use crate::store::advanced::{effects, gate};
-use crate::store::{Enqueued, NewRun, StoreError, Stored};
+use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
 /// What the queues of runs in the foreground are called, before their number.
@@ -47,6 +47,13 @@ pub struct StepView {
     pub job_id: Option<String>,
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
+}
+
+/// Some runs, and whether there are more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunList {
+    pub runs: Vec<RunView>,
+    pub cut: bool,
 }
 
 /// Why a run did not begin.
@@ -203,6 +210,40 @@ impl Client {
             }
         }
         Ok(run)
+    }
+
+    /// Runs, live ones first, the latest first; at most `limit`, 0 means all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs(&self, state: Option<RunState>, workflow: Option<&Name>, limit: usize) -> Result<RunList> {
+        let mut list = RunList { runs: Vec::new(), cut: false };
+        // Finished runs are not looked through for a state that they cannot be in.
+        let wanted = |finished: bool| state.is_none_or(|state| state.is_terminal() == finished);
+        for finished in [false, true].into_iter().filter(|finished| wanted(*finished)) {
+            let mut after = None;
+            loop {
+                let query = RunQuery { finished, after: after.take(), budget: crate::domain::limits::LIST_BUDGET };
+                let page = self.store().runs(&query).await?;
+                for record in &page.items {
+                    let fits = state.is_none_or(|state| record.state == state)
+                        && workflow.is_none_or(|workflow| record.workflow == *workflow);
+                    if !fits {
+                        continue;
+                    }
+                    if limit > 0 && list.runs.len() == limit {
+                        list.cut = true;
+                        return Ok(list);
+                    }
+                    list.runs.push(self.run(record.id).await?);
+                }
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(list)
     }
 
     /// A run with all its values.

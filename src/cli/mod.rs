@@ -84,6 +84,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),
         Command::Validate(args) => commands::validate::run(context, &args),
+        Command::Workflow(command) => commands::workflow::run(context, command),
         Command::Delete(args) => commands::delete::run(context, &args),
         Command::Get(args) => commands::get::run(context, &args),
         Command::Worker(args) => commands::worker::run(context, args),
