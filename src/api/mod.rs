@@ -10,6 +10,8 @@ pub mod jobs;
 pub mod logs;
 pub mod queues;
 pub mod runs;
+pub mod schedules;
+pub mod steer;
 pub mod verbs;
 pub mod wire;
 pub mod workers;
@@ -22,6 +24,7 @@ use crate::store::{Store, StoreError};
 pub use events::EventView;
 pub use filter::Filter;
 pub use runs::RunView;
+pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
 pub use wire::{JobView, QueueView};
 pub use workers::WorkerView;
@@ -39,6 +42,11 @@ pub enum ApiError {
     Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
     #[error("no queue has the name `{0}`")]
     NoQueue(Name),
+    /// No definition of this kind has this name; the nearest that there is.
+    #[error("there is no {kind} `{name}`")]
+    NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
+    #[error("no schedule has the name `{0}`")]
+    NoSchedule(Name),
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

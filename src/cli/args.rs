@@ -117,7 +117,13 @@ pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerArgs),
+    Scheduler(commands::scheduler::SchedulerArgs),
+    Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
+    Diff(commands::diff::DiffArgs),
+    Validate(commands::validate::ValidateArgs),
+    Get(commands::get::GetArgs),
+    Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]
@@ -125,6 +131,8 @@ pub enum Command {
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     Events(commands::events::EventsArgs),
+    #[command(subcommand)]
+    Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),

@@ -10,12 +10,15 @@ pub mod json;
 pub mod limits;
 pub mod name;
 pub mod place;
+pub mod problem;
 pub mod queue;
 pub mod rate;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod text;
 pub mod time;
+pub mod yaml;
 
 pub use event::{Event, EventKind};
 pub use id::{Epoch, JobId, ProducerId, RunId, Shard, WorkerId};

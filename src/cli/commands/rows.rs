@@ -43,7 +43,7 @@ pub fn id_text(id: &str, ui: &Ui) -> String {
 }
 
 /// A time: its age on a terminal, itself in a pipe.
-fn time_text(at: Ms, ui: &Ui) -> String {
+pub fn time_text(at: Ms, ui: &Ui) -> String {
     if !ui.is_terminal() {
         return at.rfc3339();
     }

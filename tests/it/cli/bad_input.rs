@@ -84,6 +84,19 @@ const CASES: &[Case] = &[
     (&["dlq", "retry", "--edit"], 2, "GF0001", &["is missing"]),
     (&["worker", "--log-format", "xml"], 2, "GF0001", &["`xml`", "text, json"]),
     (&["dlq", "retry"], 2, "GF0001", &["nothing was named to retry", "--all"]),
+    (&["schedule", "next", "0 0 31 2 *"], 2, "GF0040", &["`0 0 31 2 *` never fires: February has at most 29 days"]),
+    (&["schedule", "next", "* * * * * *"], 2, "GF0040", &["has 6 fields: a cron rule has five", "@every 30s"]),
+    (&["schedule", "next", "61 * * * *"], 2, "GF0040", &["the minute field of `61 * * * *`: `61` is not from 0 to 59"]),
+    (&["schedule", "next", "@every 5"], 2, "GF0040", &["`5` has no unit: write `5s`"]),
+    (&["schedule", "next", "@dayly"], 2, "GF0040", &["did you mean @daily?"]),
+    (
+        &["schedule", "next", "@daily", "--timezone", "Europe/Berln"],
+        2,
+        "GF0040",
+        &["`Europe/Berln` is not a time zone", "did you mean Europe/Berlin?"],
+    ),
+    (&["schedule", "next", "@daily", "--from", "2030-01-01"], 2, "GF0001", &["is not a time of RFC 3339", "+01:00"]),
+    (&["schedule", "next", "@daily", "-n", "0"], 2, "GF0001", &["0 is not in 1..=10000"]),
     (&["explain", "GF9999"], 3, "GF0012", &["`GF9999` is not an error code"]),
     (
         &["--store", "mysql://me:s3cret@h/db", "job", "list"],
@@ -214,5 +227,5 @@ fn of_an_endless_line_only_the_part_with_the_mistake_is_shown() {
     assert!(answer.stderr.len() < 1_000, "{} bytes", answer.stderr.len());
     let lines: Vec<&str> = answer.stderr.lines().collect();
     let mark = lines[3].find('^').expect("a mark");
-    assert_eq!(lines[2].as_bytes()[mark], b':', "{}", answer.stderr);
+    assert_eq!(lines[2].chars().nth(mark), Some(':'), "{}", answer.stderr);
 }

@@ -11,6 +11,7 @@ mod output;
 mod redis;
 mod replaced;
 mod run;
+mod schedule;
 mod signals;
 mod terminal;
 mod verbs;

@@ -161,7 +161,7 @@ fn a_job_is_changed_in_the_editor() {
     ] {
         let told = env.set("EDITOR", editor).run(&format!("job edit {id}"));
         assert_eq!(told.status, Some(2), "{editor}: {}", told.text());
-        assert!(told.stderr.contains(part) && told.stderr.contains("GF0040"), "{editor}: {}", told.stderr);
+        assert!(told.stderr.contains(part) && told.stderr.contains("GF0050"), "{editor}: {}", told.stderr);
     }
     assert_eq!(env.run(&format!("job show {id} -o json")).ok().json(), changed, "nothing was stored");
 

@@ -98,7 +98,20 @@ pub fn run(context: &Context, args: WorkerArgs) -> Result {
 
 fn serve(context: &Context, args: WorkerArgs) -> Result {
     log::start(context, false)?;
-    let options = WorkerOptions {
+    let options = options(context, args)?;
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let (done, interrupted) = runtime.block_on(work(context, options))?;
+    let Summary { completed, retried, dead, released, lost } = done;
+    context.ui.result(&Done { completed, retried, dead, released, lost }, &summary(done))?;
+    if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
+}
+
+/// How the worker of these flags works.
+///
+/// # Errors
+/// A broken configuration.
+pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
+    Ok(WorkerOptions {
         concurrency: args.concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: args.queues,
         strict: args.strict,
@@ -108,10 +121,12 @@ fn serve(context: &Context, args: WorkerArgs) -> Result {
         host: crate::sys::host::name(),
         pid: std::process::id(),
         ..WorkerOptions::default()
-    };
-    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
-    let (summary, interrupted) = runtime.block_on(work(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = summary;
+    })
+}
+
+/// What a worker did, as a sentence.
+pub fn summary(done: Summary) -> String {
+    let Summary { completed, retried, dead, released, lost } = done;
     let mut parts = vec![format!("completed {}", count(completed, "job"))];
     let mut part = |n: u64, what: &str| {
         if n > 0 {
@@ -122,8 +137,7 @@ fn serve(context: &Context, args: WorkerArgs) -> Result {
     part(dead, "died");
     part(released, "given back");
     part(lost, "finished too late to count");
-    context.ui.result(&Done { completed, retried, dead, released, lost }, &parts.join("; "))?;
-    if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
+    parts.join("; ")
 }
 
 async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, bool)> {
@@ -139,7 +153,7 @@ async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, boo
 }
 
 /// Says what this worker is about to do, and what the store promises.
-async fn announce(context: &Context, client: &Client, options: &WorkerOptions) -> Result {
+pub async fn announce(context: &Context, client: &Client, options: &WorkerOptions) -> Result {
     let queues = match options.queues.as_slice() {
         [] => "every queue".to_owned(),
         queues => queues.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(", "),
