@@ -116,7 +116,7 @@ pub enum LogFormat {
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
-    Worker(commands::worker::WorkerArgs),
+    Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),

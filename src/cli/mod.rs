@@ -87,7 +87,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Workflow(command) => commands::workflow::run(context, command),
         Command::Delete(args) => commands::delete::run(context, &args),
         Command::Get(args) => commands::get::run(context, &args),
-        Command::Worker(args) => commands::worker::run(context, args),
+        Command::Worker(command) => commands::worker::run(context, command),
         Command::Scheduler(args) => commands::scheduler::run(context, &args),
         Command::Up(args) => commands::up::run(context, args),
         Command::Bench(command) => commands::bench::run(context, command),

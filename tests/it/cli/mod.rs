@@ -1,5 +1,6 @@
 //! Commands as a user types them: the binary in a hermetic place, one text an answer.
 
+mod acting;
 mod bad_input;
 mod contract;
 mod enqueue;

@@ -43,9 +43,17 @@ Examples:
   See what the jobs print:
     goflow worker -v"
 )]
-pub struct WorkerArgs {
+pub struct WorkerCommand {
     #[command(subcommand)]
-    command: Option<WorkerCommand>,
+    verb: Option<WorkerVerb>,
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+// How a worker works: flags of every command that is one. Without a doc comment, which would become
+// the help of those commands.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
@@ -65,7 +73,7 @@ pub struct WorkerArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum WorkerCommand {
+enum WorkerVerb {
     List(list::ListArgs),
     Drain(drain::DrainArgs),
 }
@@ -92,11 +100,11 @@ struct Done {
     lost: u64,
 }
 
-pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    match args.command {
-        Some(WorkerCommand::List(args)) => list::run(context, &args),
-        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
-        None => serve(context, args),
+pub fn run(context: &Context, command: WorkerCommand) -> Result {
+    match command.verb {
+        Some(WorkerVerb::List(args)) => list::run(context, &args),
+        Some(WorkerVerb::Drain(args)) => drain::run(context, &args),
+        None => serve(context, command.worker),
     }
 }
 
