@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod queues;
 pub mod runs;
 pub mod schedules;
+pub mod steer;
 pub mod wire;
 
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub enum ApiError {
     NoQueue(Name),
     #[error("no schedule has the name `{0}`")]
     NoSchedule(Name),
+    /// No definition of this kind has this name; the nearest that there is.
+    #[error("there is no {kind} `{name}`")]
+    NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

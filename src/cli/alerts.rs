@@ -63,7 +63,7 @@ fn targets(
 ) -> Result<Vec<AlertTarget>> {
     let mut targets = Vec::new();
     let mut named = 0;
-    let mut off = |what: &str| {
+    let off = |what: &str| {
         // A variable that is not set here may be set in production.
         context.ui.warn(&format!("{}: {what} of the alert on {on} has an empty url and is told nothing", raw.origin));
     };
@@ -89,9 +89,9 @@ fn targets(
             }
             "command" => {
                 named += 1;
-                let argv = value.as_array().map(|items| {
-                    items.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-                });
+                let argv = value
+                    .as_array()
+                    .map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());
                 let argv = argv.filter(|argv| !argv.is_empty() && Some(argv.len()) == value.as_array().map(Vec::len));
                 let argv = argv.ok_or_else(|| wrong("`command` is a list of texts, as in [./tell, ops]".to_owned()))?;
                 targets.push(AlertTarget::Command(argv));

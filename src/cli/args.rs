@@ -108,6 +108,10 @@ pub enum Command {
     Scheduler(commands::scheduler::SchedulerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
+    Diff(commands::diff::DiffArgs),
+    Validate(commands::validate::ValidateArgs),
+    Get(commands::get::GetArgs),
+    Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]

@@ -5,15 +5,17 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use clap_complete::{CompleteEnv, CompletionCandidate};
 
 use super::args::{Cli, Global};
 use super::codes::{Code, exit};
+use super::commands::get::KindArg;
 use super::context::{Context, runtime};
 use crate::api::{Client, Filter};
 use crate::domain::JobState;
 use crate::sys::env::Env;
+use crate::workflow::manifest::Kind;
 
 /// A person waits with a finger on the Tab key.
 const PATIENCE: Duration = Duration::from_millis(150);
@@ -54,6 +56,20 @@ pub fn queues(current: &OsStr) -> Vec<CompletionCandidate> {
 pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
     let found = ask(|client| async move { client.schedules().await.ok() });
     starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
+}
+
+/// Names of definitions, of the kind among the words typed before, or of all kinds.
+pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words: Vec<String> = std::env::args().collect();
+    let typed = words.iter().find_map(|word| KindArg::from_str(word, true).ok()).map(Kind::from);
+    let found = ask(|client| async move {
+        let mut names = Vec::new();
+        for kind in Kind::ALL.iter().copied().filter(|kind| typed.is_none_or(|typed| typed == *kind)) {
+            names.extend(client.definitions(kind).await.ok()?.into_iter().map(|one| one.name.to_string()));
+        }
+        Some(names)
+    });
+    starting_with(current, found.unwrap_or_default().into_iter())
 }
 
 /// Ids of jobs, what is live first.

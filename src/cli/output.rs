@@ -248,6 +248,16 @@ fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {
     })
 }
 
+/// A manifest's canonical JSON as YAML that reads as the same manifest; harmless on a terminal.
+///
+/// # Errors
+/// Text that is not JSON.
+pub fn yaml_of(json: &str) -> Result<String> {
+    let value: serde_json::Value = serde_json::from_str(json)
+        .map_err(|error| fail(super::codes::Code::StoreCorrupt, format!("a definition is not JSON: {error}")))?;
+    to_yaml(&value)
+}
+
 fn to_yaml(value: &impl Serialize) -> Result<String> {
     // Folded text is for people who write YAML; here every string is to be seen as it is.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false, compact_list_indent: true };

@@ -152,6 +152,10 @@ impl Alerts {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+        // What has died since the last look is told as well.
+        if !matches!(tokio::time::timeout(LAST_WORDS, self.look()).await, Ok(Ok(()))) {
+            debug!("the last look did not succeed");
+        }
         let told = async { while self.telling.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
             warn!("alerts were not told in time");

@@ -19,6 +19,7 @@
 //! Time and randomness come as arguments, and every `select!` is biased, so that a worker over the
 //! reference store under a paused clock does the same for the same seed.
 
+mod alerts;
 mod commands;
 mod handlers;
 mod housekeeping;
@@ -32,6 +33,7 @@ mod settle;
 mod time;
 mod worker;
 
+pub use alerts::{AlertRule, Alerts, Callback, Target as AlertTarget};
 pub use handlers::{Ending, Handler, Handlers, Task};
 pub use options::{Summary, WorkerOptions};
 pub use scheduler::{Scheduler, Ticks};

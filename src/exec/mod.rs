@@ -21,6 +21,7 @@
 mod builtin;
 mod cgroup;
 mod command;
+pub mod notify;
 mod output;
 mod own_dir;
 mod pipes;

@@ -152,7 +152,8 @@ impl Verb {
             }
             Verb::Approval(approval) => {
                 let mut map = Map::new();
-                map.insert("approvers".into(), approval.approvers.iter().map(Template::source).collect());
+                let approvers = (!approval.approvers.is_empty()).then_some(&approval.approvers);
+                put(&mut map, "approvers", approvers.map(|all| all.iter().map(Template::source).collect()));
                 put(&mut map, "timeout", approval.timeout.map(exact));
                 put(&mut map, "on_timeout", on_timeout(&approval.on_timeout));
                 into.insert("approval".into(), Json::Object(map));

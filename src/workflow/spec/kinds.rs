@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::canonical::{exact, put, word};
-use crate::domain::Name;
 pub use crate::domain::schedule::{Catchup, Overlap};
+use crate::domain::{Name, Rate};
 use crate::workflow::expr::Template;
 use crate::workflow::manifest::API_VERSION;
 
@@ -92,25 +92,13 @@ pub enum WebhookTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
     pub name: Name,
-    /// Its share beside other queues, 1 or more.
+    /// Its share beside other queues, 1 to 1,000.
     pub weight: Option<u32>,
-    pub rate_limit: Option<RateLimit>,
+    /// Starts in a time, over all workers.
+    pub rate_limit: Option<Rate>,
     /// Jobs under way at a time over all workers.
     pub concurrency: Option<u32>,
     pub paused: Option<bool>,
-}
-
-/// So many starts in so much time: `{limit, per}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    pub limit: u32,
-    pub per: Duration,
-}
-
-impl RateLimit {
-    pub(in crate::workflow) fn canonical(&self) -> Json {
-        json!({"limit": self.limit, "per": exact(self.per)})
-    }
 }
 
 fn head(kind: &str, name: &Name) -> Map<String, Json> {
@@ -131,10 +119,12 @@ impl ScheduleSpec {
     pub fn canonical(&self) -> Json {
         let mut map = head("Schedule", &self.name);
         match &self.rule {
-            ScheduleRule::Cron(rule) => map.insert("cron".into(), json!(rule)),
-            ScheduleRule::Every(every) => map.insert("every".into(), exact(*every)),
-        };
-        map.insert("timezone".into(), json!(self.timezone));
+            ScheduleRule::Cron(rule) => {
+                map.insert("cron".into(), json!(rule));
+                map.insert("timezone".into(), json!(self.timezone));
+            }
+            ScheduleRule::Every(every) => put(&mut map, "every", Some(exact(*every))),
+        }
         match &self.target {
             ScheduleTarget::Workflow(name) => put(&mut map, "workflow", Some(json!(name.as_str()))),
             ScheduleTarget::Job { kind, queue } => put_job(&mut map, kind, queue.as_ref()),
@@ -171,7 +161,7 @@ impl QueueSpec {
     pub fn canonical(&self) -> Json {
         let mut map = head("Queue", &self.name);
         put(&mut map, "weight", self.weight.map(|weight| json!(weight)));
-        put(&mut map, "rate_limit", self.rate_limit.as_ref().map(RateLimit::canonical));
+        put(&mut map, "rate_limit", self.rate_limit.map(|rate| json!(rate.to_string())));
         put(&mut map, "concurrency", self.concurrency.map(|most| json!(most)));
         put(&mut map, "paused", self.paused.map(|paused| json!(paused)));
         Json::Object(map)

@@ -15,7 +15,7 @@ use super::expr::{Expr, Template};
 use crate::domain::Name;
 use crate::domain::retry::{Backoff, RetryPolicy};
 
-pub(super) use canonical::{exact, put, retry, templates};
+pub(super) use canonical::{exact, put, retry};
 pub use http::{HttpBody, HttpSpec};
 pub use kinds::*;
 pub use verbs::*;

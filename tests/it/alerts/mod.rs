@@ -14,8 +14,8 @@ use goflow::domain::schedule::{Catchup, Overlap};
 use goflow::domain::{Clock, Job, Json, Place, To};
 use goflow::engine::{AlertRule, AlertTarget, Alerts, Scheduler};
 use goflow::exec;
-use goflow::sys::clock::SystemClock;
 use goflow::store::{Commit, Enqueue, Exchange, Expect, MemoryStore, Move, NewJob, Store};
+use goflow::sys::clock::SystemClock;
 use goflow::workflow::spec::{ScheduleRule, ScheduleSpec, ScheduleTarget};
 use tokio_util::sync::CancellationToken;
 

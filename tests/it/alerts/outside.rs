@@ -49,7 +49,10 @@ fn a_broken_alert_is_told_with_its_place_and_a_url_is_never_shown() {
     let env = TestEnvironment::new();
     let cases = [
         ("alerts:\n  - {log: true}\n", "goflow.yaml:2:5: an alert: `on` is missing"),
-        ("alerts:\n  - {on: job.died, log: true}\n", "goflow.yaml:2:5: an alert: `on`: `job.died` cannot be watched; did you mean job.dead"),
+        (
+            "alerts:\n  - {on: job.died, log: true}\n",
+            "goflow.yaml:2:5: an alert: `on`: `job.died` cannot be watched; did you mean job.dead",
+        ),
         ("alerts:\n  - {on: job.dead}\n", "goflow.yaml:2:5: an alert: it tells nobody"),
         ("alerts:\n  - {on: job.dead, webhook: {url: \"s3cret\"}}\n", "`webhook.url` is not an http or https URL"),
         ("alerts:\n  - {on: job.dead, command: ./tell}\n", "`command` is a list of texts"),

@@ -192,5 +192,5 @@ fn of_an_endless_line_only_the_part_with_the_mistake_is_shown() {
     assert!(answer.stderr.len() < 1_000, "{} bytes", answer.stderr.len());
     let lines: Vec<&str> = answer.stderr.lines().collect();
     let mark = lines[3].find('^').expect("a mark");
-    assert_eq!(lines[2].as_bytes()[mark], b':', "{}", answer.stderr);
+    assert_eq!(lines[2].chars().nth(mark), Some(':'), "{}", answer.stderr);
 }

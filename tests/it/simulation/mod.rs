@@ -6,7 +6,7 @@
 mod sagas;
 mod scenario;
 mod schedules;
-mod world;
+pub mod world;
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! YAML text → a tree of nodes that know their place in the source. Knows no kinds and no keys:
-//! what the nodes must be is decided where they are read, so that all mistakes are told at once.
+//! YAML text → a tree of nodes that know their place in the source; the one reader for manifests and
+//! configurations. Knows no kinds and no keys: what the nodes must be is decided where they are read.
 //! Scalars mean what YAML 1.2 says (`NO` and `010` are text), and keep how they were written.
 
 use std::fmt;
@@ -10,14 +10,24 @@ use serde_json::{Number, Value as JsonValue};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use serde_saphyr::{Location, Spanned};
 
+use super::limits::MANIFEST_BYTES;
 use super::problem::{Place, Problem, Source};
-use crate::domain::limits::MANIFEST_BYTES;
-use crate::domain::text::size;
+use super::text::size;
 
-/// Nesting of a manifest; deeper is refused.
+/// Nesting of a file; deeper is refused.
 const DEPTH: usize = 64;
-/// Nodes that aliases may add to a manifest; more is refused.
+/// Nodes that aliases may add to a file; more is refused.
 const ALIASED: usize = 10_000;
+
+/// What a text is read as: the two differ where files of others must go on loading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Any number of documents. Repeated keys are left to the reader, so that one does not hide the
+    /// other mistakes; merge keys (`<<`), which YAML 1.2 does not have, are refused.
+    Manifest,
+    /// One document. The first mistake ends it; merge keys are followed.
+    Configuration,
+}
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +105,8 @@ impl Node {
         match &self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
+            Value::Number(number) if number.is_f64() => "a number",
+            Value::Number(_) => "a whole number",
             Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -130,26 +141,30 @@ impl Node {
 /// Reads the documents of a source; empty ones are left out.
 ///
 /// # Errors
-/// The first place where the text is not YAML, is larger than a manifest may be, or is empty.
-pub fn parse(source: Source<'_>) -> Result<Vec<Node>, Problem> {
+/// The first place where the text is not YAML or not of its dialect; a text of more than 1 MiB.
+pub fn parse(source: Source<'_>, dialect: Dialect) -> Result<Vec<Node>, Problem> {
     let text = source.text;
     if text.len() > MANIFEST_BYTES {
         let (is, may) = (size(text.len() as u64), size(MANIFEST_BYTES as u64));
-        return Err(Problem::new(source, Place::default(), format!("a manifest of {is} is larger than {may}"), None));
+        return Err(Problem::new(source, Place::default(), format!("a file of {is} is larger than {may}"), None));
     }
-    let mut documents = match serde_saphyr::from_multiple_with_options::<Node>(text, options()) {
+    let mut documents = match serde_saphyr::from_multiple_with_options::<Node>(text, options(dialect)) {
         Ok(documents) => documents,
         Err(error) => return Err(syntax_problem(source, &error)),
     };
-    if documents.is_empty() {
-        let hint = "a manifest has at least a name and steps".to_owned();
-        return Err(Problem::new(source, Place { line: 1, column: 1, len: 1 }, "the file is empty", Some(hint)));
+    if let (Dialect::Configuration, Some(second)) = (dialect, documents.get(1)) {
+        let hint = "leave out the line `---` between them".to_owned();
+        return Err(Problem::new(source, second.place, "a configuration is one document, not several", Some(hint)));
     }
     documents.iter_mut().for_each(|node| node.remember_writing(text));
     Ok(documents)
 }
 
-fn options() -> serde_saphyr::Options {
+fn options(dialect: Dialect) -> serde_saphyr::Options {
+    let (duplicate_keys, merge_keys) = match dialect {
+        Dialect::Manifest => (DuplicateKeyPolicy::PassThrough, MergeKeyPolicy::Error),
+        Dialect::Configuration => (DuplicateKeyPolicy::Error, MergeKeyPolicy::Merge),
+    };
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH,
@@ -161,9 +176,8 @@ fn options() -> serde_saphyr::Options {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: ALIASED,
         },
-        // Found where mappings are read, so that one does not hide the other mistakes.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::Error,
+        duplicate_keys: duplicate_keys,
+        merge_keys: merge_keys,
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -176,10 +190,7 @@ fn syntax_problem(source: Source<'_>, error: &serde_saphyr::Error) -> Problem {
     let place = Place { len: 1, ..place };
     let text = error.without_snippet().to_string();
     let message = text.split(" at line ").next().unwrap_or(&text);
-    let line = (place.line as usize).checked_sub(1).and_then(|nth| source.text.lines().nth(nth)).unwrap_or("");
-    let blanks = line.len() - line.trim_start_matches([' ', '\t']).len();
-    if let Some(tab) = line[..blanks].find('\t') {
-        let place = Place { column: tab as u32 + 1, ..place };
+    if let Some(place) = tab(source.text, place.line, message.contains("tab")) {
         let hint = "YAML is indented with spaces only".to_owned();
         return Problem::new(source, place, "a tab indents this line", Some(hint));
     }
@@ -191,7 +202,20 @@ fn syntax_problem(source: Source<'_>, error: &serde_saphyr::Error) -> Problem {
         }
         _ => None,
     };
-    Problem::new(source, place, format!("not YAML: {message}"), hint)
+    let message = if message.starts_with("duplicate") { message.to_owned() } else { format!("not YAML: {message}") };
+    Problem::new(source, place, message, hint)
+}
+
+/// The tab that indents a line: the one at fault, or, where the parser speaks of a tab, the first such
+/// line from there on, because it tells the line before.
+fn tab(text: &str, line: u32, spoken_of: bool) -> Option<Place> {
+    let lines = text.lines().enumerate().skip((line as usize).saturating_sub(1));
+    let mut lines = lines.take(if spoken_of { usize::MAX } else { 1 });
+    lines.find_map(|(nth, line)| {
+        let blanks = line.len() - line.trim_start_matches([' ', '\t']).len();
+        let column = line[..blanks].find('\t')? as u32 + 1;
+        Some(Place { line: nth as u32 + 1, column, len: 1 })
+    })
 }
 
 fn place(location: Location) -> Place {
@@ -275,7 +299,7 @@ mod tests {
     use super::*;
 
     fn parse_text(text: &str) -> Result<Vec<Node>, Problem> {
-        parse(Source { file: "t.yaml", text })
+        parse(Source { file: "t.yaml", text }, Dialect::Manifest)
     }
 
     #[test]
@@ -300,6 +324,24 @@ mod tests {
         assert!(parse_text(&bomb).is_err());
         let deep = format!("{}x{}", "[".repeat(80), "]".repeat(80));
         assert!(parse_text(&deep).is_err());
+    }
+
+    #[test]
+    fn a_configuration_is_one_document_without_repetitions_and_may_merge() {
+        let read = |text: &str| parse(Source { file: "c.yaml", text }, Dialect::Configuration);
+        let merged = read("base: &b {n: 1}\nmine: {<<: *b, m: 2}\n").expect("YAML");
+        assert_eq!(merged[0].to_json()["mine"]["n"], 1);
+        for (text, line) in [
+            ("a: b: c\n", 1),
+            ("a: 1\n\tb: 2\n", 2),
+            ("a: [1,\n", 1),
+            ("a: 1\nb: 2\na: 3\n", 3),
+            ("a: 1\n---\nb: 2\n", 3),
+        ] {
+            let problem = read(text).expect_err(text);
+            assert_eq!(problem.line, line, "{text:?}: {problem}");
+        }
+        assert_eq!(read("# only\n---\n"), Ok(Vec::new()));
     }
 
     #[test]

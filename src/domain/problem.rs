@@ -1,9 +1,9 @@
-//! What is wrong with a manifest and where: the message, the source line, a caret and a cure.
+//! What is wrong with a manifest or a configuration, and where: the message, the source line, a caret and a cure.
 //! Knows no YAML and no rules; everything it shows has come from a file and is made harmless first.
 
 use std::fmt;
 
-use crate::domain::text::display_safe;
+use super::text::display_safe;
 
 /// A place in a source: line and column count from 1, in characters; line 0 means "nowhere", as for
 /// a definition that was loaded from a store.
