@@ -83,7 +83,8 @@ impl Client {
     }
 
     /// Keeps what `plan` says is new or changed, all or none; then gives queues their settings and
-    /// sets schedules. Those of an unchanged manifest are given again, so that an apply that was cut is finished by the next.
+    /// schedules their ticks. Those of an unchanged manifest are given again, so that an apply that was
+    /// cut is finished by the next.
     ///
     /// # Errors
     /// The store's.
@@ -167,11 +168,9 @@ impl Client {
     pub async fn undefine(&self, definitions: &[(Kind, Name)]) -> Result<Vec<bool>> {
         let mut were = Vec::with_capacity(definitions.len());
         for (kind, name) in definitions {
-            // First what acts: a delete that was cut is finished by the next.
-            if *kind == Kind::Schedule {
-                self.delete_schedule(name).await?;
-            }
-            were.push(self.store().undefine(kind.stored(), name).await?);
+            let was = self.store().undefine(kind.stored(), name).await?;
+            let ticked = *kind == Kind::Schedule && self.delete_schedule(name).await?;
+            were.push(was || ticked);
         }
         Ok(were)
     }

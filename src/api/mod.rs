@@ -36,11 +36,11 @@ pub enum ApiError {
     Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
     #[error("no queue has the name `{0}`")]
     NoQueue(Name),
-    #[error("no schedule has the name `{0}`")]
-    NoSchedule(Name),
     /// No definition of this kind has this name; the nearest that there is.
     #[error("there is no {kind} `{name}`")]
     NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
+    #[error("no schedule has the name `{0}`")]
+    NoSchedule(Name),
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

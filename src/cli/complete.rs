@@ -52,12 +52,6 @@ pub fn queues(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, names)
 }
 
-/// Names of schedules.
-pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
-    let found = ask(|client| async move { client.schedules().await.ok() });
-    starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
-}
-
 /// Names of definitions, of the kind among the words typed before, or of all kinds.
 pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
     let words: Vec<String> = std::env::args().collect();
@@ -70,6 +64,12 @@ pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
         Some(names)
     });
     starting_with(current, found.unwrap_or_default().into_iter())
+}
+
+/// Names of schedules.
+pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.schedules().await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
 }
 
 /// Ids of jobs, what is live first.

@@ -172,13 +172,13 @@ impl From<ApiError> for CommandError {
             }
             ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
             ApiError::NoQueue(_) => fail(Code::NotFound, message).hint("`goflow queue list` shows what there is"),
-            ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
             ApiError::NoDefinition { nearest: Some(name), .. } => {
                 fail(Code::NotFound, message).hint(format!("did you mean `{name}`?"))
             }
             ApiError::NoDefinition { kind, .. } => {
                 fail(Code::NotFound, message).hint(format!("`goflow get {kind}s` shows what there is"))
             }
+            ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
             ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
             ApiError::Conflict(_) => fail(Code::StateConflict, message),
         }

@@ -107,7 +107,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// In the order that `goflow.apply` and `goflow.start_run` take them.
+    /// In the order that the functions take them.
     pub fn params(&self) -> [Param<'_>; 9] {
         [
             (&self.ids, Type::UUID_ARRAY),
@@ -129,60 +129,87 @@ pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
     })
 }
 
-/// The effects of an advance as columns.
+/// The effects of advances as columns, one part a run.
 #[derive(Default)]
 pub(super) struct EffectColumns {
-    pub workflow: Option<String>,
-    pub state: Option<String>,
-    pub terminal: Option<bool>,
-    pub rev: Option<i64>,
-    pub body: Option<Vec<u8>>,
-    pub events: Option<Vec<u8>>,
+    workflows: Vec<Option<String>>,
+    states: Vec<Option<String>>,
+    terminal: Vec<Option<bool>>,
+    revs: Vec<Option<i64>>,
+    bodies: Vec<Option<Vec<u8>>>,
+    events: Vec<Option<Vec<u8>>>,
+    job_parts: Vec<i32>,
     jobs: Jobs,
+    value_parts: Vec<i32>,
     value_keys: Vec<Vec<u8>>,
     values: Vec<Vec<u8>>,
+    dropped_parts: Vec<i32>,
     dropped: Vec<Vec<u8>>,
+    timer_parts: Vec<i32>,
     timer_keys: Vec<Vec<u8>>,
     timer_delays: Vec<i64>,
     timer_facts: Vec<Vec<u8>>,
 }
 
 impl EffectColumns {
-    pub fn new(effects: &Effects, names: &Names) -> Result<Self, Fault> {
-        let mut columns = EffectColumns {
-            workflow: Some(effects.record.workflow.as_str().to_owned()),
-            state: Some(effects.record.state.as_str().to_owned()),
-            terminal: Some(effects.record.state.is_terminal()),
-            rev: Some(number(effects.record.rev)),
-            body: Some(effects.record.body.clone()),
-            ..EffectColumns::default()
-        };
-        if !effects.events.is_empty() {
-            columns.events = Some(packed(&effects.events)?);
-        }
+    /// Adds the part of one run; without effects it only keeps its place.
+    pub fn push(&mut self, effects: Option<&Effects>, names: &Names) -> Result<(), Fault> {
+        let record = effects.map(|effects| &effects.record);
+        self.workflows.push(record.map(|record| record.workflow.as_str().to_owned()));
+        self.states.push(record.map(|record| record.state.as_str().to_owned()));
+        self.terminal.push(record.map(|record| record.state.is_terminal()));
+        self.revs.push(record.map(|record| number(record.rev)));
+        self.bodies.push(record.map(|record| record.body.clone()));
+        let events = effects.map(|effects| &effects.events).filter(|events| !events.is_empty());
+        self.events.push(events.map(|events| packed(events)).transpose()?);
+        let Some(effects) = effects else { return Ok(()) };
+        let part = i32::try_from(self.workflows.len()).unwrap_or(i32::MAX);
         for job in &effects.jobs {
-            columns.jobs.push(job, names)?;
+            self.jobs.push(job, names)?;
+            self.job_parts.push(part);
         }
         for (name, value) in &effects.values {
-            columns.value_keys.push(key(name));
-            columns.values.push(value.as_str().as_bytes().to_vec());
+            self.value_keys.push(key(name));
+            self.values.push(value.as_str().as_bytes().to_vec());
+            self.value_parts.push(part);
         }
-        columns.dropped = effects.drop_timers.iter().map(|name| key(name)).collect();
+        for name in &effects.drop_timers {
+            self.dropped.push(key(name));
+            self.dropped_parts.push(part);
+        }
         for timer in &effects.timers {
-            columns.timer_keys.push(key(&timer.key));
-            columns.timer_delays.push(millis(timer.delay).min(i64::MAX / 4));
-            columns.timer_facts.push(timer.fact.clone());
+            self.timer_keys.push(key(&timer.key));
+            self.timer_delays.push(millis(timer.delay).min(i64::MAX / 4));
+            self.timer_facts.push(timer.fact.clone());
+            self.timer_parts.push(part);
         }
-        Ok(columns)
+        Ok(())
     }
 
-    /// The columns after the record's own.
+    /// Whether any run gets new jobs.
+    pub fn has_jobs(&self) -> bool {
+        !self.job_parts.is_empty()
+    }
+
+    /// In the order that the functions take them.
     pub fn params(&self) -> Vec<Param<'_>> {
-        let mut params: Vec<Param<'_>> = self.jobs.params().into();
-        params.extend::<[Param<'_>; 6]>([
+        let mut params: Vec<Param<'_>> = vec![
+            (&self.workflows, Type::TEXT_ARRAY),
+            (&self.states, Type::TEXT_ARRAY),
+            (&self.terminal, Type::BOOL_ARRAY),
+            (&self.revs, Type::INT8_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+            (&self.events, Type::BYTEA_ARRAY),
+            (&self.job_parts, Type::INT4_ARRAY),
+        ];
+        params.extend(self.jobs.params());
+        params.extend::<[Param<'_>; 9]>([
+            (&self.value_parts, Type::INT4_ARRAY),
             (&self.value_keys, Type::BYTEA_ARRAY),
             (&self.values, Type::BYTEA_ARRAY),
+            (&self.dropped_parts, Type::INT4_ARRAY),
             (&self.dropped, Type::BYTEA_ARRAY),
+            (&self.timer_parts, Type::INT4_ARRAY),
             (&self.timer_keys, Type::BYTEA_ARRAY),
             (&self.timer_delays, Type::INT8_ARRAY),
             (&self.timer_facts, Type::BYTEA_ARRAY),
@@ -191,7 +218,7 @@ impl EffectColumns {
     }
 }
 
-/// `$1, $2 … $n`.
-pub(super) fn placeholders(n: usize) -> String {
-    (1..=n).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+/// `$first, … $last`.
+pub(super) fn placeholders(first: usize, last: usize) -> String {
+    (first..=last).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }

@@ -50,7 +50,7 @@ impl Columns {
             if let Some(advance) = &part.advance {
                 columns.from_rev = Some(number(advance.from_rev));
                 columns.drained = advance.drained.map(number);
-                columns.effects = EffectColumns::new(&advance.effects, names)?;
+                columns.effects.push(Some(&advance.effects), names)?;
             }
         }
         Ok(columns)
@@ -78,15 +78,9 @@ impl Columns {
             (&self.facts, Type::BYTEA_ARRAY),
             (&self.from_rev, Type::INT8),
             (&self.drained, Type::INT8),
-            (&self.effects.workflow, Type::TEXT),
-            (&self.effects.state, Type::TEXT),
-            (&self.effects.terminal, Type::BOOL),
-            (&self.effects.rev, Type::INT8),
-            (&self.effects.body, Type::BYTEA),
-            (&self.effects.events, Type::BYTEA),
         ];
         params.extend(self.effects.params());
-        let sql = format!("SELECT * FROM goflow.commit({})", placeholders(params.len()));
+        let sql = format!("SELECT * FROM goflow.commit({})", placeholders(1, params.len()));
         Ok(client.query_typed_one(&sql, &params).await?)
     }
 }
@@ -99,13 +93,17 @@ pub(super) fn read(row: &Row, commit: &Commit) -> Committed {
         (Some(2), Some(holder)) => Moved::Conflict(job_id(holder)),
         _ => Moved::Stale,
     };
-    let run = match row.get::<_, i16>("part") {
+    Committed { moves: (0..commit.moves.len()).map(told).collect(), run: run_answer(row.get("part")) }
+}
+
+/// What became of a run's part, in the numbers of the functions.
+pub(super) fn run_answer(part: i16) -> RunAnswer {
+    match part {
         1 => RunAnswer::Advanced { more: false },
         2 => RunAnswer::Advanced { more: true },
         3 => RunAnswer::Inboxed,
         4 => RunAnswer::Contended,
         5 => RunAnswer::Gone,
         _ => RunAnswer::None,
-    };
-    Committed { moves: (0..commit.moves.len()).map(told).collect(), run }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use super::pool::{Connection, DEADLINE, Param, again};
 use super::{PostgresStore, WAKE};
 use crate::domain::EventKind;
 use crate::domain::time::millis;
-use crate::store::contract::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
+use crate::store::contract::{Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
 
 const ENQUEUE: &str = "SELECT * FROM goflow.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
                        $16, $17, $18)";
@@ -93,8 +92,10 @@ impl PostgresStore {
                 .await?;
             return read_answer(&row, batch);
         }
-        let runs = batch.runs.iter().map(|new| EffectColumns::new(&new.effects, &self.names));
-        let runs = runs.collect::<Result<Vec<_>, Fault>>()?;
+        let mut runs = EffectColumns::default();
+        for new in &batch.runs {
+            runs.push(Some(&new.effects), &self.names)?;
+        }
         connection
             .run(async |client| {
                 client.simple_query("BEGIN").await?;
@@ -133,48 +134,32 @@ impl PostgresStore {
     }
 }
 
-/// Jobs, then runs, then the answer for the one who asks again; in an open transaction.
+/// Jobs, then runs and the answer for the one who asks again; in an open transaction.
 async fn with_runs(
     client: &Client,
     columns: &Batch,
-    runs: &[EffectColumns],
+    runs: &EffectColumns,
     batch: &Enqueue,
 ) -> Result<EnqueueAnswer, Fault> {
     let row = client.query_typed_one(ENQUEUE, &columns.params()).await?;
     if row.get::<_, bool>("again") {
         return read_answer(&row, batch);
     }
-    let started = batch.runs.iter().zip(runs).map(|(new, columns)| start_run(client, &new.effects, columns));
-    let mut states: Vec<i16> = row.get("states");
+    let states: Vec<i16> = row.get("states");
     let mut holders: Vec<Option<Uuid>> = row.get("holders");
-    for started in join_all(started).await {
-        states.push(if started? { 0 } else { 1 });
-        holders.push(None);
-    }
-    let params: [Param<'_>; 4] = [
+    let ids: Vec<Uuid> = batch.runs.iter().map(|new| run_uuid(new.effects.record.id)).collect();
+    let mut params: Vec<Param<'_>> = vec![
         (&columns.producer, Type::UUID),
         (&columns.sequence, Type::INT8),
         (&states, Type::INT2_ARRAY),
         (&holders, Type::UUID_ARRAY),
+        (&ids, Type::UUID_ARRAY),
     ];
-    client.query_typed("SELECT goflow.remember($1, $2, $3, $4)", &params).await?;
+    params.extend(runs.params());
+    let sql = format!("SELECT goflow.start_runs({})", placeholders(1, params.len()));
+    let states: Vec<i16> = client.query_typed_one(&sql, &params).await?.get(0);
+    holders.resize(states.len(), None);
     answer(&states, &holders, batch)
-}
-
-async fn start_run(client: &Client, effects: &Effects, columns: &EffectColumns) -> Result<bool, Fault> {
-    let id = run_uuid(effects.record.id);
-    let mut params: Vec<Param<'_>> = vec![
-        (&id, Type::UUID),
-        (&columns.workflow, Type::TEXT),
-        (&columns.state, Type::TEXT),
-        (&columns.terminal, Type::BOOL),
-        (&columns.rev, Type::INT8),
-        (&columns.body, Type::BYTEA),
-        (&columns.events, Type::BYTEA),
-    ];
-    params.extend(columns.params());
-    let sql = format!("SELECT goflow.start_run({})", placeholders(params.len()));
-    Ok(client.query_typed_one(&sql, &params).await?.get(0))
 }
 
 fn read_answer(row: &Row, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {

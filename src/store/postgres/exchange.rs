@@ -1,8 +1,7 @@
-//! The core verb. A batch of plain settles and a claim are one statement; as soon as one commit is
-//! anything else, all commits go one by one through `goflow.commit`, in one transaction whose
-//! statements are sent in one flight.
+//! The core verb. A batch of settles, of jobs and of steps with the advances of their runs, and a claim
+//! are one statement; as soon as one commit is anything else, all commits go one by one through
+//! `goflow.commit`, in one transaction whose statements are sent in one flight.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
@@ -14,26 +13,12 @@ use super::columns::*;
 use super::errors::Fault;
 use super::floors::{Lane, Sight};
 use super::pool::{Connection, DEADLINE, Param, again};
+use super::steps::Settles;
 use super::{PostgresStore, WAKE};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
 use crate::store::codec::decode_job;
 use crate::store::contract::*;
-
-const EXCHANGE: &str =
-    "SELECT * FROM goflow.exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-
-/// Plain settles as columns.
-#[derive(Default)]
-struct Settles {
-    ids: Vec<Uuid>,
-    epochs: Vec<i64>,
-    places: Vec<i8>,
-    delays: Vec<i64>,
-    revs: Vec<i64>,
-    bodies: Vec<Vec<u8>>,
-    events: Vec<Vec<u8>>,
-}
 
 /// A claim as columns.
 #[derive(Default)]
@@ -46,57 +31,43 @@ struct Wish {
     floors: (Vec<i32>, Vec<i16>, Vec<i64>),
 }
 
-/// The move of a commit that `goflow.exchange` can carry out itself: a lease ends outside the line,
-/// and no key and no run are concerned.
-fn plain(commit: &Commit) -> Option<(&Move, Epoch)> {
-    let ([step], None) = (commit.moves.as_slice(), &commit.run) else { return None };
-    let Expect::Lease(epoch) = step.expect else { return None };
-    let outside = !matches!(step.to, To::Pending | To::Front | To::Gone);
-    (outside && step.job.unique_key.is_none()).then_some((step, epoch))
-}
-
-impl Settles {
-    /// `None` if one of the commits is not plain or two are about the same job.
-    fn new(commits: &[Commit]) -> Result<Option<Settles>, Fault> {
-        let mut settles = Settles::default();
-        let mut seen = BTreeSet::new();
-        for commit in commits {
-            let Some((step, epoch)) = plain(commit) else { return Ok(None) };
-            if !seen.insert(step.job.id) {
-                return Ok(None);
-            }
-            let (place, delay) = destination(step.to);
-            settles.ids.push(job_uuid(step.job.id));
-            settles.epochs.push(number(epoch.0));
-            settles.places.push(place);
-            settles.delays.push(delay);
-            settles.revs.push(i64::from(step.job.rev));
-            settles.bodies.push(crate::store::codec::encode(&step.job)?);
-            settles.events.push(packed(&[step.log_entry()])?);
-        }
-        Ok(Some(settles))
+impl Wish {
+    fn params(&self) -> [Param<'_>; 8] {
+        [
+            (&self.worker, Type::UUID),
+            (&self.queues, Type::INT4_ARRAY),
+            (&self.want, Type::INT4),
+            (&self.alone, Type::BOOL),
+            (&self.grace, Type::INT8),
+            (&self.floors.0, Type::INT4_ARRAY),
+            (&self.floors.1, Type::INT2_ARRAY),
+            (&self.floors.2, Type::INT8_ARRAY),
+        ]
     }
 }
 
 async fn ask(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
-    let params: [Param<'_>; 15] = [
-        (&settles.ids, Type::UUID_ARRAY),
-        (&settles.epochs, Type::INT8_ARRAY),
-        (&settles.places, Type::CHAR_ARRAY),
-        (&settles.delays, Type::INT8_ARRAY),
-        (&settles.revs, Type::INT8_ARRAY),
-        (&settles.bodies, Type::BYTEA_ARRAY),
-        (&settles.events, Type::BYTEA_ARRAY),
-        (&wish.worker, Type::UUID),
-        (&wish.queues, Type::INT4_ARRAY),
-        (&wish.want, Type::INT4),
-        (&wish.alone, Type::BOOL),
-        (&wish.grace, Type::INT8),
-        (&wish.floors.0, Type::INT4_ARRAY),
-        (&wish.floors.1, Type::INT2_ARRAY),
-        (&wish.floors.2, Type::INT8_ARRAY),
-    ];
-    Ok(client.query_typed_one(EXCHANGE, &params).await?)
+    let mut params: Vec<Param<'_>> = settles.params().into();
+    params.extend(wish.params());
+    let sql = format!("SELECT * FROM goflow.exchange({})", placeholders(1, params.len()));
+    Ok(client.query_typed_one(&sql, &params).await?)
+}
+
+/// Both calls as one statement, and so one transaction. The second takes something from the first, so
+/// that it cannot come before it.
+async fn ask_with_steps(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
+    let mut params = settles.step_params();
+    let given = params.len();
+    params.extend(wish.params());
+    let sql = format!(
+        "SELECT s.moved AS settled, s.parts, s.woke, e.* FROM goflow.settle_steps({}) s,
+         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',
+             CASE WHEN s.woke IS NOT NULL THEN ${} END, {}) e",
+        placeholders(1, given),
+        given + 1,
+        placeholders(given + 2, params.len()),
+    );
+    Ok(client.query_typed_one(&sql, &params).await?)
 }
 
 impl PostgresStore {
@@ -109,24 +80,41 @@ impl PostgresStore {
 
     async fn try_exchange(&self, connection: &mut Connection, exchange: &Exchange) -> Result<Exchanged, Fault> {
         let wish = self.wish(connection, exchange.claim.as_ref()).await?;
-        let answer = match Settles::new(&exchange.commits)? {
-            Some(settles) => {
-                let row = connection.run(async |client| ask(client, &settles, &wish).await).await?;
-                let moved: BTreeSet<i64> = row.get::<_, Vec<i64>>("moved").into_iter().collect();
-                let told = |place: usize| {
-                    if moved.contains(&number(place as u64 + 1)) { Moved::Applied } else { Moved::Stale }
-                };
-                let committed = |place| Committed { moves: vec![told(place)], run: RunAnswer::None };
-                let commits = (0..exchange.commits.len()).map(committed).collect();
-                let suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
-                if exchange.commits.iter().any(suspect) {
-                    self.wake(connection).await;
-                }
-                self.read_exchanged(&row, commits)?
-            }
-            None => self.one_by_one(connection, exchange, &wish).await?,
+        let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
+        self.names.make(connection, advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue)).await?;
+        let Some(settles) = Settles::new(&exchange.commits, &self.names)? else {
+            return self.one_by_one(connection, exchange, &wish).await;
         };
-        Ok(answer)
+        let is_suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
+        let sure = settles.brings_work() || exchange.commits.iter().any(is_suspect);
+        let with_steps = settles.has_runs();
+        let row = connection
+            .run(async |client| {
+                // The notification is a transaction of its own behind the first, in the same flight.
+                let call = async {
+                    if with_steps {
+                        ask_with_steps(client, &settles, &wish).await
+                    } else {
+                        ask(client, &settles, &wish).await
+                    }
+                };
+                let notify = async {
+                    if sure {
+                        let _ = client.simple_query(WAKE).await;
+                    }
+                };
+                let (row, ()) = tokio::join!(biased; call, notify);
+                row
+            })
+            .await?;
+        let (moved, parts): (Vec<i64>, Vec<i16>) =
+            if with_steps { (row.get("settled"), row.get("parts")) } else { (row.get("moved"), Vec::new()) };
+        if sure {
+            self.hint();
+        } else if with_steps && row.get("woke") {
+            self.wake(connection).await;
+        }
+        self.read_exchanged(&row, Settles::answers(&exchange.commits, &moved, &parts))
     }
 
     async fn wish(&self, connection: &mut Connection, claim: Option<&Claim>) -> Result<Wish, Fault> {

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //!  exchange ─→ goflow.exchange   plain settles (arrays) + due + claim: one statement, one commit
+//!           ├→ goflow.settle_steps  before it in the same statement: settles of steps, and what their
+//!           │                    runs make of them
 //!           └→ goflow.commit ×n  everything else, one flight, one commit
 //!  enqueue  ─→ goflow.enqueue    a batch (arrays), its answer kept for the producer
 //!  hints    ←─ LISTEN            one direct connection of its own; a NOTIFY follows each batch
@@ -26,6 +28,7 @@ mod pool;
 mod read;
 mod runs;
 mod schema;
+mod steps;
 mod upkeep;
 mod verify;
 

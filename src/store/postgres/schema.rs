@@ -7,15 +7,27 @@ use super::errors::Fault;
 use super::pool::Connection;
 use crate::store::contract::StoreError;
 
-/// Migration n brings version n - 1 to n. What is released is never edited, only added to.
-const MIGRATIONS: &[&[&str]] = &[&[
-    include_str!("schema/tables.sql"),
+/// Migration n brings the tables of version n - 1 to n. What is released is never edited, only added to.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
+/// Functions keep nothing, so no migration changes them: all are made anew after the last one.
+const FUNCTIONS: &[&str] = &[
     include_str!("schema/common.sql"),
+    include_str!("schema/steps.sql"),
     include_str!("schema/enqueue.sql"),
     include_str!("schema/commit.sql"),
     include_str!("schema/exchange.sql"),
     include_str!("schema/upkeep.sql"),
-]];
+];
+
+const FORGET_FUNCTIONS: &str = "DO $$
+    DECLARE
+        old regprocedure;
+    BEGIN
+        FOR old IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'goflow'::regnamespace LOOP
+            EXECUTE 'DROP FUNCTION ' || old;
+        END LOOP;
+    END $$";
 
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
@@ -67,8 +79,11 @@ async fn step_up(client: &tokio_postgres::Client) -> Result<(), Fault> {
     if found > KNOWN {
         return Err(StoreError::TooNew { found, known: KNOWN }.into());
     }
-    for part in MIGRATIONS.iter().skip(found as usize).copied().flatten() {
-        client.batch_execute(part).await?;
+    if found < KNOWN {
+        client.batch_execute(FORGET_FUNCTIONS).await?;
+        for part in MIGRATIONS.iter().skip(found as usize).chain(FUNCTIONS) {
+            client.batch_execute(part).await?;
+        }
     }
     client.query_typed("UPDATE goflow.version SET number = $1", &[(&(KNOWN as i32), Type::INT4)]).await?;
     Ok(())

@@ -185,13 +185,13 @@ pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs
     let mut packed = Packed::default();
     let mut rest = Args::default();
     for new in jobs {
-        rest.push(*new.job.id.as_bytes());
-    }
-    for new in jobs {
         let event = pack::event(&new.log_entry(EventKind::JobCreated), &defaults);
         packed.push(&new_plan(new, &mut queues), &event)?;
         rest.push(*new.job.id.as_bytes());
-        rest.push(pack::job(&new.job, Place::Pending)?);
+        rest.push(match new.start {
+            Start::Now => pack::new_job(&new.job)?,
+            Start::After(_) | Start::At(_) => pack::job(&new.job, Place::Pending)?,
+        });
     }
     let plain = !jobs.is_empty()
         && runs.is_empty()
@@ -265,9 +265,6 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
         Defaults { worker: first.and_then(|step| step.job.worker), queue: first.map(|step| step.job.queue.clone()) };
     let mut plan = Vec::with_capacity(exchange.commits.len() * 3);
     let mut rest = Args::default();
-    for step in moves() {
-        rest.push(*step.job.id.as_bytes());
-    }
     let mut packed = Packed::default();
     for step in moves() {
         packed.push(&move_plan(step, &mut queues), &pack::event(&step.log_entry(), &defaults))?;
@@ -368,20 +365,15 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     }
 
     let mut records = BTreeMap::new();
-    for run in runs {
-        let bytes = reply::bytes(run)?;
-        let mut reader = pack::Reader(&bytes);
-        records.insert(usize::from(reader.u16()?), reader.0.to_vec());
+    for (id, record) in reply::pairs(Value::Array(runs))? {
+        let run = RunId::from_slice(&id).ok_or_else(reply::odd)?;
+        records.insert(run, pack::read_run(run, &record)?);
     }
     let mut claimed = Vec::with_capacity(ids.len());
     for (at, (id, body)) in ids.into_iter().zip(bodies).enumerate() {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
         let job = pack::read_job(id, &reply::bytes(body)?)?.job;
-        let record = records.get(&(at + 1)).filter(|bytes| !bytes.is_empty());
-        let run = match (&job.link, record) {
-            (Some(link), Some(bytes)) => Some(pack::read_run(link.run, bytes)?),
-            _ => None,
-        };
+        let run = job.link.as_ref().and_then(|link| records.get(&link.run)).cloned();
         claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });
     }
     Ok(Exchanged { now, commits, claimed, suspects, dirty, next_due, ..Exchanged::default() })

@@ -133,3 +133,4 @@ macro_rules! wide {
 }
 
 wide!(memory_wide memory);
+wide!(sqlite_wide sqlite);

@@ -80,7 +80,31 @@ async fn a_newer_schema_is_left_alone() {
     let server = Server::start(&[]);
     ::redis::cmd("SET").arg("{gf:0}:schema").arg(99).exec(&mut server.plain()).expect("set");
     let error = RedisStore::open(&server.url(), RedisOptions::default()).await.err().expect("is refused");
-    assert_eq!(error, StoreError::TooNew { found: 99, known: 1 });
+    assert_eq!(error, StoreError::TooNew { found: 99, known: 2 });
+}
+
+#[tokio::test]
+async fn an_older_store_is_read_and_marked() {
+    let server = Server::start(&[]);
+    let store = open(&server).await;
+    let id = put(&*store, job()).await;
+    let mut plain = server.plain();
+    // The record as the first goflow wrote it: a map of its own for everything.
+    let waiting = stored(&*store, id).await.job;
+    let old = [&[0][..], &rmp_serde::to_vec_named(&waiting).expect("encodes")].concat();
+    ::redis::cmd("HSET").arg("{gf:0}:jobs").arg(id.as_bytes()).arg(old).exec(&mut plain).expect("set");
+    ::redis::cmd("SET").arg("{gf:0}:schema").arg(1).exec(&mut plain).expect("set");
+
+    let store = open(&server).await;
+    let schema: u32 = ::redis::cmd("GET").arg("{gf:0}:schema").query(&mut plain).expect("get");
+    assert_eq!(schema, 2, "an older goflow does not open it any more");
+    let found = stored(&*store, id).await;
+    assert_eq!((&found.job, found.place), (&waiting, Place::Pending));
+    assert_eq!(make(&*store, idle(&found, To::Pending, EventKind::JobRequeued)).await, Moved::Applied);
+    let worker = hired(&*store).await;
+    let claimed = claim_one(&*store, worker).await;
+    assert_eq!(claimed.job.id, id);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }
 
 #[tokio::test]

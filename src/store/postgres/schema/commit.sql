@@ -1,6 +1,6 @@
 -- One commit of an exchange in its general form: any moves, by any right, with or without a part for
--- a run. All rights are checked before anything is written. What is common (a worker settles plain
--- jobs) goes by `goflow.exchange` instead, a batch at a time.
+-- a run. All rights are checked before anything is written. What is common (a worker settles jobs and
+-- steps) goes by `goflow.exchange` and `goflow.settle_steps` instead, a batch at a time.
 
 -- `m_rights`: l = lease, e = lapsed lease, i = idle. `m_numbers`: the epoch, or the record's rev.
 -- `m_tos`: a place, or f = front of the line, or g = out of the store.
@@ -11,10 +11,11 @@ CREATE FUNCTION goflow.commit(
     m_queues int[], m_types text[], m_lanes smallint[], m_revs bigint[], m_timeouts bigint[], m_runs uuid[],
     m_keys bytea[], m_bodies bytea[], m_events bytea[],
     r_run uuid, r_facts bytea[], a_rev bigint, a_drained bigint,
-    e_workflow text, e_state text, e_terminal boolean, e_rev bigint, e_body bytea, e_events bytea,
-    j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
-    j_runs uuid[], j_keys bytea[], j_bodies bytea[],
-    v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[],
+    e_workflows text[], e_states text[], e_terminal boolean[], e_revs bigint[], e_bodies bytea[], e_events bytea[],
+    j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_bodies bytea[],
+    v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[],
     OUT moved smallint[], OUT holders uuid[], OUT part smallint, OUT woke boolean)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -69,20 +70,19 @@ BEGIN
         IF a_rev IS NOT NULL AND applied = given AND kept.rev = a_rev THEN
             DELETE FROM goflow.inbox b WHERE b.run_id = r_run AND b.seq <= coalesce(a_drained, 0);
             part := CASE WHEN EXISTS (SELECT FROM goflow.inbox b WHERE b.run_id = r_run) THEN 2 ELSE 1 END;
-            UPDATE goflow.run r SET rev = e_rev, workflow = e_workflow, state = e_state, body = e_body,
-                live = NOT e_terminal, finished = CASE WHEN e_terminal THEN coalesce(kept.finished, v_now) END
+            UPDATE goflow.run r SET rev = e_revs[1], workflow = e_workflows[1], state = e_states[1], body = e_bodies[1],
+                live = NOT e_terminal[1], finished = CASE WHEN e_terminal[1] THEN coalesce(kept.finished, v_now) END
             WHERE r.id = r_run;
-            PERFORM goflow.apply(v_now, r_run, e_terminal, e_events, j_ids, j_queues, j_types, j_lanes, j_revs,
-                j_timeouts, j_runs, j_keys, j_bodies, v_keys, v_values, d_keys, t_keys, t_delays, t_facts);
+            PERFORM goflow.apply(v_now, ARRAY[r_run], '{true}', e_terminal, e_events, j_parts, j_ids, j_queues, j_types,
+                j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_bodies, v_parts, v_keys, v_values, d_parts, d_keys,
+                t_parts, t_keys, t_delays, t_facts);
             IF part = 2 THEN
                 INSERT INTO goflow.dirty (run_id, until) VALUES (r_run, v_now)
                 ON CONFLICT (run_id) DO UPDATE SET until = v_now;
             ELSE
                 DELETE FROM goflow.dirty d WHERE d.run_id = r_run;
             END IF;
-            IF e_events IS NOT NULL THEN
-                logged := logged || e_events;
-            END IF;
+            logged := logged || array_remove(e_events, NULL);
             woke := cardinality(j_ids) > 0 OR part = 2;
         ELSIF facts > 0 THEN
             part := 3;

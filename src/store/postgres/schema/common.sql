@@ -50,36 +50,3 @@ BEGIN
     INSERT INTO goflow.delta (n, queue, place) SELECT count(*), queue, 'p' FROM new GROUP BY queue;
 END
 $$;
-
--- Carries out what one advance of a run changes. The run's row is locked, or new, in this transaction.
-CREATE FUNCTION goflow.apply(p_now bigint, p_run uuid, p_terminal boolean, p_history bytea,
-    j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
-    j_runs uuid[], j_keys bytea[], j_bodies bytea[],
-    v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF cardinality(v_keys) > 0 THEN
-        INSERT INTO goflow.value (run_id, key, value)
-        SELECT p_run, u.key, u.value FROM unnest(v_keys, v_values) AS u(key, value)
-        ON CONFLICT (run_id, key) DO NOTHING;
-    END IF;
-    IF cardinality(d_keys) > 0 THEN
-        DELETE FROM goflow.timer WHERE run_id = p_run AND key = ANY (d_keys);
-    END IF;
-    IF p_terminal THEN
-        DELETE FROM goflow.timer WHERE run_id = p_run;
-    ELSIF cardinality(t_keys) > 0 THEN
-        INSERT INTO goflow.timer (run_id, key, due, fact)
-        SELECT DISTINCT ON (u.key) p_run, u.key, p_now + u.delay, u.fact
-        FROM unnest(t_keys, t_delays, t_facts) WITH ORDINALITY AS u(key, delay, fact, ord)
-        ORDER BY u.key, u.ord DESC
-        ON CONFLICT (run_id, key) DO UPDATE SET due = EXCLUDED.due, fact = EXCLUDED.fact;
-    END IF;
-    IF p_history IS NOT NULL THEN
-        INSERT INTO goflow.history (run_id, seq, at, events) VALUES (p_run, nextval('goflow.fact'), p_now, p_history);
-    END IF;
-    IF cardinality(j_ids) > 0 THEN
-        PERFORM goflow.add_jobs(p_now, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_bodies);
-    END IF;
-END
-$$;

@@ -138,30 +138,3 @@ BEGIN
     SET sequence = EXCLUDED.sequence, at = EXCLUDED.at, states = EXCLUDED.states, holders = EXCLUDED.holders;
 END
 $$;
-
--- A new run with its first effects. False: it is there already.
-CREATE FUNCTION goflow.start_run(p_run uuid, p_workflow text, p_state text, p_terminal boolean, p_rev bigint,
-    p_body bytea, p_events bytea,
-    j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
-    j_runs uuid[], j_keys bytea[], j_bodies bytea[],
-    v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
-RETURNS boolean LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    v_now bigint := goflow.now_ms();
-BEGIN
-    INSERT INTO goflow.run (id, rev, finished, live, workflow, state, body)
-    VALUES (p_run, p_rev, CASE WHEN p_terminal THEN v_now END, NOT p_terminal, p_workflow, p_state, p_body)
-    ON CONFLICT (id) DO NOTHING;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    PERFORM goflow.apply(v_now, p_run, p_terminal, p_events, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts,
-        j_runs, j_keys, j_bodies, v_keys, v_values, d_keys, t_keys, t_delays, t_facts);
-    IF p_events IS NOT NULL THEN
-        PERFORM goflow.log(v_now, ARRAY[p_events], NULL, NULL, NULL);
-    END IF;
-    RETURN true;
-END
-$$;

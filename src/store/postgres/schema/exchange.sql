@@ -59,7 +59,6 @@ LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    given int := cardinality(s_ids);
     base bigint;
     v_queue int;
     v_lane smallint;
@@ -85,37 +84,9 @@ BEGIN
     t_lanes := '{}';
     t_turns := '{}';
     suspects := false;
-    IF given > 0 THEN
-        PERFORM pg_current_xact_id();
-        base := nextval('goflow.turn');
-        -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
-        -- walks all of a table that was empty when it last looked.
-        WITH freed AS (
-            DELETE FROM goflow.running r
-            WHERE r.epoch = ANY (s_epochs) AND r.id = s_ids[array_position(s_epochs, r.epoch)]
-            RETURNING array_position(s_epochs, r.epoch) AS ord, r.id
-        ), ended AS (
-            UPDATE goflow.job j SET place = s_places[f.ord], at = exchange.now + s_delays[f.ord],
-                turn = base + f.ord - 1, rev = s_revs[f.ord], body = s_bodies[f.ord]
-            FROM (SELECT d.ord, k.row FROM freed d,
-                      LATERAL (SELECT h.ctid AS row FROM goflow.job h WHERE h.id = d.id LIMIT 1) k) f
-            WHERE j.ctid = f.row
-            RETURNING f.ord, j.queue, j.place
-        ), counted AS (
-            INSERT INTO goflow.delta (n, queue, place)
-            SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
-            UNION ALL
-            SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
-        )
-        SELECT array_agg(e.ord) INTO moved FROM ended e;
-        IF cardinality(moved) = given THEN
-            logged := s_events;
-        ELSIF moved IS NULL THEN
-            moved := '{}';
-        ELSE
-            SELECT array_agg(u.event ORDER BY u.ord) INTO logged FROM unnest(s_events) WITH ORDINALITY AS u(event, ord)
-            WHERE u.ord = ANY (moved);
-        END IF;
+    IF cardinality(s_ids) > 0 THEN
+        moved := goflow.settle(now, s_ids, s_epochs, s_places, s_delays, s_revs, s_bodies);
+        logged := goflow.of_moved(s_events, moved);
     END IF;
 
     IF c_worker IS NOT NULL THEN

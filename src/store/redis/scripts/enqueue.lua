@@ -1,7 +1,7 @@
 -- Adds new work. ARGV: producer, `sequence chunk jobs runs queues plain`, limit of the event log, event
 -- defaults, the jobs' plans (each behind its length), lengths of their events, their events, queue
--- names, job ids, (id, record) of each job, then the runs' effects. `plain`: all jobs go to the end of
--- the first queue's line, without unique keys; then nothing is looked at one by one.
+-- names, (id, record) of each job, then the runs' effects. `plain`: all jobs go to the end of the first
+-- queue's line, without unique keys; then nothing is looked at one by one.
 -- Answers one code an item; `>` when an earlier part of the batch has not arrived; `<` when a later
 -- batch of this producer has.
 local producer, head, limit, defaults, plans, lengths, events = arg(), arg(), arg(), arg(), arg(), arg(), arg()
@@ -28,10 +28,10 @@ end
 if chunk > parts then return '>' end
 
 local answers = {}
-local ids = cursor + 1
-local records = ids + jobs
-cursor = cursor + 3 * jobs
-local kept = jobs > 0 and call('HMGET', JOBS, unpack(ARGV, ids, ids + jobs - 1)) or {}
+local records, ids = cursor + 1, {}
+cursor = cursor + 2 * jobs
+for i = 1, jobs do ids[i] = ARGV[records + 2 * i - 2] end
+local kept = jobs > 0 and call('HMGET', JOBS, unpack(ids)) or {}
 if plain == 1 then
   for i = 1, jobs do
     if kept[i] then
@@ -42,7 +42,7 @@ if plain == 1 then
 end
 if plain == 1 then
   call('HSET', JOBS, unpack(ARGV, records, records + 2 * jobs - 1))
-  call('RPUSH', queue_key(0, LINE), unpack(ARGV, ids, ids + jobs - 1))
+  call('RPUSH', queue_key(0, LINE), unpack(ids))
   know(0, names[1])
   log[1] = events
   awake = true
@@ -55,7 +55,7 @@ else
     local event = sub(events, event_at, event_at + event_length - 1)
     plan_at = plan_at + 2 + plan_length
     event_at = event_at + event_length
-    answers[i] = add(ARGV[ids + i - 1], plan, ARGV[records + 2 * i - 1], event, names, kept[i])
+    answers[i] = add(ids[i], plan, ARGV[records + 2 * i - 1], event, names, kept[i])
   end
 end
 for i = 1, runs do

@@ -1,33 +1,35 @@
 -- Settles, promotes, claims: one call. ARGV: `moves queues plain`, plan of the commits (`moves run`
 -- each), limit of the event log, event defaults, claim (worker, `want alone grace`, queue numbers) or
 -- '', the moves' plans (each behind its length), lengths of their events, their events, queue names,
--- ids of all moves, (id, record) of all moves, then the runs' parts. `plain`: each commit is one lease
--- of the first queue completed, without unique keys; then nothing is looked at one by one.
+-- (id, record) of all moves, then the runs' parts. `plain`: each commit is one lease of the first queue
+-- completed, without unique keys; then nothing is looked at one by one.
 local head, commits, limit, defaults, claim = arg(), arg(), arg(), arg(), arg()
 local plans, lengths, events = arg(), arg(), arg()
 local moves, queues, plain = unp('>HHB', head)
 local names = {}
 for i = 1, queues do names[i] = arg() end
-local ids = cursor
-local records_at = ids + moves
-cursor = cursor + 3 * moves
+local records_at = cursor
+cursor = cursor + 2 * moves
+local ids = {}
+for i = 1, moves do ids[i] = ARGV[records_at + 2 * i - 1] end
 
 local leases, worker_expiry, touched = {}, {}, {}
 local answers = {}
 if plain == 1 then
-  local read = call('HMGET', RUNNING, unpack(ARGV, ids + 1, ids + moves))
+  local read = call('HMGET', RUNNING, unpack(ids))
   local finished = {}
   for i = 1, moves do
     local lease = read[i]
-    if not lease or sub(lease, 17, 24) ~= sub(plans, 26 * i - 17, 26 * i - 10) then
+    -- As numbers: each new string costs the server more.
+    if not lease or unp('>I8', lease, 17) ~= unp('>I8', plans, 26 * i - 17) then
       plain = 0
       break
     end
     finished[2 * i - 1] = now_text
-    finished[2 * i] = ARGV[ids + i]
+    finished[2 * i] = ids[i]
   end
   if plain == 1 then
-    call('HDEL', RUNNING, unpack(ARGV, ids + 1, ids + moves))
+    call('HDEL', RUNNING, unpack(ids))
     call('HSET', JOBS, unpack(ARGV, records_at + 1, records_at + 2 * moves))
     call('ZADD', queue_key(0, COMPLETED), unpack(finished))
     log[1] = events
@@ -37,8 +39,8 @@ if plain == 1 then
 end
 for first = 1, moves, 1000 do
   local last = min(first + 999, moves)
-  local read = call('HMGET', RUNNING, unpack(ARGV, ids + first, ids + last))
-  for i = first, last do leases[ARGV[ids + i]] = read[i - first + 1] end
+  local read = call('HMGET', RUNNING, unpack(ids, first, last))
+  for i = first, last do leases[ids[i]] = read[i - first + 1] end
 end
 
 local function lapsed(lease)
@@ -56,10 +58,15 @@ end
 local function idle(id, queue, place, rev, kind)
   local body = call('HGET', JOBS, id)
   if not body or leases[id] then return false end
-  -- The record names its queue near its beginning, as MessagePack writes a short text.
   local name = names[queue + 1]
-  local text = (#name < 32 and char(160 + #name) or '\217' .. char(#name)) .. name
-  if not string.find(body, '\161q' .. text, 1, true) then return false end
+  if byte(body) == SHORT then
+    local at = 3 + byte(body, 2)
+    if sub(body, at, at + #name) ~= char(#name) .. name then return false end
+  else
+    -- The record names its queue near its beginning, as MessagePack writes a short text.
+    local text = (#name < 32 and char(160 + #name) or '\217' .. char(#name)) .. name
+    if not string.find(body, '\161q' .. text, 1, true) then return false end
+  end
   local actual, kept, _, _, priority, parked = header(body)
   if kept ~= rev then return false end
   -- What was due since then waits in line; its record was not written for that.
@@ -168,7 +175,7 @@ local function run_part(count, all_applied, codes)
     else
       gather(zrem, DIRTY, run)
     end
-    apply_effects(effects, names)
+    apply_effects(effects, names, record)
     return more and 'M' or 'A'
   end
   local told = false
@@ -195,7 +202,7 @@ for at = 1, #commits, 3 do
     local event = sub(events, event_at, event_at + event_length - 1)
     plan_at = plan_at + 2 + plan_length
     event_at = event_at + event_length
-    local code = move(number, ARGV[ids + moved], plan, ARGV[records_at + 2 * moved], event)
+    local code = move(number, ids[moved], plan, ARGV[records_at + 2 * moved], event)
     codes[i] = code
     answers[#answers + 1] = code
     if code ~= 'a' then all_applied = false end
@@ -275,7 +282,7 @@ local function pop_scores(queue, least, most, want, out)
 end
 
 local suspects = 0
-local claimed, bodies, epoch, records = {}, {}, 0, {}
+local claimed, bodies, epoch, records, told_runs = {}, {}, 0, {}, {}
 local claims
 if claim ~= '' then
   local worker = sub(claim, 1, 16)
@@ -306,13 +313,21 @@ if claim ~= '' then
         if byte(body) >= 32 then
           local _, _, run, timeout = header(body)
           if timeout then rest = pack('>I8I8', min(now + timeout + grace, 9007199254740992), now) .. tail end
-          if run then records[#records + 1] = pack('>H', n) .. (call('HGET', RUNS, run) or '') end
+          if run and told_runs[run] == nil then
+            -- Once, however many of its steps are claimed: the header of a large run is large.
+            local record = call('HGET', RUNS, run)
+            told_runs[run] = record
+            if record then
+              records[#records + 1] = run
+              records[#records + 1] = record
+            end
+          end
         end
         claimed[n] = id
         bodies[n] = body
         local at = 2 * (n - before)
         entries[at - 1] = id
-        entries[at] = worker .. pack('>I8', epoch + n - 1) .. rest
+        entries[at] = pack('>c16I8c0', worker, epoch + n - 1, rest)
       end
     end
     if n > before then

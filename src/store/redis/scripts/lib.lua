@@ -13,6 +13,10 @@ local LINE, PRIO, SUSPECT, PARKED, TOMBS, SCHEDULED, RETRYING = 20, 21, 22, 23, 
 local DEAD, COMPLETED, CANCELLED, STRIDE = 27, 28, 29, 10
 -- Places, as the low half of a record's first byte.
 local P_PENDING, P_SCHEDULED, P_SUSPECT, P_PARKED, P_RETRYING = 0, 1, 2, 3, 5
+-- The first byte of a record in the short form: it waits in line, and was never moved.
+local SHORT = 15
+-- States of runs from here on are final.
+local R_OVER = 4
 local P_DEAD, P_COMPLETED, P_CANCELLED, P_FRONT, P_GONE = 6, 7, 8, 9, 10
 local ZSET_OF = {
   [P_SCHEDULED] = SCHEDULED, [P_RETRYING] = RETRYING,
@@ -40,6 +44,7 @@ end
 -- What Lua must know of a job: place, revision, run, limit of time, priority, and when it was parked.
 local function header(body)
   local first = byte(body)
+  if first == SHORT then return P_PENDING, 0, false, false, 0, false end
   local place = first % 16
   local flags = (first - place) / 16
   local at, rev, run, timeout, priority, parked = 2, 0, false, false, 0, false
@@ -292,22 +297,33 @@ local function drop_timers(run)
   end
 end
 
-local function apply_effects(e, names)
+-- Carries out an advance. `before` is the run's record until now; a new run has none.
+local function apply_effects(e, names, before)
   local run = e.run
   gather(hset, RUNS, run, e.record)
-  if e.finished then
-    gather(zrem, LIVE, run)
-    gather(zadd, FINISHED, 0, run)
-    if not call('ZSCORE', ENDED, run) then gather(zadd, ENDED, now, run) end
-  else
-    gather(zrem, FINISHED, run)
-    gather(zrem, ENDED, run)
-    gather(zadd, LIVE, 0, run)
+  local was_over = before and byte(before, 9) >= R_OVER
+  -- What stays as it is costs nothing: most advances neither begin nor end a run.
+  if not before or was_over ~= e.finished then
+    if e.finished then
+      gather(zrem, LIVE, run)
+      gather(zadd, FINISHED, 0, run)
+      gather(zadd, ENDED, now, run)
+    else
+      if was_over then
+        gather(zrem, FINISHED, run)
+        gather(zrem, ENDED, run)
+      end
+      gather(zadd, LIVE, 0, run)
+    end
   end
-  for i = 0, e.jobs - 1 do
-    local at = e.first + 3 * i
-    local id = ARGV[at]
-    add(id, ARGV[at + 1], ARGV[at + 2], nil, names, call('HEXISTS', JOBS, id) == 1)
+  for first = 0, e.jobs - 1, 1000 do
+    local last, asked = min(first + 999, e.jobs - 1), {}
+    for i = first, last do asked[i - first + 1] = ARGV[e.first + 3 * i] end
+    local kept = call('HMGET', JOBS, unpack(asked))
+    for i = first, last do
+      local at = e.first + 3 * i
+      add(ARGV[at], ARGV[at + 1], ARGV[at + 2], nil, names, kept[i - first + 1])
+    end
   end
   for i = 0, e.values - 1 do
     local value = ARGV[e.values_at + i]

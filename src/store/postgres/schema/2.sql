@@ -1,0 +1,1 @@
+-- Schema 2: the tables as they were. Only functions changed.
