@@ -23,7 +23,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn delay(self, nth: u32) -> Duration {
+    pub(super) fn delay(self, nth: u32) -> Duration {
         self.first.saturating_mul(1u32.checked_shl(nth).unwrap_or(u32::MAX)).min(self.longest)
     }
 }

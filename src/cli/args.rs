@@ -64,6 +64,9 @@ pub struct Global {
     /// Colours
     #[arg(long, global = true, hide_short_help = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: ColorWhen,
+    /// How goflow's own log on stderr is written
+    #[arg(long, global = true, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
     /// Say more on stderr
     #[arg(short, long, global = true, hide_short_help = true)]
     pub verbose: bool,
@@ -100,6 +103,15 @@ pub enum ColorWhen {
     Never,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
@@ -118,6 +130,7 @@ pub enum Command {
     Queue(commands::queue::QueueCommand),
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
+    Events(commands::events::EventsArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]

@@ -7,14 +7,17 @@ pub mod codes;
 mod commands;
 mod complete;
 mod context;
+mod edit;
 mod error;
 mod handlers;
 mod log;
 mod manifests;
 mod output;
+mod select;
 mod tree;
 mod ui;
 mod usage;
+mod verbs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -77,6 +80,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
+        Command::Events(args) => commands::events::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),

@@ -3,6 +3,7 @@
 //! records between places and never decide where a record goes.
 
 pub mod alert;
+pub mod edit;
 pub mod event;
 pub mod id;
 pub mod job;

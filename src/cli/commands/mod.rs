@@ -10,6 +10,7 @@ pub mod diff;
 pub mod dlq;
 pub mod doctor;
 pub mod enqueue;
+pub mod events;
 pub mod explain;
 pub mod get;
 pub mod job;

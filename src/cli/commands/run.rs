@@ -63,7 +63,7 @@ impl Listed for RunView {
 
 pub fn run(context: &Context, args: RunArgs) -> Result {
     // The steps themselves tell what fails.
-    log::start(&context.env, context.global.verbose, true);
+    log::start(context, true)?;
     let plan = match &args.file {
         Some(file) => Some(Plan::read(context, &args, file)?),
         None => None,

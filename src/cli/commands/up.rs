@@ -43,7 +43,7 @@ struct Done {
 }
 
 pub fn run(context: &Context, args: UpArgs) -> Result {
-    log::start(&context.env, context.global.verbose, false);
+    log::start(context, false)?;
     let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;

@@ -157,6 +157,13 @@ impl Config {
         shown.collect()
     }
 
+    /// Every value that must never be shown.
+    pub fn secrets(&self) -> Vec<String> {
+        let secret = |key: &&keys::Key| key.kind == Kind::Secret;
+        let texts = KEYS.iter().filter(secret).filter_map(|key| self.text(key.name));
+        texts.map(str::to_owned).collect()
+    }
+
     fn number(&self, name: &str) -> u64 {
         match self.settings.get(name) {
             Some((Setting::Number(number), _)) => *number,

@@ -1,10 +1,13 @@
-//! `goflow worker`.
+//! `goflow worker`: being one, and the verbs on others.
+
+mod drain;
+mod list;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
 use crate::engine::{Summary, Worker, WorkerOptions};
 
-/// Run jobs
+/// Run jobs; list and drain workers
 ///
 /// Serves every queue, unless -q names some; `-q mail=3,reports=1` serves mail three times as often,
 /// and with --strict reports only when mail is empty. Start as many workers as you like, on as many
@@ -29,15 +32,20 @@ use crate::engine::{Summary, Worker, WorkerOptions};
 /// TERM or Ctrl-C stops it gently: nothing new is begun, what runs may finish within
 /// --shutdown-timeout and is given back otherwise. A second one stops it at once.
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Examples:
   Ten jobs at a time, from every queue:
     goflow worker -c 10
   Work off what there is, then end:
     goflow worker --until-empty
   See what the jobs print:
-    goflow worker -v")]
+    goflow worker -v"
+)]
 pub struct WorkerArgs {
+    #[command(subcommand)]
+    command: Option<WorkerCommand>,
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
@@ -54,6 +62,12 @@ pub struct WorkerArgs {
     /// How long running jobs may go on after a stop [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     shutdown_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkerCommand {
+    List(list::ListArgs),
+    Drain(drain::DrainArgs),
 }
 
 fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
@@ -75,7 +89,15 @@ struct Done {
 }
 
 pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    log::start(&context.env, context.global.verbose, false);
+    match args.command {
+        Some(WorkerCommand::List(args)) => list::run(context, &args),
+        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
+        None => serve(context, args),
+    }
+}
+
+fn serve(context: &Context, args: WorkerArgs) -> Result {
+    log::start(context, false)?;
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (done, interrupted) = runtime.block_on(work(context, options))?;
