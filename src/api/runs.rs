@@ -1,13 +1,13 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
 use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
-use crate::store::advanced::{effects, gate};
+use crate::store::advanced::{effects, gate, pins};
 use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
@@ -86,7 +86,7 @@ impl Client {
         input: Json,
         queue: Option<Name>,
     ) -> Result<RunId, StartError> {
-        let pins = self.pins(definition).await?;
+        let pins = pins(&**self.store(), definition).await?.map_err(ApiError::Conflict)?;
         let (id, now) = (self.run_id(), self.clock().now());
         let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
@@ -100,28 +100,6 @@ impl Client {
             return Err(ApiError::Conflict(message).into());
         }
         Ok(id)
-    }
-
-    /// The current versions of all workflows that a definition calls, and those call.
-    async fn pins(&self, definition: &Definition) -> Result<BTreeMap<Name, String>> {
-        let mut pins = BTreeMap::new();
-        let mut next: BTreeSet<Name> = definition.calls();
-        if next.is_empty() {
-            return Ok(pins);
-        }
-        let current = self.store().definitions("workflow").await?;
-        while let Some(name) = next.pop_first() {
-            if pins.contains_key(&name) {
-                continue;
-            }
-            let Some(kept) = current.iter().find(|kept| kept.name == name) else {
-                let message = format!("`{}` calls the workflow `{name}`, which was never applied", definition.name());
-                return Err(ApiError::Conflict(message));
-            };
-            pins.insert(name, kept.hash.clone());
-            next.extend(load(&kept.hash, &kept.text)?.calls());
-        }
-        Ok(pins)
     }
 
     /// The definition with this hash.

@@ -1,6 +1,7 @@
 //! The command line: clap types, one file a command, output formats, and the composition root. The
 //! only layer that prints. It asks `api` to do things and decides nothing itself.
 
+mod alerts;
 pub mod args;
 pub mod codes;
 mod commands;

@@ -17,7 +17,7 @@ use crate::cli::codes::{Code, exit};
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
 use crate::cli::ui::Ui;
-use crate::cli::{complete, handlers, log};
+use crate::cli::{alerts, complete, handlers, log};
 use crate::domain::Name;
 use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
@@ -159,10 +159,18 @@ async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, boo
     let (handlers, machine) = handlers::all(context, sink)?;
     handlers::sweep(context, &machine).await;
     announce(context, &client, &options).await?;
+    let alerts = alerts::watch(context, &client, &machine)?;
     let stop = Stop::watch(context.ui.clone())?;
     let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
-    let summary = worker.run(stop.gently.clone(), stop.at_once.clone()).await?;
-    Ok((summary, stop.interrupted.load(Ordering::Relaxed)))
+    // Alerts are watched for to the last: what dies while the worker stops is news too.
+    let watching = CancellationToken::new();
+    let work = async {
+        let done = worker.run(stop.gently.clone(), stop.at_once.clone()).await;
+        watching.cancel();
+        done
+    };
+    let (summary, ()) = tokio::join!(work, alerts.run(watching.clone()));
+    Ok((summary?, stop.interrupted.load(Ordering::Relaxed)))
 }
 
 /// Says what this worker is about to do, and what the store promises.
