@@ -1,7 +1,14 @@
-//! Keeping definitions: what `apply` would change, and doing it.
+//! Keeping definitions: what `apply` would change, and doing it. Knows manifests and what each kind
+//! means to the store; reads no files.
 
-use super::{Client, Result};
+use sha2::{Digest, Sha256};
+
+use super::{ApiError, Client, Result};
+use crate::domain::{Name, QueueSettings};
 use crate::store::Definition;
+use crate::workflow::Manifest;
+use crate::workflow::manifest::Kind;
+use crate::workflow::spec::QueueSpec;
 
 /// What applying one definition means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -22,39 +29,171 @@ impl Change {
     }
 }
 
+/// One manifest beside what the store keeps under its name.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub manifest: Manifest,
+    pub definition: Definition,
+    pub change: Change,
+    /// The canonical text that is kept now.
+    pub before: Option<String>,
+}
+
+/// A definition, and another one that cannot do without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub kind: Kind,
+    pub name: Name,
+    pub by: (Kind, Name),
+}
+
+/// What the store keeps of a manifest.
+pub fn definition(manifest: &Manifest) -> Definition {
+    let text = manifest.text();
+    let hash = match manifest {
+        Manifest::Workflow(workflow) => workflow.hash().to_owned(),
+        _ => Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    Definition { kind: manifest.kind().stored().to_owned(), name: manifest.name().clone(), hash, text }
+}
+
 impl Client {
     /// What applying these would change, in order.
     ///
     /// # Errors
     /// The store's.
-    pub async fn plan(&self, definitions: &[Definition]) -> Result<Vec<Change>> {
+    pub async fn plan(&self, manifests: Vec<Manifest>) -> Result<Vec<Planned>> {
         let mut current = std::collections::BTreeMap::new();
-        for definition in definitions {
+        let mut plan = Vec::with_capacity(manifests.len());
+        for manifest in manifests {
+            let definition = definition(&manifest);
             if !current.contains_key(&definition.kind) {
                 current.insert(definition.kind.clone(), self.store().definitions(&definition.kind).await?);
             }
+            let kept = current.get(&definition.kind).and_then(|kept| kept.iter().find(|k| k.name == definition.name));
+            let change = match kept {
+                None => Change::Created,
+                Some(kept) if kept.hash == definition.hash => Change::Unchanged,
+                Some(_) => Change::Changed,
+            };
+            let before = kept.map(|kept| kept.text.clone());
+            plan.push(Planned { manifest, definition, change, before });
         }
-        let change = |wanted: &Definition| {
-            let kept = current.get(&wanted.kind)?.iter().find(|kept| kept.name == wanted.name)?;
-            Some(if kept.hash == wanted.hash { Change::Unchanged } else { Change::Changed })
-        };
-        Ok(definitions.iter().map(|wanted| change(wanted).unwrap_or(Change::Created)).collect())
+        Ok(plan)
     }
 
-    /// Applies what `plan` says is new or changed, all or none.
+    /// Keeps what `plan` says is new or changed, all or none; then gives queues their settings and
+    /// schedules their ticks. Those of an unchanged manifest are given again, so that an apply that was
+    /// cut is finished by the next.
     ///
     /// # Errors
     /// The store's.
-    pub async fn apply(&self, definitions: &[Definition], plan: &[Change]) -> Result<()> {
-        let wanted: Vec<Definition> = definitions
+    pub async fn apply(&self, plan: &[Planned]) -> Result<()> {
+        let wanted: Vec<Definition> = plan
             .iter()
-            .zip(plan)
-            .filter(|(_, change)| **change != Change::Unchanged)
-            .map(|(definition, _)| definition.clone())
+            .filter(|planned| planned.change != Change::Unchanged)
+            .map(|planned| planned.definition.clone())
             .collect();
-        if wanted.is_empty() {
-            return Ok(());
+        if !wanted.is_empty() {
+            self.store().define(&wanted).await?;
         }
-        Ok(self.store().define(&wanted).await?)
+        let queues: Vec<&QueueSpec> = plan
+            .iter()
+            .filter_map(|planned| match &planned.manifest {
+                Manifest::Queue(queue) => Some(queue),
+                _ => None,
+            })
+            .collect();
+        if !queues.is_empty() {
+            self.set_queues(&queues).await?;
+        }
+        for planned in plan {
+            if let Manifest::Schedule(schedule) = &planned.manifest {
+                self.set_schedule(schedule).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives queues what their manifests say; what those leave out stays as it is.
+    async fn set_queues(&self, queues: &[&QueueSpec]) -> Result<()> {
+        let known = self.store().queues().await?;
+        for queue in queues {
+            let found = known.iter().find(|(name, _)| *name == queue.name).map(|(_, settings)| settings);
+            let before = found.cloned().unwrap_or_default();
+            let settings = QueueSettings {
+                paused: queue.paused.unwrap_or(before.paused),
+                weight: queue.weight.or(before.weight),
+                rate_limit: queue.rate_limit.or(before.rate_limit),
+                concurrency: queue.concurrency.or(before.concurrency),
+                retention: before.retention,
+            };
+            if found != Some(&settings) {
+                self.store().set_queue(&queue.name, &settings).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of these are started or called by definitions that are not among them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn users_of(&self, definitions: &[(Kind, Name)]) -> Result<Vec<User>> {
+        let mut users = Vec::new();
+        if !definitions.iter().any(|(kind, _)| *kind == Kind::Workflow) {
+            return Ok(users);
+        }
+        for kind in [Kind::Workflow, Kind::Schedule, Kind::Webhook] {
+            for kept in self.definitions(kind).await? {
+                let by = (kind, kept.name.clone());
+                if definitions.contains(&by) {
+                    continue;
+                }
+                // What this version cannot read, it cannot start either.
+                let Ok(manifest) = Manifest::load(&kept.text) else { continue };
+                for (kind, name) in manifest.uses().into_iter().filter(|used| definitions.contains(used)) {
+                    users.push(User { kind, name, by: by.clone() });
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    /// Takes definitions back, in order; for each whether there was one. A queue keeps its settings
+    /// and its jobs, a run the version that it began with.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn undefine(&self, definitions: &[(Kind, Name)]) -> Result<Vec<bool>> {
+        let mut were = Vec::with_capacity(definitions.len());
+        for (kind, name) in definitions {
+            let was = self.store().undefine(kind.stored(), name).await?;
+            let ticked = *kind == Kind::Schedule && self.delete_schedule(name).await?;
+            were.push(was || ticked);
+        }
+        Ok(were)
+    }
+
+    /// The current definitions of a kind, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn definitions(&self, kind: Kind) -> Result<Vec<Definition>> {
+        Ok(self.store().definitions(kind.stored()).await?)
+    }
+
+    /// The current definition of this kind and name.
+    ///
+    /// # Errors
+    /// [`ApiError::NoDefinition`].
+    pub async fn definition(&self, kind: Kind, name: &Name) -> Result<Definition> {
+        let mut all = self.definitions(kind).await?;
+        if let Some(at) = all.iter().position(|one| one.name == *name) {
+            return Ok(all.swap_remove(at));
+        }
+        let names = all.iter().map(|one| one.name.as_str());
+        let nearest = crate::domain::text::nearest(name.as_str(), names).map(str::to_owned);
+        Err(ApiError::NoDefinition { kind: kind.stored(), name: name.clone(), nearest })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ApiError, Client, Result};
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
+use crate::store::{Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn delay(self, nth: u32) -> Duration {
+    pub(super) fn delay(self, nth: u32) -> Duration {
         self.first.saturating_mul(1u32.checked_shl(nth).unwrap_or(u32::MAX)).min(self.longest)
     }
 }
@@ -84,8 +84,8 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::send`].
-    pub async fn send_runs(&mut self, runs: Vec<Effects>) -> Result<Vec<Enqueued>> {
-        let runs = runs.into_iter().map(NewRun::from).collect();
+    pub async fn send_runs<R: Into<NewRun>>(&mut self, runs: Vec<R>) -> Result<Vec<Enqueued>> {
+        let runs = runs.into_iter().map(Into::into).collect();
         Ok(self.send_batch(Vec::new(), runs).await?.runs)
     }
 

@@ -3,22 +3,31 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
-pub mod dlq;
 pub mod enqueue;
+pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod logs;
 pub mod queues;
 pub mod runs;
+pub mod schedules;
+pub mod steer;
+pub mod verbs;
 pub mod wire;
+pub mod workers;
 
 use std::sync::Arc;
 
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
 
+pub use events::EventView;
 pub use filter::Filter;
 pub use runs::RunView;
+pub use schedules::{ScheduleView, Triggered};
+pub use verbs::Verb;
 pub use wire::{JobView, QueueView};
+pub use workers::WorkerView;
 
 /// Why a verb did not do what was asked, by what the operator can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +42,11 @@ pub enum ApiError {
     Ambiguous { noun: &'static str, part: String, ids: Vec<String> },
     #[error("no queue has the name `{0}`")]
     NoQueue(Name),
+    /// No definition of this kind has this name; the nearest that there is.
+    #[error("there is no {kind} `{name}`")]
+    NoDefinition { kind: &'static str, name: Name, nearest: Option<String> },
+    #[error("no schedule has the name `{0}`")]
+    NoSchedule(Name),
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },

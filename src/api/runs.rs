@@ -1,14 +1,18 @@
-//! Runs: starting one, looking at it, waiting for its end.
+//! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{Json, RunId, RunState, StepState};
-use crate::store::advanced::effects;
+use crate::domain::{Json, Name, RunId, RunState, StepState};
+use crate::store::advanced::{effects, gate};
+use crate::store::{Enqueued, NewRun, StoreError};
 use crate::workflow::{self, Definition, Run, Slot};
+
+/// Outputs of a longer list are not loaded to be shown: an expression of the workflow may.
+const SHOWN_OUTPUTS: usize = 1_000;
 
 /// A run, as every face shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,7 +36,7 @@ pub struct RunView {
 pub struct StepView {
     pub id: String,
     pub path: String,
-    /// Which item of a list it does; none outside of one.
+    /// Which item of a list it does, from 0; none outside of one.
     pub item: Option<Value>,
     pub state: StepState,
     pub attempt: u32,
@@ -54,17 +58,58 @@ pub enum StartError {
 }
 
 impl Client {
-    /// Begins a run of a definition that the store keeps.
+    /// Begins a run of a definition that the store keeps. One with a concurrency key may have to wait
+    /// for its turn, `pending`.
     ///
     /// # Errors
-    /// [`StartError::Input`], and the store's.
+    /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
+        let pins = self.pins(definition).await?;
         let (id, now) = (self.run_id(), self.clock().now());
-        let advanced =
-            workflow::start(definition, id, input, now).map_err(|error| StartError::Input(error.to_string()))?;
+        let advanced = workflow::start_pinned(definition, id, input, now, pins)
+            .map_err(|error| StartError::Input(error.to_string()))?;
+        let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
+        let key = advanced.run.key.clone().unwrap_or_default();
         let effects = effects(advanced, now).map_err(ApiError::from)?;
-        self.producer(Patience::default()).send_runs(vec![effects]).await?;
+        let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
+        if answers.first() == Some(&Enqueued::Busy) {
+            let name = definition.name();
+            let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`");
+            return Err(ApiError::Conflict(message).into());
+        }
         Ok(id)
+    }
+
+    /// The current versions of all workflows that a definition calls, and those call.
+    async fn pins(&self, definition: &Definition) -> Result<BTreeMap<Name, String>> {
+        let mut pins = BTreeMap::new();
+        let mut next: BTreeSet<Name> = definition.calls();
+        if next.is_empty() {
+            return Ok(pins);
+        }
+        let current = self.store().definitions("workflow").await?;
+        while let Some(name) = next.pop_first() {
+            if pins.contains_key(&name) {
+                continue;
+            }
+            let Some(kept) = current.iter().find(|kept| kept.name == name) else {
+                let message = format!("`{}` calls the workflow `{name}`, which was never applied", definition.name());
+                return Err(ApiError::Conflict(message));
+            };
+            pins.insert(name, kept.hash.clone());
+            next.extend(load(&kept.hash, &kept.text)?.calls());
+        }
+        Ok(pins)
+    }
+
+    /// The definition with this hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the store does not keep it, though a run has it.
+    pub async fn definition_of(&self, version: &str) -> Result<Definition> {
+        let missing = || StoreError::Corrupt(format!("definition {version} is not in the store"));
+        let kept = self.store().definition(version).await?.ok_or_else(missing)?;
+        load(version, &kept.text)
     }
 
     /// The run with this id, or with an id of which this is a unique part.
@@ -102,55 +147,70 @@ impl Client {
     /// [`ApiError::NotFound`].
     pub async fn run(&self, id: RunId) -> Result<RunView> {
         let run = self.run_header(id).await?;
+        let definition = self.definition_of(&run.version).await?;
+        let rows = workflow::rows(&definition, &run);
+        let mut keys = Vec::new();
         let slots = [Some(&run.input), run.output.as_ref()].into_iter().flatten();
-        let slots = slots.chain(run.steps.iter().filter_map(|step| step.output.as_ref()));
-        let keys: Vec<String> = slots
-            .filter_map(|slot| match slot {
-                Slot::Stored { key, .. } => Some(key.clone()),
-                Slot::Inline(_) => None,
-            })
-            .collect();
+        for slot in slots.chain(rows.iter().filter_map(|row| row.record.output.as_ref())) {
+            if !is_long(slot) {
+                slot.keys(&mut keys);
+            }
+        }
         let found = if keys.is_empty() { Vec::new() } else { self.store().values(id, &keys).await? };
         let values: BTreeMap<String, Json> =
             keys.into_iter().zip(found).filter_map(|(key, value)| Some((key, value?))).collect();
-        Ok(view(&run, &values))
+        Ok(view(&run, &rows, &values))
     }
 }
 
-fn view(run: &Run, values: &BTreeMap<String, Json>) -> RunView {
-    let value = |slot: &Slot| match slot {
-        Slot::Inline(json) => Some(Value(json.clone())),
-        Slot::Stored { key, .. } => values.get(key).cloned().map(Value),
+fn load(version: &str, text: &str) -> Result<Definition> {
+    let wrong = |problems: workflow::Problems| {
+        ApiError::from(StoreError::Corrupt(format!("definition {version}: {}", problems.render())))
+    };
+    Definition::load(text).map_err(wrong)
+}
+
+fn is_long(slot: &Slot) -> bool {
+    match slot {
+        Slot::List { with_output, .. } => with_output.len() > SHOWN_OUTPUTS,
+        Slot::Map(fields) => fields.iter().any(|(_, field)| is_long(field)),
+        _ => false,
+    }
+}
+
+fn view(run: &Run, rows: &[workflow::Row<'_>], values: &BTreeMap<String, Json>) -> RunView {
+    let value = |slot: &Slot| {
+        if is_long(slot) {
+            return Value(Json::string("more outputs than are shown"));
+        }
+        Value(Json::from_value(&slot.resolve(&mut |key| values.get(key).map(Json::to_value))))
     };
     let error =
         |error: &crate::domain::job::JobError| ErrorView { class: error.class.clone(), message: error.message.clone() };
+    let step = |row: &workflow::Row<'_>| StepView {
+        id: row.id.to_owned(),
+        path: row.path.clone(),
+        item: row.item.map(|item| Value(Json::from_value(&item.into()))),
+        state: row.record.state,
+        attempt: row.record.attempt,
+        output: row.record.output.as_ref().map(value),
+        error: row.record.error.as_ref().or(row.record.undo_error.as_ref()).map(error),
+        job_id: row.record.job.map(|job| job.to_string()),
+        started_at: row.record.started_at.map(Time),
+        finished_at: row.record.finished_at.map(Time),
+    };
     RunView {
         id: run.id.to_string(),
         workflow: run.workflow.to_string(),
         version: run.version.clone(),
         state: run.state,
-        input: value(&run.input),
-        output: run.output.as_ref().and_then(value),
+        input: Some(value(&run.input)),
+        output: run.output.as_ref().map(value),
         error: run.error.as_ref().map(error),
-        parent_id: None,
+        parent_id: run.parent.as_ref().map(|parent| parent.run.to_string()),
         created_at: Time(run.created_at),
         started_at: run.started_at.map(Time),
         finished_at: run.finished_at.map(Time),
-        steps: run
-            .steps
-            .iter()
-            .map(|step| StepView {
-                id: step.id.clone(),
-                path: step.id.clone(),
-                item: None,
-                state: step.state,
-                attempt: step.attempt,
-                output: step.output.as_ref().and_then(value),
-                error: step.error.as_ref().or(step.undo_error.as_ref()).map(error),
-                job_id: step.job.map(|job| job.to_string()),
-                started_at: step.started_at.map(Time),
-                finished_at: step.finished_at.map(Time),
-            })
-            .collect(),
+        steps: rows.iter().map(step).collect(),
     }
 }

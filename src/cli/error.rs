@@ -7,6 +7,7 @@ use std::io;
 use super::codes::Code;
 use crate::api::ApiError;
 use crate::api::filter::BadFilter;
+use crate::domain::problem::Problem;
 use crate::domain::text::{display_safe, display_safe_lines, json_safe};
 use crate::store::url::BadUrl;
 use crate::store::{StoreError, StoreUrl};
@@ -166,11 +167,22 @@ impl From<ApiError> for CommandError {
         match error {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
-                let list = if noun == "run" { "goflow job list -o wide" } else { "goflow job list -n 0 -o name" };
+                let list = match noun {
+                    "run" => "goflow job list -o wide",
+                    "worker" => "goflow worker list",
+                    _ => "goflow job list -n 0 -o name",
+                };
                 fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
             }
             ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
             ApiError::NoQueue(_) => fail(Code::NotFound, message).hint("`goflow queue list` shows what there is"),
+            ApiError::NoDefinition { nearest: Some(name), .. } => {
+                fail(Code::NotFound, message).hint(format!("did you mean `{name}`?"))
+            }
+            ApiError::NoDefinition { kind, .. } => {
+                fail(Code::NotFound, message).hint(format!("`goflow get {kind}s` shows what there is"))
+            }
+            ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
             ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
             ApiError::Conflict(_) => fail(Code::StateConflict, message),
         }
@@ -179,7 +191,7 @@ impl From<ApiError> for CommandError {
 
 impl From<BadFilter> for CommandError {
     fn from(error: BadFilter) -> Self {
-        fail(Code::Filter, error.to_string()).hint("for example --where 'state:dead type:mail* age>5m error~timeout'")
+        fail(Code::Filter, error.to_string()).hint("`goflow explain GF0017` tells the language of --where")
     }
 }
 
@@ -207,26 +219,31 @@ impl From<ConfigError> for CommandError {
             ConfigError::Environment { name, .. } => {
                 fail(Code::Environment, message).hint(format!("mend it, or `unset {name}`"))
             }
-            ConfigError::Broken { at, source_line, .. } => {
-                fail(Code::Config, message).detail(caret(at.line, at.column, &source_line))
-            }
+            ConfigError::Broken(problem) => mistake(Code::Config, &problem),
         }
+    }
+}
+
+/// One mistake in a file: its message, then its line with a mark, then its cure.
+pub fn mistake(code: Code, problem: &Problem) -> CommandError {
+    let rendered = problem.render();
+    // The first line is the message itself.
+    match rendered.split_once('\n') {
+        Some((message, detail)) => fail(code, message).detail(detail),
+        None => fail(code, rendered),
     }
 }
 
 /// More characters of a broken line are not shown.
 const WIDEST_SOURCE: usize = 160;
 
-/// The line of a file with a mark under the column.
-fn caret(line: usize, column: usize, source: &str) -> String {
-    // Of a line that no screen holds, the part around the mark.
-    let from = column.saturating_sub(WIDEST_SOURCE / 2);
-    let source: String = source.chars().skip(from).take(WIDEST_SOURCE).collect();
-    let column = column - from;
-    let number = line.to_string();
-    let gutter = " ".repeat(number.len());
-    // Tabs and other controls are written out, so count what will be shown.
-    let before: String = source.chars().take(column.saturating_sub(1)).collect();
-    let offset = " ".repeat(display_safe(&before).chars().count());
-    format!("{gutter} |\n{number} | {}\n{gutter} | {offset}^", display_safe(&source))
+/// A text with a mark under a part of it, both counted in characters from 0.
+pub fn pointing_at(text: &str, from: usize, len: usize) -> String {
+    let shown = |text: String| display_safe(&text).chars().count();
+    // Of a text that no screen holds, the part around the mark.
+    let skip = (from + len).saturating_sub(WIDEST_SOURCE);
+    let before = shown(text.chars().skip(skip).take(from - skip.min(from)).collect());
+    let marked = shown(text.chars().skip(from.max(skip)).take(len).collect()).max(1);
+    let text: String = text.chars().skip(skip).take(WIDEST_SOURCE).collect();
+    format!("  | {}\n  | {}{}", display_safe(&text), " ".repeat(before), "^".repeat(marked.min(WIDEST_SOURCE)))
 }

@@ -1,25 +1,44 @@
 //! Manifests from files, folders and standard input. Reads and checks; changes nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::codes::Code;
-use super::error::{CommandError, Result, fail, reason};
+use super::error::{CommandError, Result, fail, mistake, reason};
+use super::ui::Ui;
+use crate::api::Client;
+use crate::domain::Name;
 use crate::domain::limits::MANIFEST_BYTES;
-use crate::domain::text::count;
-use crate::store::Definition;
-use crate::workflow::{self, Manifest, Problem};
+use crate::domain::text::{count, nearest};
+use crate::workflow::manifest::Kind;
+use crate::workflow::{self, Manifest, Problem, Reference};
+
+/// What files say, and what they refer to.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub manifests: Vec<Manifest>,
+    references: Vec<Reference>,
+}
+
+impl Found {
+    /// References to what is not among the manifests themselves.
+    pub fn unresolved(&self) -> impl Iterator<Item = &Reference> {
+        let is_here = |reference: &Reference| {
+            self.manifests.iter().any(|one| one.kind() == reference.kind && *one.name() == reference.name)
+        };
+        self.references.iter().filter(move |reference| !is_here(reference))
+    }
+}
 
 /// Reads every document of these files and folders (their `.yaml` and `.yml` files, sorted); `-` is
-/// standard input.
+/// standard input. Says what is not wrong and may not have been meant.
 ///
 /// # Errors
 /// All mistakes of all files at once; a name that stands twice.
-pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>> {
+pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
     let mut texts = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -37,28 +56,61 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>> {
             texts.push((path.display().to_string(), text(path)?));
         }
     }
-    let (mut manifests, mut problems) = (Vec::<Manifest>::new(), Vec::new());
+    let (mut found, mut problems, mut remarks) = (Found::default(), Vec::new(), Vec::new());
+    // Where the manifests of each file begin.
+    let mut files: Vec<(&str, usize)> = Vec::new();
     for (name, text) in &texts {
-        match workflow::parse(name, text) {
-            Ok(found) if found.is_empty() => {
-                return Err(fail(Code::Manifest, format!("{name} is empty: there is nothing to apply")));
+        files.push((name, found.manifests.len()));
+        match workflow::parse_whole(name, text) {
+            Ok(parsed) => {
+                found.manifests.extend(parsed.manifests);
+                found.references.extend(parsed.references);
+                remarks.extend(parsed.remarks);
             }
-            Ok(found) => manifests.extend(found),
-            Err(found) => problems.extend(found.0),
+            Err(wrong) => problems.extend(wrong.0),
         }
     }
     if !problems.is_empty() {
         return Err(wrong(&problems));
     }
-    for (nth, manifest) in manifests.iter().enumerate() {
-        let twice =
-            manifests[..nth].iter().any(|other| other.kind() == manifest.kind() && other.name() == manifest.name());
-        if twice {
-            let what = format!("the {} `{}` stands in two files", manifest.kind().to_lowercase(), manifest.name());
-            return Err(fail(Code::Manifest, what));
+    let file_of = |nth: usize| files.iter().rev().find(|(_, from)| *from <= nth).map_or("", |(name, _)| name);
+    for (nth, manifest) in found.manifests.iter().enumerate() {
+        let same = |other: &Manifest| other.kind() == manifest.kind() && other.name() == manifest.name();
+        if let Some(first) = found.manifests[..nth].iter().position(same) {
+            let (kind, name) = (manifest.kind().stored(), manifest.name());
+            let what = format!("the {kind} `{name}` stands in two files, {} and {}", file_of(first), file_of(nth));
+            return Err(fail(Code::Manifest, what).hint("give one of them another name"));
         }
     }
-    Ok(manifests)
+    remarks.iter().for_each(|remark| ui.warn(&remark.to_string()));
+    Ok(found)
+}
+
+/// Whether everything that the manifests name is among them or in the store.
+///
+/// # Errors
+/// All that is missing, each where it is named; the store's.
+pub async fn check_references(client: &Client, found: &Found) -> Result {
+    let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for reference in found.unresolved() {
+        if !kept.contains_key(&reference.kind) {
+            let names = client.definitions(reference.kind).await?.into_iter().map(|one| one.name).collect();
+            kept.insert(reference.kind, names);
+        }
+        let names = kept.get(&reference.kind).map(Vec::as_slice).unwrap_or_default();
+        if names.contains(&reference.name) {
+            continue;
+        }
+        let here = found.manifests.iter().filter(|one| one.kind() == reference.kind).map(Manifest::name);
+        let known = names.iter().chain(here).map(Name::as_str);
+        let mut problem = reference.missing.clone();
+        if let Some(near) = nearest(reference.name.as_str(), known) {
+            problem.hint = Some(format!("did you mean `{near}`?"));
+        }
+        missing.push(problem);
+    }
+    if missing.is_empty() { Ok(()) } else { Err(wrong(&missing)) }
 }
 
 /// The text of one manifest file.
@@ -117,34 +169,12 @@ fn unreadable(path: &Path, error: &std::io::Error) -> CommandError {
 
 /// The error for mistakes in manifests.
 pub fn wrong(problems: &[Problem]) -> CommandError {
-    let rendered: Vec<String> = problems.iter().map(Problem::render).collect();
-    match rendered.as_slice() {
-        [one] => {
-            // The first line is the message itself.
-            let (message, detail) = one.split_once('\n').unwrap_or((one, ""));
-            let told = fail(Code::Manifest, message);
-            if detail.is_empty() { told } else { told.detail(detail) }
-        }
+    match problems {
+        [one] => mistake(Code::Manifest, one),
         several => {
             let what = format!("the manifests have {}", count(several.len() as u64, "mistake"));
-            fail(Code::Manifest, what).detail(several.join("\n\n"))
-        }
-    }
-}
-
-/// What the store keeps of a manifest.
-pub fn definition(manifest: &Manifest) -> Definition {
-    match manifest {
-        Manifest::Workflow(workflow) => Definition {
-            kind: "workflow".to_owned(),
-            name: workflow.name().clone(),
-            hash: workflow.hash().to_owned(),
-            text: workflow.text().to_owned(),
-        },
-        Manifest::Handler(handler) => {
-            let text = handler.canonical().to_string();
-            let hash = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-            Definition { kind: "handler".to_owned(), name: handler.name.clone(), hash, text }
+            let rendered: Vec<String> = several.iter().map(Problem::render).collect();
+            fail(Code::Manifest, what).detail(rendered.join("\n\n"))
         }
     }
 }

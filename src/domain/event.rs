@@ -84,6 +84,7 @@ event_kinds! {
     ScheduleTriggered = 67, "schedule.triggered";
     RunPending = 70, "run.pending";
     RunAnswered = 71, "run.answered";
+    StepReset = 72, "step.reset";
 }
 
 impl Serialize for EventKind {

@@ -2,6 +2,7 @@
 //! Every state machine of goflow is one `match (state, event)` table in this folder; stores move
 //! records between places and never decide where a record goes.
 
+pub mod edit;
 pub mod event;
 pub mod id;
 pub mod job;
@@ -9,12 +10,15 @@ pub mod json;
 pub mod limits;
 pub mod name;
 pub mod place;
+pub mod problem;
 pub mod queue;
 pub mod rate;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod text;
 pub mod time;
+pub mod yaml;
 
 pub use event::{Event, EventKind};
 pub use id::{Epoch, JobId, ProducerId, RunId, Shard, WorkerId};

@@ -92,10 +92,16 @@ pub enum RunEvent {
     Cancel,
     Pause,
     Resume,
+    /// An operator tries a failed run again where it failed.
+    Retry,
+    /// An operator has owed undos tried again.
+    RetryUndo,
+    /// The run that called it compensates: what was completed is undone.
+    Undo,
 }
 
 impl RunEvent {
-    pub const ALL: [RunEvent; 9] = [
+    pub const ALL: [RunEvent; 12] = [
         RunEvent::Start,
         RunEvent::Complete,
         RunEvent::Fail,
@@ -105,6 +111,9 @@ impl RunEvent {
         RunEvent::Cancel,
         RunEvent::Pause,
         RunEvent::Resume,
+        RunEvent::Retry,
+        RunEvent::RetryUndo,
+        RunEvent::Undo,
     ];
 }
 
@@ -126,6 +135,9 @@ impl RunState {
             (S::Running, E::Complete) => S::Completed,
             (S::Running, E::Fail) => S::Failed,
             (S::Running | S::Paused, E::Compensate) => S::Compensating,
+            // A new life of what was over.
+            (S::Failed, E::Retry) => S::Running,
+            (S::Failed, E::RetryUndo) | (S::Completed, E::Undo) => S::Compensating,
             (S::Compensating, E::Undone) => S::Compensated,
             (S::Compensating, E::Owe) => S::Failed,
             (S::Pending | S::Running | S::Paused | S::Compensating, E::Cancel) => S::Cancelled,
@@ -148,10 +160,12 @@ pub enum StepEvent {
     Undone,
     /// Its undo failed for good: the step stays as it was and the undo is owed.
     UndoFailed,
+    /// A failed run is tried again, and the step with it.
+    Reset,
 }
 
 impl StepEvent {
-    pub const ALL: [StepEvent; 10] = [
+    pub const ALL: [StepEvent; 11] = [
         StepEvent::Start,
         StepEvent::Wait,
         StepEvent::Retry,
@@ -162,6 +176,7 @@ impl StepEvent {
         StepEvent::Undo,
         StepEvent::Undone,
         StepEvent::UndoFailed,
+        StepEvent::Reset,
     ];
 }
 
@@ -178,9 +193,10 @@ impl StepState {
         use StepEvent as E;
         use StepState as S;
         Ok(match (self, event) {
-            (S::Pending, E::Start) | (S::Retrying, E::Start) => S::Running,
-            (S::Pending, E::Wait) => S::Waiting,
-            (S::Running, E::Retry) => S::Retrying,
+            // A step whose wait is over does what its time-out says.
+            (S::Pending | S::Retrying | S::Waiting, E::Start) => S::Running,
+            (S::Pending | S::Retrying, E::Wait) => S::Waiting,
+            (S::Running | S::Waiting, E::Retry) => S::Retrying,
             (S::Running | S::Retrying | S::Waiting, E::Complete) => S::Completed,
             (S::Pending | S::Running | S::Retrying | S::Waiting, E::Fail) => S::Failed,
             (S::Pending, E::Skip) => S::Skipped,
@@ -189,6 +205,8 @@ impl StepState {
             (S::Completed | S::Failed | S::Cancelled, E::Undo) => S::Compensating,
             (S::Compensating, E::Undone) => S::Compensated,
             (S::Compensating, E::UndoFailed) => S::Failed,
+            // Of completed steps only those of `finally`, which are done at every end.
+            (S::Failed | S::Cancelled | S::Completed | S::Skipped, E::Reset) => S::Pending,
             (state, event) => return Err(IllegalStepEvent { state, event }),
         })
     }
@@ -198,6 +216,7 @@ impl StepState {
 mod tests {
     use super::*;
 
+    /// But for an operator who tries a failed run again, and a parent that undoes a completed one.
     #[test]
     fn a_terminal_run_stays_as_it_is() {
         let mut legal = 0;
@@ -206,13 +225,14 @@ mod tests {
                 match state.next(event) {
                     Ok(next) => {
                         legal += 1;
-                        assert!(!state.is_terminal(), "{state} {event:?} {next}");
+                        let again = matches!(event, RunEvent::Retry | RunEvent::RetryUndo | RunEvent::Undo);
+                        assert_eq!(state.is_terminal(), again, "{state} {event:?} {next}");
                     }
                     Err(error) => assert_eq!(error, IllegalRunEvent { state: *state, event }),
                 }
             }
         }
-        assert_eq!(legal, 14);
+        assert_eq!(legal, 17);
     }
 
     #[test]
@@ -226,8 +246,9 @@ mod tests {
                 }
             }
         }
-        assert_eq!(legal.len(), 21);
-        // A completed step never runs again.
-        assert!(legal.iter().all(|(from, _, to)| *from != StepState::Completed || *to == StepState::Compensating));
+        assert_eq!(legal.len(), 28);
+        // A completed step never runs again, but for those of `finally` in a new life of their run.
+        let again = |event: StepEvent, to: StepState| to == StepState::Compensating || event == StepEvent::Reset;
+        assert!(legal.iter().all(|(from, event, to)| *from != StepState::Completed || again(*event, *to)));
     }
 }

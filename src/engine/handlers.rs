@@ -110,7 +110,7 @@ fn read(definition: &Definition) -> Result<HandlerDef, String> {
         .into_iter()
         .find_map(|manifest| match manifest {
             Manifest::Handler(def) => Some(def),
-            Manifest::Workflow(_) => None,
+            _ => None,
         })
         .ok_or_else(|| "it is not a handler".to_owned())
 }

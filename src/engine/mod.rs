@@ -27,10 +27,12 @@ mod options;
 mod pace;
 mod plan;
 mod runs;
+mod scheduler;
 mod settle;
 mod time;
 mod worker;
 
 pub use handlers::{Ending, Handler, Handlers, Task};
 pub use options::{Summary, WorkerOptions};
+pub use scheduler::{Scheduler, Ticks};
 pub use worker::Worker;

@@ -1,8 +1,9 @@
 //! From what `workflow::advance` wants to what a store commits: the same thing, as bytes.
 
-use super::contract::{Effects, Result, RunRecord, StoreError, Timer};
-use crate::domain::Ms;
-use crate::workflow::{Advanced, Fact};
+use super::contract::{Effects, Gate, NewRun, Result, RunRecord, StoreError, Timer};
+use crate::domain::{Ms, RunId};
+use crate::workflow::spec::OnConflict;
+use crate::workflow::{Advanced, Definition, Fact, What};
 
 impl RunRecord {
     /// The record of a run's header.
@@ -24,8 +25,20 @@ impl RunRecord {
     }
 }
 
-/// The effects of an advance that happened at `now`. Jobs whose end is awaited without need
-/// (`cancel_jobs`) end by themselves: the run waits for them.
+/// A gate for a run that waits for its turn under its key; none for one that has begun.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the fact cannot be encoded.
+pub fn gate(run: &crate::workflow::Run, definition: &Definition, now: Ms) -> Result<Option<Gate>> {
+    let (Some(key), Some(limited)) = (&run.key, &definition.spec().concurrency) else { return Ok(None) };
+    let go = Fact::of_run(What::Go, now).encode().map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let reject = (limited.on_conflict == OnConflict::Reject).then(Vec::new);
+    // Keys of two workflows have nothing to do with each other.
+    let key = format!("{}/{key}", run.workflow);
+    Ok(Some(Gate { key, limit: limited.limit, go, reject }))
+}
+
+/// The effects of an advance that happened at `now`.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if a record cannot be encoded.
@@ -43,7 +56,16 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         drop_timers: advanced.drop_timers,
         events: advanced.events,
         cancel: advanced.cancel_jobs,
-        runs: Vec::new(),
-        tell: Vec::new(),
+        runs: advanced.runs.iter().map(begun).collect::<Result<_>>()?,
+        tell: advanced.tell.iter().map(told).collect::<Result<_>>()?,
     })
+}
+
+/// A run that another one starts: it is told to go by the same commit.
+fn begun(run: &crate::workflow::Run) -> Result<NewRun> {
+    Ok(NewRun::from(Effects::of(RunRecord::of(run)?)))
+}
+
+fn told((run, fact): &(RunId, Fact)) -> Result<(RunId, Vec<u8>)> {
+    Ok((*run, fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()))?))
 }

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod open;
 pub mod postgres;
 pub mod redis;
+pub mod scheduled;
 pub mod sqlite;
 pub mod url;
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::expr::{ExprError, Scope};
+use super::expr::{ExprError, Scope, Template};
 use super::manifest;
 use super::problem::{Problems, Source};
 use super::read::Reader;
@@ -60,6 +60,17 @@ impl HandlerDef {
         // Without a mistake there is a handler.
         reader.finish(())?;
         handler.ok_or(Problems(Vec::new()))
+    }
+
+    /// In a few words, for lists.
+    pub fn summary(&self) -> String {
+        match &self.command.program {
+            ProgramSpec::Shell(line) => format!("run {}", line.lines().next().unwrap_or_default()),
+            ProgramSpec::Argv(argv) => {
+                let program = argv.first().map(Template::source).unwrap_or_default();
+                format!("run {}", program.as_str().unwrap_or_default())
+            }
+        }
     }
 
     /// The manifest again, in a fixed order of keys: what a store keeps.

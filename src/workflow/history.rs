@@ -47,7 +47,12 @@ fn run_event(state: RunState, kind: EventKind) -> Option<RunEvent> {
         EventKind::RunCompleted => RunEvent::Complete,
         EventKind::RunFailed if state == RunState::Compensating => RunEvent::Owe,
         EventKind::RunFailed => RunEvent::Fail,
+        EventKind::RunCompensating if state == RunState::Failed => RunEvent::RetryUndo,
+        EventKind::RunCompensating if state == RunState::Completed => RunEvent::Undo,
         EventKind::RunCompensating => RunEvent::Compensate,
+        EventKind::RunPaused => RunEvent::Pause,
+        EventKind::RunResumed => RunEvent::Resume,
+        EventKind::RunRetried => RunEvent::Retry,
         EventKind::RunCompensated => RunEvent::Undone,
         EventKind::RunCancelled => RunEvent::Cancel,
         _ => return None,
@@ -64,6 +69,9 @@ fn step_event(kind: EventKind) -> Option<StepEvent> {
         EventKind::StepCompensating => StepEvent::Undo,
         EventKind::StepCompensated => StepEvent::Undone,
         EventKind::StepUndoFailed => StepEvent::UndoFailed,
+        EventKind::StepWaiting => StepEvent::Wait,
+        EventKind::StepRetrying => StepEvent::Retry,
+        EventKind::StepReset => StepEvent::Reset,
         _ => return None,
     })
 }

@@ -1,32 +1,71 @@
-//! Manifest text → workflows and handlers: which keys there are, what each must be, and what stands
-//! in for those left out. All mistakes of a file are told at once. What only the whole graph can
-//! tell is `check`'s business.
+//! Manifest text → the kinds of manifests, and what several of them have in common: commands, their
+//! environment and output, limits, retries. All mistakes of a file are told at once. What only the
+//! whole graph can tell is `check`'s business.
 
 use std::time::Duration;
 
-use super::check::{self, Draft};
+use super::check;
+use super::check::Whereabouts;
 use super::definition::Definition;
 use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};
-use super::read::{Fields, Reader, Whereabouts};
+use super::read::{Fields, Reader};
 use super::spec::*;
-use super::yaml::{self, Node, Value};
-use super::{is_reserved, shell};
+use super::yaml::{self, Dialect, Node, Value};
+use super::{is_reserved, kinds_read, shell, workflow_read};
 use crate::domain::Name;
-use crate::domain::limits::PRIORITY;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::time::millis;
+use crate::domain::text::count;
+use crate::domain::time::{format_duration, millis};
 
 /// What `apiVersion` says where it is written.
 pub const API_VERSION: &str = "goflow/v1";
-/// Steps of one workflow.
-const STEPS: usize = 5_000;
+/// The kinds of manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Workflow,
+    Handler,
+    Schedule,
+    Queue,
+    Webhook,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Workflow, Kind::Handler, Kind::Schedule, Kind::Queue, Kind::Webhook];
+
+    pub const WORDS: [(&str, Kind); 5] = [
+        ("Workflow", Kind::Workflow),
+        ("Handler", Kind::Handler),
+        ("Schedule", Kind::Schedule),
+        ("Queue", Kind::Queue),
+        ("Webhook", Kind::Webhook),
+    ];
+
+    /// As `kind:` says it.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
+    /// As stores and messages say it.
+    pub fn stored(self) -> &'static str {
+        match self {
+            Kind::Workflow => "workflow",
+            Kind::Handler => "handler",
+            Kind::Schedule => "schedule",
+            Kind::Queue => "queue",
+            Kind::Webhook => "webhook",
+        }
+    }
+}
 
 /// A document that was read and checked.
 #[derive(Clone, Debug)]
 pub enum Manifest {
     Workflow(Definition),
     Handler(HandlerDef),
+    Schedule(ScheduleSpec),
+    Queue(QueueSpec),
+    Webhook(WebhookSpec),
 }
 
 impl Manifest {
@@ -34,13 +73,19 @@ impl Manifest {
         match self {
             Manifest::Workflow(definition) => definition.name(),
             Manifest::Handler(handler) => &handler.name,
+            Manifest::Schedule(schedule) => &schedule.name,
+            Manifest::Queue(queue) => &queue.name,
+            Manifest::Webhook(webhook) => &webhook.name,
         }
     }
 
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> Kind {
         match self {
-            Manifest::Workflow(_) => "Workflow",
-            Manifest::Handler(_) => "Handler",
+            Manifest::Workflow(_) => Kind::Workflow,
+            Manifest::Handler(_) => Kind::Handler,
+            Manifest::Schedule(_) => Kind::Schedule,
+            Manifest::Queue(_) => Kind::Queue,
+            Manifest::Webhook(_) => Kind::Webhook,
         }
     }
 
@@ -49,6 +94,37 @@ impl Manifest {
         match self {
             Manifest::Workflow(definition) => definition.text().to_owned(),
             Manifest::Handler(handler) => handler.canonical().to_string(),
+            Manifest::Schedule(schedule) => schedule.canonical().to_string(),
+            Manifest::Queue(queue) => queue.canonical().to_string(),
+            Manifest::Webhook(webhook) => webhook.canonical().to_string(),
+        }
+    }
+
+    /// In a few words what it says, for lists.
+    pub fn summary(&self) -> String {
+        match self {
+            Manifest::Workflow(definition) => count(definition.spec().all_steps().len() as u64, "step"),
+            Manifest::Handler(handler) => handler.summary(),
+            Manifest::Schedule(schedule) => schedule.summary(),
+            Manifest::Queue(queue) => queue.summary(),
+            Manifest::Webhook(webhook) => webhook.summary(),
+        }
+    }
+
+    /// The definitions that it starts or calls.
+    pub fn uses(&self) -> Vec<(Kind, Name)> {
+        let workflow = |name: &Name| (Kind::Workflow, name.clone());
+        match self {
+            Manifest::Workflow(definition) => {
+                let called = definition.spec().all_steps().into_iter().filter_map(|step| match &step.verb {
+                    Verb::Call { workflow, .. } => Some(workflow),
+                    _ => None,
+                });
+                called.map(workflow).collect()
+            }
+            Manifest::Schedule(ScheduleSpec { target: ScheduleTarget::Workflow(name), .. })
+            | Manifest::Webhook(WebhookSpec { target: WebhookTarget::Workflow(name), .. }) => vec![workflow(name)],
+            _ => Vec::new(),
         }
     }
 
@@ -66,23 +142,55 @@ impl Manifest {
     }
 }
 
+/// Something that a manifest names and that must be there when it is applied.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    pub kind: Kind,
+    pub name: Name,
+    /// What is to be told where it is not.
+    pub missing: Problem,
+}
+
+/// What a text says.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    pub manifests: Vec<Manifest>,
+    pub references: Vec<Reference>,
+    /// What is not wrong, and may not have been meant.
+    pub remarks: Vec<Problem>,
+}
+
 /// Reads every document of a text; `file` is only for messages.
 ///
 /// # Errors
 /// All mistakes of the text, by place. Nothing is returned when one document is wrong.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, Problems> {
+    parse_whole(file, text).map(|parsed| parsed.manifests)
+}
+
+/// As [`parse`], with what a text refers to and what is to be said about it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_whole(file: &str, text: &str) -> Result<Parsed, Problems> {
     let source = Source { file, text };
-    let nodes = yaml::parse(source).map_err(|problem| Problems(vec![problem]))?;
+    let nodes = yaml::parse(source, Dialect::Manifest).map_err(|problem| Problems(vec![problem]))?;
+    if nodes.is_empty() {
+        let hint = "a manifest has at least a name and steps".to_owned();
+        let place = Place { line: 1, column: 1, len: 1 };
+        return Err(Problems(vec![Problem::new(source, place, "the file is empty", Some(hint))]));
+    }
     let mut reader = Reader::new(source);
     let mut manifests: Vec<Manifest> = Vec::with_capacity(nodes.len());
     for node in &nodes {
         let Some(manifest) = document(&mut reader, node) else { continue };
         if manifests.iter().any(|other| other.kind() == manifest.kind() && other.name() == manifest.name()) {
-            reader.wrong(node.place, format!("the {} `{}` stands twice", manifest.kind(), manifest.name()));
+            reader.wrong(node.place, format!("the {} `{}` stands twice", manifest.kind().as_str(), manifest.name()));
         }
         manifests.push(manifest);
     }
-    reader.finish(manifests)
+    let (remarks, references) = reader.take_rest();
+    reader.finish(Parsed { manifests, references, remarks })
 }
 
 /// One document; `None` when something in it is wrong and has been told.
@@ -96,44 +204,24 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
     if let Some(version) = of("apiVersion") {
         reader.word(version, "`apiVersion`", &[(API_VERSION, ())]);
     }
-    let workflow = match of("kind") {
-        Some(kind) => reader.word(kind, "`kind`", &[("Workflow", true), ("Handler", false)])?,
-        None => true,
+    let kind = match of("kind") {
+        Some(kind) => reader.word(kind, "`kind`", &Kind::WORDS)?,
+        None => Kind::Workflow,
     };
-    if workflow {
-        return workflow_of(reader, node).map(Manifest::Workflow);
-    }
-    let fields = reader.fields(node, "a handler", HANDLER_KEYS)?;
-    let name = named(reader, &fields);
-    handler_of(reader, &fields, name?).map(Manifest::Handler)
-}
-
-const WORKFLOW_KEYS: &[&str] = &["apiVersion", "kind", "name", "input", "defaults", "timeout", "steps", "outputs"];
-
-fn workflow_of(reader: &mut Reader<'_>, node: &Node) -> Option<Definition> {
-    let was_clean = reader.is_clean();
-    let fields = reader.fields(node, "a workflow", WORKFLOW_KEYS)?;
-    let name = named(reader, &fields);
-    let input = fields.get("input").map(|node| input(reader, node));
-    let defaults = fields.get("defaults").map(|node| defaults(reader, node)).unwrap_or_default();
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
-    let drafts = match fields.get("steps") {
-        Some(node) => steps(reader, node, &defaults),
-        None => {
-            reader.wrong_hint(fields.place, "a workflow has no `steps`", "give it a list: `steps: [{id: …, run: …}]`");
-            Vec::new()
+    match kind {
+        Kind::Workflow => workflow_read::workflow(reader, node).map(Manifest::Workflow),
+        Kind::Schedule => kinds_read::schedule(reader, node).map(Manifest::Schedule),
+        Kind::Queue => kinds_read::queue(reader, node).map(Manifest::Queue),
+        Kind::Webhook => kinds_read::webhook(reader, node).map(Manifest::Webhook),
+        Kind::Handler => {
+            let fields = reader.fields(node, "a handler", HANDLER_KEYS)?;
+            let name = named(reader, &fields);
+            handler_of(reader, &fields, name?).map(Manifest::Handler)
         }
-    };
-    reader.at = Whereabouts::Outputs;
-    let outputs = fields.get("outputs").map(|node| outputs_map(reader, node)).unwrap_or_default();
-    let sites = reader.take_sites();
-    check::graph(reader, &drafts, input.as_deref(), &sites);
-    let steps = drafts.into_iter().map(|draft| draft.spec).collect();
-    let spec = WorkflowSpec { name: name?, input, timeout, steps, outputs };
-    (was_clean && reader.is_clean()).then(|| Definition::new(spec))
+    }
 }
 
-fn named(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Name> {
+pub(super) fn named(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Name> {
     match fields.get("name") {
         Some(node) => reader.name(node, "`name`"),
         None => {
@@ -143,205 +231,30 @@ fn named(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Name> {
     }
 }
 
-fn outputs_map(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Template)> {
-    let entries = reader.entries(node, "`outputs` of a workflow").unwrap_or_default();
-    entries.iter().map(|entry| (entry.key.clone(), reader.template(&entry.value))).collect()
-}
-
-fn input(reader: &mut Reader<'_>, node: &Node) -> Vec<Field> {
-    let mut fields = Vec::new();
-    for entry in reader.entries(node, "`input`").unwrap_or_default() {
-        if !is_id(&entry.key) {
-            reader.wrong_hint(entry.place, format!("`{}` cannot name an input", entry.key), ID_RULE);
-        }
-        let Some(keys) = reader.fields(&entry.value, "an input", &["type", "required", "default"]) else { continue };
-        let required = keys.get("required").and_then(|node| reader.flag(node, "`required`")).unwrap_or(false);
-        let Some(kind) = keys.get("type") else {
-            reader.wrong_hint(entry.place, format!("the input `{}` has no `type`", entry.key), "`type: string`");
-            continue;
-        };
-        let Some(kind) = reader.word(kind, "`type`", &FieldType::WORDS) else { continue };
-        let default = keys.get("default").map(Node::to_json);
-        if let (Some(json), Some(node)) = (&default, keys.get("default"))
-            && !kind.fits(json)
-        {
-            let hint = match (kind, json) {
-                (FieldType::String, serde_json::Value::Number(_)) => "write it in quotes",
-                _ => "the default must be of the input's type",
-            };
-            let what = format!("the default of `{}` is {}, not of type {}", entry.key, node.what(), kind.as_str());
-            reader.wrong_hint(node.place, what, hint);
-        }
-        fields.push(Field { name: entry.key.clone(), kind, required, default });
-    }
-    fields
-}
-
-#[derive(Default)]
-struct Defaults {
-    timeout: Option<Duration>,
-    retry: RetryPolicy,
-}
-
-fn defaults(reader: &mut Reader<'_>, node: &Node) -> Defaults {
-    let Some(fields) = reader.fields(node, "`defaults`", &["timeout", "retry"]) else { return Defaults::default() };
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
-    Defaults { timeout, retry: retry_of(reader, &fields, RetryPolicy::default()) }
-}
-
 /// A time limit: a duration that is longer than none.
-fn limit(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
-    let duration = reader.duration(node, "`timeout`")?;
+pub(super) fn limit(reader: &mut Reader<'_>, node: &Node) -> Option<Duration> {
+    limit_of(reader, node, "`timeout`")
+}
+
+/// As [`limit`], under another name.
+pub(super) fn limit_of(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Duration> {
+    let duration = reader.duration(node, what)?;
     if duration.is_zero() {
-        reader.wrong_hint(node.place, "`timeout` is zero", "leave it out for no limit");
+        reader.wrong_hint(node.place, format!("{what} is zero"), "leave it out for no limit");
         return None;
     }
     Some(duration)
 }
 
-const STEP_KEYS: &[&str] = &[
-    "id",
-    "run",
-    "job",
-    "with",
-    "needs",
-    "if",
-    "retry",
-    "timeout",
-    "compensate",
-    "env",
-    "outputs",
-    "queue",
-    "priority",
-    "continue_on_error",
-];
-
-fn steps(reader: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Vec<Draft> {
-    let Some(items) = reader.list(node, "`steps`") else { return Vec::new() };
-    if items.is_empty() {
-        reader.wrong(node.place, "`steps` is empty: a workflow has at least one step");
-    }
-    if items.len() > STEPS {
-        reader.wrong(node.place, format!("{} steps are more than the {STEPS} a workflow may have", items.len()));
-        return Vec::new();
-    }
-    items.iter().enumerate().filter_map(|(nth, item)| step(reader, nth, item, defaults)).collect()
-}
-
-fn step(reader: &mut Reader<'_>, nth: usize, node: &Node, defaults: &Defaults) -> Option<Draft> {
-    let fields = reader.fields(node, "a step", STEP_KEYS)?;
-    let id_place = fields.get("id").map_or(node.place, |node| node.place);
-    let id = match fields.get("id") {
-        Some(node) => reader.text(node, "`id`"),
-        None => {
-            reader.wrong_hint(node.place, "a step has no `id`", "give it one: `id: …`");
-            None
-        }
-    };
-    if let Some(id) = id.as_ref().filter(|id| !is_id(id)) {
-        reader.wrong_hint(id_place, format!("`{id}` cannot be the id of a step"), ID_RULE);
-    }
-    let id = id.unwrap_or_default();
-    let (needs, needs_places) = needs(reader, &fields).into_iter().unzip();
-    reader.at = Whereabouts::Step(nth);
-    let condition = fields.get("if").and_then(|node| reader.expr(node, "`if`"));
-    let verb = verb(reader, &fields, "step");
-    let retry = retry_of(reader, &fields, defaults.retry.clone());
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node)).or(defaults.timeout);
-    let queue = fields.get("queue").and_then(|node| reader.name(node, "`queue`"));
-    let most = i64::from(PRIORITY);
-    let priority = fields.get("priority").and_then(|node| reader.whole(node, "`priority`", -most, most)).unwrap_or(0);
-    let continue_on_error =
-        fields.get("continue_on_error").and_then(|node| reader.flag(node, "`continue_on_error`")).unwrap_or(false);
-    reader.at = Whereabouts::Undo(nth);
-    let compensate = fields.get("compensate").and_then(|node| compensate(reader, node, defaults));
-    // A step without a readable verb stays in the graph, so that the others are checked in full.
-    let verb = verb.unwrap_or_else(|| {
-        Verb::Run(CommandSpec { program: ProgramSpec::Shell(String::new()), env: Vec::new(), outputs: None })
-    });
-    let priority = i8::try_from(priority).unwrap_or(0);
-    let spec = StepSpec { id, verb, needs, condition, retry, timeout, compensate, queue, priority, continue_on_error };
-    Some(Draft { spec, nth, place: id_place, needs_places, needs_place: fields.place_of("needs") })
-}
-
-fn needs(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Vec<(String, Place)> {
-    let Some(node) = fields.get("needs") else { return Vec::new() };
-    if let Value::Text(id) = &node.value {
-        reader.wrong_hint(node.place, "`needs` is a list, not a string", format!("write `needs: [{id}]`"));
-        return vec![(id.clone(), node.place)];
-    }
-    let mut needs: Vec<(String, Place)> = Vec::new();
-    for item in reader.list(node, "`needs`").unwrap_or_default() {
-        let Some(id) = reader.text(item, "an item of `needs`") else { continue };
-        if needs.iter().any(|(other, _)| *other == id) {
-            reader.wrong(item.place, format!("`{id}` stands twice in `needs`"));
-        } else {
-            needs.push((id, item.place));
-        }
-    }
-    needs
-}
-
-const COMPENSATE_KEYS: &[&str] = &["scope", "run", "job", "with", "env", "outputs", "retry", "timeout"];
-
-fn compensate(reader: &mut Reader<'_>, node: &Node, defaults: &Defaults) -> Option<Compensate> {
-    let fields = reader.fields(node, "`compensate`", COMPENSATE_KEYS)?;
-    let scope = fields.get("scope").and_then(|node| reader.word(node, "`scope`", &CompensateScope::WORDS));
-    let retry = retry_of(reader, &fields, patient());
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node)).or(defaults.timeout);
-    let verb = verb(reader, &fields, "compensation")?;
-    Some(Compensate { scope: scope.unwrap_or(CompensateScope::Completed), verb, retry, timeout })
-}
-
-const VERBS: &[&str] = &["run", "job"];
-
-/// The one verb of a step or a compensation.
-fn verb(reader: &mut Reader<'_>, fields: &Fields<'_>, whose: &str) -> Option<Verb> {
-    let found: Vec<&str> = VERBS.iter().copied().filter(|verb| fields.get(verb).is_some()).collect();
-    match found.as_slice() {
-        [] => {
-            reader.wrong_hint(fields.place, format!("this {whose} has no verb"), "give it `run` or `job`");
-            None
-        }
-        ["run"] => {
-            if fields.get("with").is_some() {
-                let hint = "a command takes its data by `env:` or as arguments";
-                reader.wrong_hint(fields.place_of("with"), "`with` is for `job`", hint);
-            }
-            command(reader, fields).map(Verb::Run)
-        }
-        ["job"] => {
-            if fields.get("env").is_some() {
-                let hint = "a handler has an environment of its own: give the job its data in `with:`";
-                reader.wrong_hint(fields.place_of("env"), "`env` is for `run`", hint);
-            }
-            let outputs = fields.get("outputs").and_then(|node| outputs(reader, node));
-            let with = fields.get("with").map(|node| reader.template(node));
-            let node = fields.get("job")?;
-            let kind = reader.name(node, "`job`")?;
-            if is_reserved(&kind) {
-                reader.wrong(node.place, format!("the job type `{kind}` is kept for goflow itself"));
-            }
-            Some(Verb::Job { kind, with, outputs })
-        }
-        several => {
-            let place = several.iter().map(|verb| fields.place_of(verb)).max().unwrap_or(fields.place);
-            let names = several.join("` and `");
-            reader.wrong_hint(place, format!("this {whose} has two verbs, `{names}`"), "split it in two");
-            None
-        }
-    }
-}
-
 /// `run`, with the `env` and `outputs` beside it.
-fn command(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CommandSpec> {
+pub(super) fn command(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<CommandSpec> {
     let program = fields.get("run").and_then(|node| program(reader, node));
     let env = fields.get("env").map(|node| env(reader, node)).unwrap_or_default();
     let outputs = fields.get("outputs").and_then(|node| outputs(reader, node));
     Some(CommandSpec { program: program?, env, outputs })
 }
 
-fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
+pub(super) fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
     match &node.value {
         Value::Text(line) => {
             if line.trim().is_empty() {
@@ -367,7 +280,7 @@ fn program(reader: &mut Reader<'_>, node: &Node) -> Option<ProgramSpec> {
     }
 }
 
-fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Template)> {
+pub(super) fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Template)> {
     let mut variables = Vec::new();
     for entry in reader.entries(node, "`env`").unwrap_or_default() {
         if !is_variable(&entry.key) {
@@ -382,7 +295,7 @@ fn env(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, super::expr::Templa
     variables
 }
 
-fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
+pub(super) fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
     if let Value::List(items) = &node.value {
         let mut names = Vec::with_capacity(items.len());
         for item in items {
@@ -405,10 +318,10 @@ fn outputs(reader: &mut Reader<'_>, node: &Node) -> Option<Outputs> {
     Some(if text { Outputs::Text } else { Outputs::Json })
 }
 
-const RETRY_KEYS: &[&str] = &["max", "backoff", "initial", "max_delay", "jitter", "errors"];
+pub(super) const RETRY_KEYS: &[&str] = &["max", "backoff", "initial", "max_delay", "jitter", "errors"];
 
 /// `retry`, over what holds without it.
-fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolicy) -> RetryPolicy {
+pub(super) fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolicy) -> RetryPolicy {
     let Some(node) = fields.get("retry") else { return policy };
     let Some(keys) = reader.fields(node, "`retry`", RETRY_KEYS) else { return policy };
     if let Some(max) = keys.get("max").and_then(|node| reader.whole(node, "`max`", 0, 10_000)) {
@@ -426,14 +339,37 @@ fn retry_of(reader: &mut Reader<'_>, fields: &Fields<'_>, mut policy: RetryPolic
     if let Some(jitter) = keys.get("jitter").and_then(|node| reader.share(node, "`jitter`")) {
         policy.jitter = jitter;
     }
+    if policy.initial_ms > policy.max_delay_ms {
+        let node = keys.get("initial").or(keys.get("max_delay")).unwrap_or(node);
+        let (first, most) = (Duration::from_millis(policy.initial_ms), Duration::from_millis(policy.max_delay_ms));
+        let message = format!("the first delay, {}, is longer than the longest", format_duration(first));
+        reader.wrong_hint(node.place, message, format!("`max_delay` is {}", format_duration(most)));
+    }
     if let Some(node) = keys.get("errors") {
+        if let Value::Text(class) = &node.value {
+            reader.wrong_hint(node.place, "`errors` is a list, not a string", format!("write `errors: [{class}]`"));
+            return policy;
+        }
         let items = reader.list(node, "`errors`").unwrap_or_default();
-        policy.errors = items.iter().filter_map(|item| reader.text(item, "an error class")).collect();
+        policy.errors = items.iter().filter_map(|item| error_class(reader, item)).collect();
     }
     policy
 }
 
-const HANDLER_KEYS: &[&str] = &["apiVersion", "kind", "name", "run", "env", "outputs", "timeout", "retry"];
+/// A class such as `timeout`, `exit:1` or `http:5xx`.
+fn error_class(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let class = reader.text(node, "an error class")?;
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if class.len() == 3 && class.bytes().all(|b| b.is_ascii_digit() || b == b'x') {
+        reader.wrong_hint(node.place, format!("`{class}` is not an error class"), format!("write \"http:{class}\""));
+    } else if !class.split(':').all(word) || class.starts_with(|c: char| c.is_ascii_digit()) {
+        let hint = "a class is a word, or words joined by colons: timeout, exit:1, \"http:5xx\"";
+        reader.wrong_hint(node.place, format!("`{class}` is not an error class"), hint);
+    }
+    Some(class)
+}
+
+pub(super) const HANDLER_KEYS: &[&str] = &["apiVersion", "kind", "name", "run", "env", "outputs", "timeout", "retry"];
 /// What the short form of a handler in a configuration may say.
 const SHORT_KEYS: &[&str] = &["run", "env", "outputs", "timeout", "retry"];
 
@@ -460,10 +396,10 @@ fn handler_of(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) -> Optio
     reader.is_clean().then_some(HandlerDef { name, command, timeout, retry })
 }
 
-const ID_RULE: &str = "letters, digits, _ and - are allowed, a letter first";
+pub(super) const ID_RULE: &str = "letters, digits, _ and - are allowed, a letter first";
 
 /// `[A-Za-z][A-Za-z0-9_-]*`, at most 128 long.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     text.len() <= 128
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')

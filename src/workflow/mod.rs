@@ -5,29 +5,43 @@
 pub mod advance;
 pub mod definition;
 pub mod expr;
+pub mod fact;
 pub mod handler;
 pub mod history;
 pub mod input;
 pub mod manifest;
-pub mod problem;
+pub mod record;
+pub mod request;
+pub mod rows;
 pub mod run;
+pub mod schema;
+pub mod set;
 pub mod spec;
 
 mod check;
+mod graph;
+mod http_read;
+mod kinds_read;
 mod read;
 mod shell;
-mod yaml;
+mod step_read;
+mod verb_read;
+mod workflow_read;
 
-pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start};
+pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_pinned};
 pub use definition::Definition;
+pub use fact::{Fact, What};
 pub use handler::{Command, HandlerDef, Program};
 pub use input::InputError;
-pub use manifest::{Manifest, parse};
-pub use problem::{Problem, Problems};
-pub use run::{Fact, Run, Slot, StepRecord, What};
+pub use manifest::{Manifest, Parsed, Reference, parse, parse_whole};
+pub use record::{Body, Slot, StepRecord};
+pub use request::{Request, RequestBody};
+pub use rows::{Row, rows};
+pub use run::Run;
 pub use spec::Outputs;
 
-use crate::domain::{Name, RunId};
+pub use crate::domain::problem::{Problem, Problems};
+use crate::domain::{Name, RunId, problem, yaml};
 
 /// The key of a step, the same over all its attempts: for handlers that must not do a thing twice.
 /// Expressions read it as `step.key`, commands as `$GOFLOW_STEP_KEY`.
@@ -38,6 +52,9 @@ pub fn step_key(run: RunId, step: &str) -> String {
 /// The job type of a step's own command. Its payload is a [`Command`]; a worker executes it only
 /// for a job with a link to a run.
 pub const RUN_KIND: &str = "goflow:run";
+
+/// The job type of a step's own HTTP request. Its payload is a [`Request`].
+pub const HTTP_KIND: &str = "goflow:http";
 
 /// Whether a job type is kept for goflow itself: nobody may enqueue or handle it.
 pub fn is_reserved(kind: &Name) -> bool {

@@ -3,41 +3,60 @@
 
 use std::time::Duration;
 
+use super::check::{Outline, Site, Whereabouts};
 use super::expr::{Expr, ExprError, Template, listed};
+use super::manifest::Reference;
 use super::problem::{Place, Problem, Problems, Source};
 use super::yaml::{Entry, Node, Value};
 use crate::domain::Name;
 use crate::domain::text::nearest;
 use crate::domain::time::parse_duration;
 
-/// The source, the mistakes found in it so far, and every expression with its place, for the checks
-/// that need the whole graph.
+/// The source, what has been found in it so far, and everything that is to be checked when the whole
+/// graph is known.
 pub struct Reader<'s> {
     source: Source<'s>,
     problems: Vec<Problem>,
+    remarks: Vec<Problem>,
     sites: Vec<Site>,
+    references: Vec<Reference>,
+    /// The steps of the workflow that is being read.
+    pub outline: Outline,
     /// Where the expressions stand that are read next.
     pub at: Whereabouts,
 }
 
-/// The part of a manifest that an expression belongs to: it decides which names are in scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whereabouts {
-    /// The step of this index, or how it is undone.
-    Step(usize),
-    Undo(usize),
-    /// The outputs of the whole workflow.
-    Outputs,
-    Handler,
-}
-
-/// An expression and the scalar it stands in.
-#[derive(Clone, Debug)]
-pub struct Site {
-    pub expr: Expr,
-    pub node: Node,
-    pub at: Whereabouts,
-}
+/// Keys that people know from elsewhere, and what they are called here, where that is a key.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("args", "run"),
+    ("cmd", "run"),
+    ("command", "run"),
+    ("script", "run"),
+    ("shell", "run"),
+    ("depends_on", "needs"),
+    ("dependsOn", "needs"),
+    ("after", "needs"),
+    ("condition", "if"),
+    ("when", "if"),
+    ("name", "id"),
+    ("loop", "foreach"),
+    ("with_items", "foreach"),
+    ("on", "errors"),
+    ("attempts", "max"),
+    ("max_attempts", "max"),
+    ("max_retries", "max"),
+    ("delay", "initial"),
+    ("interval", "initial"),
+    ("inputs", "input"),
+    ("params", "with"),
+    ("type", "job"),
+    ("uses", "job"),
+    ("workflow", "call"),
+    ("body", "json"),
+    ("tz", "timezone"),
+    ("rollback", "compensate"),
+    ("undo", "compensate"),
+];
 
 /// The keys of one mapping, checked to be known and not repeated.
 #[derive(Clone, Copy)]
@@ -64,12 +83,57 @@ impl<'n> Fields<'n> {
 
 impl<'s> Reader<'s> {
     pub fn new(source: Source<'s>) -> Reader<'s> {
-        Reader { source, problems: Vec::new(), sites: Vec::new(), at: Whereabouts::Outputs }
+        Reader {
+            source,
+            problems: Vec::new(),
+            remarks: Vec::new(),
+            sites: Vec::new(),
+            references: Vec::new(),
+            outline: Outline::default(),
+            at: Whereabouts::Outputs,
+        }
+    }
+
+    pub fn source(&self) -> Source<'s> {
+        self.source
+    }
+
+    /// Does something while expressions stand elsewhere.
+    pub fn within<T>(&mut self, at: Whereabouts, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.at, at);
+        let value = read(self);
+        self.at = before;
+        value
+    }
+
+    /// What is not wrong, and may not have been meant.
+    pub fn remark(&mut self, place: Place, message: impl Into<String>) {
+        self.remarks.push(Problem::new(self.source, place, message, None));
+    }
+
+    /// Something that must be there when this is applied.
+    pub fn refers(&mut self, reference: Reference) {
+        self.references.push(reference);
+    }
+
+    /// Remarks and references, which are forgotten.
+    pub fn take_rest(&mut self) -> (Vec<Problem>, Vec<Reference>) {
+        (std::mem::take(&mut self.remarks), std::mem::take(&mut self.references))
     }
 
     /// The expressions read so far, which are forgotten.
     pub fn take_sites(&mut self) -> Vec<Site> {
         std::mem::take(&mut self.sites)
+    }
+
+    /// The outline of the workflow that was read, which is forgotten.
+    pub fn take_outline(&mut self) -> Outline {
+        std::mem::take(&mut self.outline)
+    }
+
+    /// Puts back what [`Reader::take_sites`] gave.
+    pub fn put_sites(&mut self, sites: Vec<Site>) {
+        self.sites = sites;
     }
 
     fn saw(&mut self, node: &Node, template: &Template) {
@@ -127,9 +191,11 @@ impl<'s> Reader<'s> {
     pub fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
         let entries = self.entries(node, what)?;
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let hint = match nearest(&entry.key, known.iter().copied()) {
-                Some(name) => format!("did you mean `{name}`?"),
-                None => format!("its keys are {}", all(known)),
+            let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == entry.key && known.contains(ours));
+            let hint = match (elsewhere, nearest(&entry.key, known.iter().copied())) {
+                (Some((_, ours)), _) => format!("it is called `{ours}` here"),
+                (None, Some(name)) => format!("did you mean `{name}`?"),
+                (None, None) => format!("its keys are {}", all(known)),
             };
             self.wrong_hint(entry.place, format!("`{}` is not a key of {what}", entry.key), hint);
         }
@@ -192,6 +258,11 @@ impl<'s> Reader<'s> {
             self.wrong(node.place, format!("{what} is a whole number from {least} to {most}, not {}", found(node)));
         }
         fits
+    }
+
+    /// How many: at least 1.
+    pub fn count(&mut self, node: &Node, what: &str) -> Option<u32> {
+        self.whole(node, what, 1, 1_000_000).and_then(|count| u32::try_from(count).ok())
     }
 
     pub fn share(&mut self, node: &Node, what: &str) -> Option<f64> {

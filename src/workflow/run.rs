@@ -2,11 +2,14 @@
 //! keys of their own, immutable once written. The serialised names are the storage format: short,
 //! never reused, unknown ones are ignored, absent ones have their default.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::record::{Slot, StepRecord, is_default};
 use crate::domain::job::JobError;
-use crate::domain::run::{RunState, StepState};
-use crate::domain::{Epoch, JobId, Json, Ms, Name, RunId};
+use crate::domain::run::RunState;
+use crate::domain::{Epoch, Json, Ms, Name, RunId};
 
 /// Values up to this many bytes of JSON text lie in the header.
 pub const INLINE_BYTES: usize = 1 << 10;
@@ -28,7 +31,7 @@ pub struct Run {
     pub rev: u64,
     #[serde(rename = "n")]
     pub input: Slot,
-    /// In the order of the definition.
+    /// In the order of the definition, those of `finally` last. Of a run that waits for its turn, none.
     #[serde(rename = "t")]
     pub steps: Vec<StepRecord>,
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
@@ -51,60 +54,126 @@ pub struct Run {
     pub started_at: Option<Ms>,
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Ms>,
+    /// Who called it.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Its concurrency key.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The versions of the workflows that it and its children call: the latest when the root began.
+    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<Name, String>,
+    /// How often an operator has tried it again.
+    #[serde(rename = "y", default, skip_serializing_if = "is_default")]
+    pub life: u32,
+    /// A step of its own has ended it early, as completed.
+    #[serde(rename = "z", default, skip_serializing_if = "is_default")]
+    pub finished: bool,
+    /// How it will end, once the steps of `finally` have.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<RunState>,
+    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
+    pub undo: UndoLog,
+    /// Signals that nobody has waited for yet.
+    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<KeptSignal>,
+    /// Signals that came so far.
+    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
+    pub signalled: u32,
+    /// Timers that came while it was paused.
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
 }
 
-/// One step of a run.
+/// The step that called a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    #[serde(rename = "i")]
-    pub id: String,
+pub struct Parent {
+    #[serde(rename = "r")]
+    pub run: RunId,
     #[serde(rename = "s")]
-    pub state: StepState,
-    /// Attempts that its last job took, once it has ended.
-    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
-    pub attempt: u32,
-    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<JobId>,
-    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
-    pub undo_job: Option<JobId>,
-    /// The lease under which it ended, and the one under which its undo did.
+    pub step: String,
+    /// How many runs are above it.
+    #[serde(rename = "d")]
+    pub depth: u8,
+}
+
+/// A signal that came before anybody waited for it, or after the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptSignal {
+    #[serde(rename = "n")]
+    pub name: Name,
+    #[serde(rename = "a")]
+    pub at: Ms,
+    #[serde(rename = "d")]
+    pub data: Slot,
+    /// It came after the end of the run.
+    #[serde(rename = "l", default, skip_serializing_if = "is_default")]
+    pub late: bool,
+}
+
+/// What is to be undone, the last first: a stack whose top is here and whose rest lies outside, each
+/// part naming the one below it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UndoLog {
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<UndoEntry>,
+    /// The part below, under `u/NUMBER`.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<u32>,
+    /// The number of the next part.
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    pub next: u32,
+    /// The one that is being undone.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<UndoEntry>,
+    /// Those that could not be undone.
+    #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+    pub owed: Vec<UndoEntry>,
+}
+
+/// One thing to undo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UndoEntry {
+    /// The path of the step, item or round.
+    #[serde(rename = "s")]
+    pub step: String,
+    /// Its place in the order of completion, which tells it from others.
+    #[serde(rename = "o")]
+    pub order: u32,
+    #[serde(rename = "w")]
+    pub what: UndoWhat,
+    /// The lease under which it ended last.
     #[serde(rename = "e", default, skip_serializing_if = "is_default")]
     pub epoch: Epoch,
-    #[serde(rename = "h", default, skip_serializing_if = "is_default")]
-    pub undo_epoch: Epoch,
-    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<JobError>,
-    /// Why its undo is owed.
-    #[serde(rename = "z", default, skip_serializing_if = "Option::is_none")]
-    pub undo_error: Option<JobError>,
-    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Ms>,
-    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Ms>,
-    /// Its place among the steps that began and ended, from 1; 0 for one that did not.
-    #[serde(rename = "o", default, skip_serializing_if = "is_default")]
-    pub order: u32,
-    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Slot>,
 }
 
-/// A value of a run, or where it lies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Slot {
-    #[serde(rename = "i")]
-    Inline(Json),
-    /// Under `key` among the values of the run; `size` in bytes of JSON text.
-    #[serde(rename = "s")]
-    Stored {
-        #[serde(rename = "k")]
-        key: String,
-        #[serde(rename = "n")]
-        size: u64,
-    },
+pub enum UndoWhat {
+    /// A job with this payload.
+    #[serde(rename = "p")]
+    Job(Json),
+    /// The expressions failed when it was rendered.
+    #[serde(rename = "x")]
+    Broken(JobError),
+    /// A run that compensates itself.
+    #[serde(rename = "r")]
+    Run(RunId),
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+/// A part of the undo log as it lies outside the header.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UndoPart {
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<u32>,
+    #[serde(rename = "e")]
+    pub entries: Vec<UndoEntry>,
+}
+
+impl UndoLog {
+    /// Whether nothing is left to be undone.
+    pub fn is_empty(&self) -> bool {
+        self.top.is_empty() && self.below.is_none() && self.current.is_none()
+    }
 }
 
 /// A record that is not a run, or one of a later version that this one cannot read.
@@ -112,141 +181,65 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[error("a run's record cannot be read: {0}")]
 pub struct BadRecord(String);
 
+impl BadRecord {
+    pub(super) fn of(error: impl std::fmt::Display) -> BadRecord {
+        BadRecord(error.to_string())
+    }
+}
+
 impl Run {
+    /// A run that has not begun: it waits for [`super::What::Go`].
+    pub fn pending(id: RunId, workflow: Name, version: String, input: Slot, now: Ms) -> Run {
+        Run {
+            id,
+            workflow,
+            version,
+            state: RunState::Pending,
+            rev: 0,
+            input,
+            steps: Vec::new(),
+            output: None,
+            error: None,
+            cancel: None,
+            owed: Vec::new(),
+            ended: 0,
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            parent: None,
+            key: None,
+            pins: BTreeMap::new(),
+            life: 0,
+            finished: false,
+            outcome: None,
+            undo: UndoLog::default(),
+            signals: Vec::new(),
+            signalled: 0,
+            held: Vec::new(),
+        }
+    }
+
     /// The header as a store keeps it.
     ///
     /// # Errors
     /// Only if the encoder itself fails.
     pub fn encode(&self) -> Result<Vec<u8>, BadRecord> {
-        rmp_serde::to_vec_named(self).map_err(|error| BadRecord(error.to_string()))
+        rmp_serde::to_vec_named(self).map_err(BadRecord::of)
     }
 
     /// # Errors
     /// Bytes that are not a run's header.
     pub fn decode(bytes: &[u8]) -> Result<Run, BadRecord> {
-        rmp_serde::from_slice(bytes).map_err(|error| BadRecord(error.to_string()))
+        rmp_serde::from_slice(bytes).map_err(BadRecord::of)
     }
 
     pub fn step(&self, id: &str) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.id == id)
     }
 
-    /// Whether it has failed or was cancelled: nothing new starts.
+    /// Whether it has failed, was cancelled or has ended itself: nothing new starts but what ends it.
     pub fn is_stopping(&self) -> bool {
-        self.error.is_some() || self.cancel.is_some()
-    }
-}
-
-impl StepRecord {
-    pub fn new(id: String) -> StepRecord {
-        StepRecord {
-            id,
-            state: StepState::Pending,
-            attempt: 0,
-            job: None,
-            undo_job: None,
-            epoch: Epoch(0),
-            undo_epoch: Epoch(0),
-            error: None,
-            undo_error: None,
-            started_at: None,
-            finished_at: None,
-            order: 0,
-            output: None,
-        }
-    }
-
-    /// Whether a job of the step is under way.
-    pub fn is_active(&self) -> bool {
-        matches!(self.state, StepState::Running | StepState::Retrying | StepState::Waiting)
-    }
-}
-
-/// Something that happened to a run, as its inbox keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fact {
-    /// The step; empty for what concerns the run as a whole.
-    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
-    pub step: String,
-    /// Whether it is about undoing the step.
-    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
-    pub undo: bool,
-    /// The lease under which the job ended; 0 if it never had one. Facts are unique by (step, undo, epoch).
-    #[serde(rename = "e", default, skip_serializing_if = "is_default")]
-    pub epoch: Epoch,
-    /// Attempts that the job took; 0 when unknown.
-    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
-    pub attempt: u32,
-    /// When it happened, by the store's clock.
-    #[serde(rename = "a")]
-    pub at: Ms,
-    #[serde(rename = "w")]
-    pub what: What,
-}
-
-/// What happened. Only final outcomes of a job are facts: its retries are its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum What {
-    #[serde(rename = "c")]
-    Completed {
-        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
-        output: Option<Json>,
-    },
-    #[serde(rename = "f")]
-    Failed {
-        #[serde(rename = "x")]
-        error: JobError,
-    },
-    /// The step's job was cancelled or deleted by an operator.
-    #[serde(rename = "x")]
-    Cancelled,
-    /// A timer of the run is due.
-    #[serde(rename = "t")]
-    Timer {
-        #[serde(rename = "k")]
-        key: String,
-    },
-    /// Somebody cancels the run.
-    #[serde(rename = "k")]
-    Cancel {
-        #[serde(rename = "c")]
-        compensate: bool,
-    },
-}
-
-impl Fact {
-    /// The outcome of a step's job, or of the job that undoes it.
-    pub fn of_step(step: impl Into<String>, undo: bool, epoch: Epoch, attempt: u32, at: Ms, what: What) -> Fact {
-        Fact { step: step.into(), undo, epoch, attempt, at, what }
-    }
-
-    pub fn timer(key: impl Into<String>, at: Ms) -> Fact {
-        Fact {
-            step: String::new(),
-            undo: false,
-            epoch: Epoch(0),
-            attempt: 0,
-            at,
-            what: What::Timer { key: key.into() },
-        }
-    }
-
-    pub fn cancel(compensate: bool, at: Ms) -> Fact {
-        Fact { step: String::new(), undo: false, epoch: Epoch(0), attempt: 0, at, what: What::Cancel { compensate } }
-    }
-
-    /// The fact as an inbox keeps it.
-    ///
-    /// # Errors
-    /// Only if the encoder itself fails.
-    pub fn encode(&self) -> Result<Vec<u8>, BadRecord> {
-        rmp_serde::to_vec_named(self).map_err(|error| BadRecord(error.to_string()))
-    }
-
-    /// # Errors
-    /// Bytes that are not a fact.
-    pub fn decode(bytes: &[u8]) -> Result<Fact, BadRecord> {
-        rmp_serde::from_slice(bytes).map_err(|error| BadRecord(error.to_string()))
+        self.error.is_some() || self.cancel.is_some() || self.finished
     }
 }
 
@@ -254,6 +247,8 @@ impl Fact {
 mod tests {
     use super::*;
     use crate::domain::Shard;
+    use crate::domain::run::StepState;
+    use crate::workflow::record::{Body, Each, Frame, Items, Stop};
 
     #[test]
     fn a_header_reads_back_and_ignores_what_a_later_version_adds() {
@@ -261,22 +256,29 @@ mod tests {
         let mut step = StepRecord::new("charge".into());
         step.output = Some(Slot::Stored { key: "s/charge".into(), size: 2_000 });
         step.error = Some(JobError::new("exit:1", "no"));
+        let mut each = Each::new(Items { count: 9, map: true, inline: None, path: "e".into() });
+        each.live.push((3, StepRecord { state: StepState::Running, ..StepRecord::new(String::new()) }));
+        each.failed.insert(2);
+        let mut list = StepRecord::new("e".into());
+        list.body = Some(Box::new(Body::Each(each)));
+        let mut group = StepRecord::new("g".into());
+        group.stop = Some(Stop::Failed);
+        let inner = StepRecord { body: Some(Box::new(Body::Call(id))), ..StepRecord::new("c".into()) };
+        group.body = Some(Box::new(Body::Frames(vec![Frame { branch: 1, steps: vec![inner] }])));
+        group.output = Some(Slot::Map(vec![("c".into(), Slot::Inline(Json::null()))]));
+        let undo = UndoEntry { step: "a".into(), order: 1, what: UndoWhat::Job(Json::null()), epoch: Epoch(0) };
         let run = Run {
-            id,
-            workflow: "w".parse().expect("a name"),
-            version: "ab".into(),
             state: RunState::Compensating,
             rev: 7,
-            input: Slot::Inline(Json::null()),
-            steps: vec![StepRecord::new("a-b".into()), step],
-            output: None,
+            steps: vec![StepRecord::new("a-b".into()), step, list, group],
             error: Some(JobError::new("step", "x")),
             cancel: Some(false),
             owed: vec!["charge".into()],
             ended: 2,
-            created_at: Ms(1),
             started_at: Some(Ms(2)),
-            finished_at: None,
+            parent: Some(Parent { run: id, step: "call".into(), depth: 1 }),
+            undo: UndoLog { top: vec![undo], ..UndoLog::default() },
+            ..Run::pending(id, "w".parse().expect("a name"), "ab".into(), Slot::Inline(Json::null()), Ms(1))
         };
         let bytes = run.encode().expect("encodes");
         assert_eq!(Run::decode(&bytes).expect("decodes"), run);
@@ -289,20 +291,5 @@ mod tests {
         let later = rmp_serde::to_vec_named(&Later { run: &run, zz: 1 }).expect("encodes");
         assert_eq!(Run::decode(&later).expect("decodes"), run);
         assert!(Run::decode(b"not a run").is_err());
-    }
-
-    #[test]
-    fn facts_read_back() {
-        let at = Ms(4);
-        for fact in [
-            Fact::timer("timeout", at),
-            Fact::cancel(true, at),
-            Fact::of_step("a", true, Epoch(9), 2, at, What::Failed { error: JobError::new("exit:1", "m") }),
-            Fact::of_step("a", false, Epoch(9), 1, at, What::Completed { output: Some(Json::string("x")) }),
-            Fact::of_step("a", false, Epoch(9), 1, at, What::Completed { output: None }),
-            Fact::of_step("a", false, Epoch(9), 1, at, What::Cancelled),
-        ] {
-            assert_eq!(Fact::decode(&fact.encode().expect("encodes")).expect("decodes"), fact);
-        }
     }
 }

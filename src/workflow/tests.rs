@@ -41,14 +41,48 @@ fn every_bad_manifest_is_told_in_full() {
             wrong.push(format!("{file}: told\n{told}\nexpected\n{expected}"));
         }
     }
-    assert!(seen >= 20, "only {seen} fixtures");
+    assert!(seen >= 55, "only {seen} fixtures");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_good_manifest_reads_back_as_the_same_from_its_canonical_form() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(folder("tests/fixtures/good")).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("text");
+        let manifests =
+            parse(&path.to_string_lossy(), &text).unwrap_or_else(|problems| panic!("{}", problems.render()));
+        for manifest in manifests {
+            kinds.insert(manifest.kind());
+            let canonical = manifest.text();
+            let again = Manifest::load(&canonical).unwrap_or_else(|problems| panic!("{problems}\n{canonical}"));
+            assert_eq!(again.text(), canonical);
+            let as_text = parse("canonical", &canonical).unwrap_or_else(|problems| panic!("{}", problems.render()));
+            assert_eq!(as_text[0].text(), canonical);
+            if let (Manifest::Workflow(one), Manifest::Workflow(other)) = (&manifest, &again) {
+                assert_eq!(one.spec(), other.spec());
+            }
+        }
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), manifest::Kind::ALL);
+}
+
+#[test]
+fn what_may_not_have_been_meant_is_remarked_and_what_is_named_is_referred_to() {
+    let text = "kind: Schedule\nname: s\ncron: '*/45 * * * *'\nworkflow: w\n---\n\
+                name: x\nsteps: [{id: a, call: y}]\n";
+    let parsed = parse_whole("t.yaml", text).expect("good");
+    let remarks: Vec<String> = parsed.remarks.iter().map(ToString::to_string).collect();
+    assert!(remarks.len() == 1 && remarks[0].starts_with("t.yaml:3:7: "), "{remarks:?}");
+    let named: Vec<String> = parsed.references.iter().map(|one| format!("{} {}", one.name, one.missing)).collect();
+    assert_eq!(named, ["w t.yaml:4:11: there is no workflow `w`", "y t.yaml:7:23: there is no workflow `y`"]);
 }
 
 fn one(text: &str) -> Definition {
     match parse("t.yaml", text).unwrap_or_else(|problems| panic!("{}", problems.render())).remove(0) {
         Manifest::Workflow(definition) => definition,
-        Manifest::Handler(handler) => panic!("{handler:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -128,7 +162,7 @@ fn several_documents_and_kinds_are_read() {
     let text = "kind: Handler\nname: mail\nrun: [mail, \"${{ payload.to }}\"]\nretry: {max: 1}\n---\n\
                 apiVersion: goflow/v1\nkind: Workflow\nname: w\nsteps: [{id: a, job: mail}]\n---\n# empty\n";
     let manifests = parse("t.yaml", text).expect("good");
-    let names: Vec<_> = manifests.iter().map(|found| format!("{} {}", found.kind(), found.name())).collect();
+    let names: Vec<_> = manifests.iter().map(|found| format!("{} {}", found.kind().as_str(), found.name())).collect();
     assert_eq!(names, ["Handler mail", "Workflow w"]);
     let Manifest::Handler(handler) = &manifests[0] else { panic!("a handler") };
     assert_eq!(handler.retry.as_ref().map(|retry| retry.max), Some(1));
@@ -155,7 +189,7 @@ fn example_workflows_are_good() {
 fn a_manifest_larger_than_a_mebibyte_is_refused() {
     let text = format!("name: x\nsteps: [{{id: a, job: echo, with: \"{}\"}}]\n", "x".repeat(1 << 20));
     let problems = parse("big.yaml", &text).expect_err("too large").to_string();
-    assert_eq!(problems, "big.yaml: a manifest of 1.0 MiB is larger than 1.0 MiB");
+    assert_eq!(problems, "big.yaml: a file of 1.0 MiB is larger than 1.0 MiB");
 }
 
 #[test]

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::api::apply::Change;
+use crate::api::apply::{Change, Planned};
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::cli::manifests;
 use crate::cli::output::{Column, Listed, Tone};
-use crate::store::Definition;
 
-/// Keep workflows and handlers in the store, and tell what that changes
+/// Keep workflows, handlers, schedules, queues and webhooks in the store, and tell what that changes
 ///
 /// Everything is checked first, and all mistakes are shown at once; then all of it is kept or none.
 /// Runs that have begun go on with the version they began with.
@@ -33,6 +32,7 @@ pub struct ApplyArgs {
     dry_run: bool,
 }
 
+/// One manifest and what applying it means, as a row.
 #[derive(serde::Serialize)]
 struct Applied {
     kind: String,
@@ -51,24 +51,25 @@ impl Listed for Applied {
     }
 }
 
-impl Applied {
-    fn new(definition: &Definition, change: Change) -> Applied {
-        let Definition { kind, name, hash, .. } = definition;
-        let full = format!("{kind}/{name}");
-        Applied { kind: kind.clone(), bare: name.to_string(), change, hash: hash.clone(), name: full }
+impl From<&Planned> for Applied {
+    fn from(planned: &Planned) -> Applied {
+        let definition = &planned.definition;
+        let (kind, bare) = (definition.kind.clone(), definition.name.to_string());
+        let name = format!("{kind}/{bare}");
+        Applied { kind, bare, change: planned.change, hash: definition.hash.clone(), name }
     }
 }
 
 pub fn run(context: &Context, args: &ApplyArgs) -> Result {
-    let definitions: Vec<Definition> = manifests::read_all(&args.paths)?.iter().map(manifests::definition).collect();
+    let found = manifests::read_all(&context.ui, &args.paths)?;
     context.block_on(async {
         let client = context.client().await?;
-        let plan = client.plan(&definitions).await?;
+        manifests::check_references(&client, &found).await?;
+        let plan = client.plan(found.manifests).await?;
         if !args.dry_run {
-            client.apply(&definitions, &plan).await?;
+            client.apply(&plan).await?;
         }
-        let applied: Vec<Applied> =
-            definitions.iter().zip(&plan).map(|(definition, change)| Applied::new(definition, *change)).collect();
+        let applied: Vec<Applied> = plan.iter().map(Applied::from).collect();
         context.ui.list(
             &applied,
             &[

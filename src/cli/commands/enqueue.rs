@@ -40,10 +40,12 @@ Examples:
     goflow enqueue sync --unique customer-42")]
 pub struct EnqueueArgs {
     /// The job type, which picks the handler
-    #[arg(value_name = "TYPE", required_unless_present = "type_flag", conflicts_with = "type_flag")]
+    #[arg(value_name = "TYPE", required_unless_present = "type_flag", conflicts_with = "type_flag",
+          add = ArgValueCompleter::new(complete::types))]
     kind: Option<Name>,
     /// The job type (the same as TYPE)
-    #[arg(short = 't', long = "type", id = "type_flag", value_name = "TYPE", hide_short_help = true)]
+    #[arg(short = 't', long = "type", id = "type_flag", value_name = "TYPE", hide_short_help = true,
+          add = ArgValueCompleter::new(complete::types))]
     kind_flag: Option<Name>,
     /// The payload: JSON, @FILE, or - for standard input
     #[arg(short, long, value_name = "JSON", allow_negative_numbers = true)]

@@ -280,9 +280,8 @@ async fn runs(
     let Some(Manifest::Workflow(definition)) = manifests.first() else {
         return Err(fail(Code::Bug, "the workflow to measure is none"));
     };
-    let definitions = [crate::cli::manifests::definition(&manifests[0])];
-    let plan = client.plan(&definitions).await?;
-    client.apply(&definitions, &plan).await?;
+    let plan = client.plan(vec![manifests[0].clone()]).await?;
+    client.apply(&plan).await?;
 
     let bar = context.ui.progress(count, "runs started");
     let begin = Instant::now();

@@ -14,12 +14,12 @@ use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
+use crate::cli::manifests::Found;
 use crate::cli::output::Listed;
 use crate::cli::tree::Tree;
 use crate::cli::{handlers, log, manifests};
 use crate::domain::{Json, Name, RunId, RunState};
 use crate::engine::{Worker, WorkerOptions};
-use crate::store::Definition;
 use crate::workflow::{self, Manifest};
 
 /// Run a workflow to its end: apply the file, start it, work, and follow it
@@ -63,9 +63,9 @@ impl Listed for RunView {
 
 pub fn run(context: &Context, args: RunArgs) -> Result {
     // The steps themselves tell what fails.
-    log::start(&context.env, context.global.verbose, true);
+    log::start(context, true)?;
     let plan = match &args.file {
-        Some(file) => Some(Plan::read(&args, file)?),
+        Some(file) => Some(Plan::read(context, &args, file)?),
         None => None,
     };
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
@@ -82,23 +82,23 @@ pub fn run(context: &Context, args: RunArgs) -> Result {
 
 /// What the file asks for.
 struct Plan {
-    definitions: Vec<Definition>,
+    found: Found,
     workflow: workflow::Definition,
     input: Json,
 }
 
 impl Plan {
-    fn read(args: &RunArgs, file: &PathBuf) -> Result<Plan> {
+    fn read(context: &Context, args: &RunArgs, file: &PathBuf) -> Result<Plan> {
         if file.is_dir() {
             return Err(fail(Code::Unreadable, format!("{} is a folder, not a file", file.display())));
         }
-        let manifests = manifests::read_all(std::slice::from_ref(file))?;
-        let definitions = manifests.iter().map(manifests::definition).collect();
-        let mut workflows: Vec<workflow::Definition> = manifests
-            .into_iter()
+        let found = manifests::read_all(&context.ui, std::slice::from_ref(file))?;
+        let mut workflows: Vec<workflow::Definition> = found
+            .manifests
+            .iter()
             .filter_map(|manifest| match manifest {
-                Manifest::Workflow(definition) => Some(definition),
-                Manifest::Handler(_) => None,
+                Manifest::Workflow(definition) => Some(definition.clone()),
+                _ => None,
             })
             .collect();
         let names: Vec<String> = workflows.iter().map(|one| one.name().to_string()).collect();
@@ -116,12 +116,13 @@ impl Plan {
             }
         };
         let input = enqueue::payload(args.input.as_deref())?;
-        Ok(Plan { definitions, workflow, input })
+        Ok(Plan { found, workflow, input })
     }
 
     async fn start(self, client: &Client) -> Result<(RunId, BTreeSet<Name>)> {
-        let changes = client.plan(&self.definitions).await?;
-        client.apply(&self.definitions, &changes).await?;
+        manifests::check_references(client, &self.found).await?;
+        let plan = client.plan(self.found.manifests).await?;
+        client.apply(&plan).await?;
         let id = client.start(&self.workflow, self.input).await.map_err(|error| match error {
             StartError::Api(error) => error.into(),
             StartError::Input(mistakes) => match mistakes.split_once('\n') {

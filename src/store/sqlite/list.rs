@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::fault::Fault;
 use super::read::{blob, idle, lease, running};
+use super::talk::add_talk;
 use super::tx::{Spot, read_queues};
 use crate::domain::limits::LIST_BUDGET;
 use crate::domain::{JobId, Name, Place};
@@ -28,7 +29,9 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page<Stored>,
         };
         // One more than there is room for tells whether there is a next page.
         let room = budget - page.items.len() + 1;
-        for (key, stored) in entries(conn, queue, query.place, from, room)? {
+        let mut entries = entries(conn, queue, query.place, from, room)?;
+        add_talk(conn, entries.iter_mut().map(|(_, stored)| stored))?;
+        for (key, stored) in entries {
             if page.items.len() == budget {
                 page.next = last;
                 return Ok(page);

@@ -85,7 +85,7 @@ pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Fault
 /// An idle job as it is kept, from its spot.
 pub(super) fn idle(spot: Spot, id: JobId, body: &[u8]) -> Result<Stored, Fault> {
     let at = match spot.place {
-        Place::Pending | Place::Suspect => Ms(0),
+        Place::Pending | Place::Suspect | Place::Blocked => Ms(0),
         _ => Ms(spot.rank),
     };
     Ok(Stored::idle(codec::decode_job(id, body)?, spot.place, at))
@@ -126,10 +126,11 @@ pub(super) fn get(conn: &Connection, ids: &[JobId]) -> Result<Vec<Option<Stored>
         let lease = lease.ok_or_else(|| StoreError::Corrupt(format!("job {id} is in no place")))?;
         found.push(Some(running(*id, blob(row, 5)?, lease)?));
     }
+    super::talk::add_talk(conn, found.iter_mut().flatten())?;
     Ok(found)
 }
 
-fn all_leases(conn: &Connection) -> Result<BTreeMap<i64, Lease>, Fault> {
+pub(super) fn all_leases(conn: &Connection) -> Result<BTreeMap<i64, Lease>, Fault> {
     let mut all = conn.prepare_cached("SELECT job, epoch, worker, since FROM running")?;
     let mut rows = all.query(())?;
     let mut leases = BTreeMap::new();
@@ -178,8 +179,8 @@ pub(super) fn stats(conn: &Connection, now: Ms) -> Result<Vec<QueueStats>, Fault
         };
         stats.push(QueueStats {
             paused: settings.paused,
-            scheduled: count(Place::Scheduled),
-            pending: count(Place::Pending) + count(Place::Suspect) + count(Place::Parked),
+            scheduled: count(Place::Scheduled) + count(Place::Held),
+            pending: [Place::Pending, Place::Suspect, Place::Parked, Place::Blocked].map(count).iter().sum(),
             running: count(Place::Running),
             retrying: count(Place::Retrying),
             dead: count(Place::Dead),
@@ -200,7 +201,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<WorkerStatus>, Fault> {
         let (worker, jobs) = row?;
         held.insert(worker, u64::try_from(jobs).unwrap_or(0));
     }
-    let mut all = conn.prepare_cached("SELECT id, expires, info FROM workers ORDER BY id")?;
+    let mut all = conn.prepare_cached("SELECT id, expires, info, draining FROM workers ORDER BY id")?;
     let mut rows = all.query(())?;
     let mut workers = Vec::new();
     while let Some(row) = rows.next()? {
@@ -209,7 +210,7 @@ pub(super) fn workers(conn: &Connection) -> Result<Vec<WorkerStatus>, Fault> {
             info: codec::decode(blob(row, 2)?)?,
             expires_at: Ms(row.get(1)?),
             running,
-            draining: false,
+            draining: row.get(3)?,
         });
     }
     Ok(workers)

@@ -3,7 +3,6 @@
 
 pub mod keys;
 pub mod store;
-pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,17 +11,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::keys::{HANDLERS, KEYS, Kind, Setting};
-use self::yaml::{At, Node, Value};
 use super::env::Env;
 use super::paths::Paths;
+use crate::domain::problem::{Place, Problem, Source};
 use crate::domain::text::nearest;
+use crate::domain::yaml::{self, Dialect, Entry, Node, Value};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Flag(&'static str),
     Environment(&'static str),
-    File(PathBuf, At),
+    File(PathBuf, Place),
     Default,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Flag(name) => write!(f, "flag {name}"),
             Origin::Environment(name) => write!(f, "environment {name}"),
-            Origin::File(path, at) => write!(f, "{}:{}:{}", path.display(), at.line, at.column),
+            Origin::File(path, place) => write!(f, "{}:{}:{}", path.display(), place.line, place.column),
             Origin::Default => f.write_str("default"),
         }
     }
@@ -42,9 +42,9 @@ impl fmt::Display for Origin {
 pub enum ConfigError {
     #[error("the configuration {path} cannot be read: {why}")]
     Unreadable { path: String, why: String },
-    /// Text that is not YAML, or a value that its key does not take. `source_line` is for a caret.
-    #[error("{path}:{}:{}: {message}", at.line, at.column)]
-    Broken { path: String, at: At, message: String, source_line: String },
+    /// Text that is not YAML, or a value that its key does not take.
+    #[error("{0}")]
+    Broken(Problem),
     #[error("the environment variable {name} is wrong: {message}")]
     Environment { name: &'static str, message: String },
 }
@@ -145,6 +145,13 @@ impl Config {
             Some((key.name, key.show(setting), origin.as_ref().map(Origin::to_string).unwrap_or_default()))
         });
         shown.collect()
+    }
+
+    /// Every value that must never be shown.
+    pub fn secrets(&self) -> Vec<String> {
+        let secret = |key: &&keys::Key| key.kind == Kind::Secret;
+        let texts = KEYS.iter().filter(secret).filter_map(|key| self.text(key.name));
+        texts.map(str::to_owned).collect()
     }
 
     fn number(&self, name: &str) -> u64 {
@@ -248,12 +255,16 @@ impl File<'_> {
         unset: &mut BTreeSet<String>,
         named: bool,
     ) -> Result<Option<Layer>, ConfigError> {
-        let root = yaml::parse(self.text).map_err(|error| self.broken(error.at, error.message))?;
-        let Value::Map(pairs) = root.value else {
-            return Err(self.broken(root.at, format!("a configuration is a mapping, this is {}", root.value.kind())));
+        let name = self.path.to_string_lossy();
+        let source = Source { file: &name, text: self.text };
+        let documents = yaml::parse(source, Dialect::Configuration).map_err(ConfigError::Broken)?;
+        let empty = Node::from_json(&serde_json::Value::Object(serde_json::Map::new()));
+        let root = documents.into_iter().next().unwrap_or(empty);
+        let Value::Map(pairs) = &root.value else {
+            return Err(self.broken(root.place, format!("a configuration is a mapping, this is {}", root.what())));
         };
         let known = keys::children("");
-        let foreign = !pairs.is_empty() && pairs.iter().all(|(_, key, _)| !known.contains(&key.as_str()));
+        let foreign = !pairs.is_empty() && pairs.iter().all(|entry| !known.contains(&entry.key.as_str()));
         if foreign && !named && self.path.ends_with("config.yaml") {
             return Ok(None);
         }
@@ -265,34 +276,33 @@ impl File<'_> {
     fn section(
         &self,
         section: &str,
-        pairs: Vec<(At, String, Node)>,
+        pairs: &[Entry],
         layer: &mut Layer,
         config: &mut Config,
         unset: &mut BTreeSet<String>,
     ) -> Result<(), ConfigError> {
-        for (at, name, node) in pairs {
+        for Entry { key: name, place, value: node } in pairs {
             let full = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
-            match (keys::find(&full), node.value) {
+            match (keys::find(&full), &node.value) {
                 (_, Value::Null) if keys::find(&full).is_some() || keys::is_section(&full) || full == HANDLERS => {}
                 (None, Value::Map(handlers)) if full == HANDLERS => self.handlers(handlers, config),
                 (None, Value::Map(pairs)) if keys::is_section(&full) => {
                     self.section(&full, pairs, layer, config, unset)?;
                 }
-                (None, value) if keys::is_section(&full) || full == HANDLERS => {
-                    return Err(self.broken(node.at, format!("`{full}` is a mapping, not {}", value.kind())));
+                (None, _) if keys::is_section(&full) || full == HANDLERS => {
+                    return Err(self.broken(node.place, format!("`{full}` is a mapping, not {}", node.what())));
                 }
                 (None, _) => {
-                    let hint = match nearest(&name, keys::children(section)) {
+                    let hint = match nearest(name, keys::children(section)) {
                         Some(near) => format!("; did you mean `{near}`?"),
                         None => String::new(),
                     };
-                    let place = Origin::File(self.path.clone(), at);
+                    let place = Origin::File(self.path.clone(), *place);
                     config.warnings.push(format!("{place}: unknown key `{full}`{hint}"));
                 }
-                (Some(key), value) => {
-                    let node = Node { at: node.at, value };
-                    let setting = self.setting(key, &node, config, unset)?;
-                    layer.settings.insert(key.name, (setting, Origin::File(self.path.clone(), node.at)));
+                (Some(key), _) => {
+                    let setting = self.setting(key, node, config, unset)?;
+                    layer.settings.insert(key.name, (setting, Origin::File(self.path.clone(), node.place)));
                 }
             }
         }
@@ -317,7 +327,7 @@ impl File<'_> {
             let default = key.default.and_then(|default| key.read(default).ok());
             return Ok(default.unwrap_or(Setting::List(Vec::new())));
         }
-        key.read(&text).map_err(|message| self.broken(node.at, format!("`{}`: {message}", key.name)))
+        key.read(&text).map_err(|message| self.broken(node.place, format!("`{}`: {message}", key.name)))
     }
 
     fn scalar(
@@ -328,20 +338,19 @@ impl File<'_> {
         unset: &mut BTreeSet<String>,
     ) -> Result<String, ConfigError> {
         match &node.value {
-            Value::Text(text) => Ok(self.substitute(text, node.at, config, unset)),
-            Value::Integer(number) => Ok(number.to_string()),
-            Value::Float(_) if matches!(key.kind, Kind::Text | Kind::Secret) => {
-                Err(self.broken(node.at, format!("`{}` is text: put the number in quotes", key.name)))
+            Value::Text(text) => Ok(self.substitute(text, node.place, config, unset)),
+            Value::Number(number) if number.is_f64() && matches!(key.kind, Kind::Text | Kind::Secret) => {
+                Err(self.broken(node.place, format!("`{}` is text: put the number in quotes", key.name)))
             }
-            Value::Float(number) => Ok(number.to_string()),
+            Value::Number(number) => Ok(number.to_string()),
             Value::Null => Ok(String::new()),
             Value::Bool(value) => Ok(value.to_string()),
-            value => Err(self.broken(node.at, format!("`{}` is a single value, not {}", key.name, value.kind()))),
+            _ => Err(self.broken(node.place, format!("`{}` is a single value, not {}", key.name, node.what()))),
         }
     }
 
     /// `${NAME}` becomes the variable's value, after parsing: a value can never become structure.
-    fn substitute(&self, text: &str, at: At, config: &mut Config, unset: &mut BTreeSet<String>) -> String {
+    fn substitute(&self, text: &str, place: Place, config: &mut Config, unset: &mut BTreeSet<String>) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(start) = rest.find("${") {
@@ -358,7 +367,7 @@ impl File<'_> {
                 Some(value) => out.push_str(value),
                 None => {
                     if unset.insert(name.to_owned()) {
-                        let place = Origin::File(self.path.clone(), at);
+                        let place = Origin::File(self.path.clone(), place);
                         config.warnings.push(format!("{place}: the variable {name} is not set; it reads as empty"));
                     }
                 }
@@ -369,19 +378,19 @@ impl File<'_> {
         out
     }
 
-    fn handlers(&self, handlers: Vec<(At, String, Node)>, config: &mut Config) {
-        for (at, name, node) in handlers {
-            if config.handlers.iter().any(|handler| handler.name == name) {
+    fn handlers(&self, handlers: &[Entry], config: &mut Config) {
+        for Entry { key: name, place, value: node } in handlers {
+            if config.handlers.iter().any(|handler| handler.name == *name) {
                 continue;
             }
-            let origin = Origin::File(self.path.clone(), at);
-            config.handlers.push(RawHandler { name, fields: node.value.to_json(), origin });
+            let origin = Origin::File(self.path.clone(), *place);
+            config.handlers.push(RawHandler { name: name.clone(), fields: node.to_json(), origin });
         }
     }
 
-    fn broken(&self, at: At, message: String) -> ConfigError {
-        let source_line = self.text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default().to_owned();
-        ConfigError::Broken { path: self.path.display().to_string(), at, message, source_line }
+    fn broken(&self, place: Place, message: String) -> ConfigError {
+        let name = self.path.to_string_lossy();
+        ConfigError::Broken(Problem::new(Source { file: &name, text: self.text }, place, message, None))
     }
 }
 

@@ -1,40 +1,61 @@
 //! `advance`: a run and what happened to it → the next run and what to do about it.
 //!
 //! ```text
-//!   facts ──→ each in its order: the step ends ─→ what waited for it starts, is skipped, or waits
-//!                                     │
-//!                                     └─ it failed, or the run is cancelled or out of time:
-//!                                        nothing new starts → what runs is waited for
-//!                                        → completed steps are undone, last first, one at a time
+//!   facts ──→ each in its order: a step ends ─→ what waited for it starts, is skipped, or waits
+//!                                    │        ─→ with the last step inside of a step, that step ends
+//!                                    └─ it failed, or the run is cancelled or out of time:
+//!                                       nothing new starts → what runs is waited for
+//!                                       → completed steps are undone, last first, one at a time
+//!                                                                      → `finally` → the end
 //! ```
 //!
 //! Facts are taken one by one, so that a batch and its facts singly end in the same run. A fact that
 //! comes late (for a step that has ended, a run that is over, an unknown step) changes nothing.
 
+mod begin;
+mod branches;
+mod call;
+mod control;
+mod each;
+mod end;
+mod finish;
+mod halt;
+pub mod place;
 mod render;
+mod repeat;
+mod scope;
+mod tell;
+mod timers;
 mod undo;
+mod wait;
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::definition::Definition;
+use super::fact::{Fact, What};
 use super::input::{self, InputError};
-use super::run::{Fact, INLINE_BYTES, Run, Slot, StepRecord, What};
-use super::spec::Outputs;
+use super::record::{Slot, StepRecord};
+use super::run::{INLINE_BYTES, Run};
 use crate::domain::event::{Event, EventKind};
 use crate::domain::job::JobError;
-use crate::domain::limits::VALUE_BYTES;
-use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
-use crate::domain::text::{clip, size};
-use crate::domain::{Epoch, Job, JobId, Json, Ms, RunId};
+use crate::domain::run::RunState;
+use crate::domain::text::clip;
+use crate::domain::{Epoch, Job, JobId, Json, Ms, Name, RunId};
+use place::Addr;
 
 /// The timer of a run's own time limit.
 pub const TIMEOUT_TIMER: &str = "timeout";
+/// The timer by which a fact that has done enough goes on.
+const MORE_TIMER: &str = "more";
 
 /// Of an error, what the header and the events keep; the job has the whole of it.
 const TOLD_BYTES: usize = 1 << 10;
+/// Items and rounds that one fact may start. Counted a fact and not an advance, so that a batch
+/// equals its facts.
+const BUDGET: usize = 1_000;
 
 /// What becomes of a run, to be committed as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +74,10 @@ pub struct Advanced {
     /// the run can end. The end of each must still come as a fact. May name jobs of this very advance:
     /// enqueue those first.
     pub cancel_jobs: Vec<JobId>,
+    /// Runs to create on the same shard; each waits for its [`What::Go`], which is among `tell`.
+    pub runs: Vec<Run>,
+    /// Facts for the inboxes of other runs on the same shard, those just created among them.
+    pub tell: Vec<(RunId, Fact)>,
     pub events: Vec<Event>,
     /// Facts that came late and changed nothing.
     pub ignored: u32,
@@ -66,41 +91,50 @@ pub struct NeedValues(pub Vec<String>);
 /// Gives a stored value of the run by its key, if it is loaded.
 pub type Values<'a> = &'a dyn Fn(&str) -> Option<Json>;
 
-/// Begins a run: its header, and the jobs of the steps that wait for nothing.
+/// Begins a run: its header, and the jobs of the steps that wait for nothing. A run of a workflow with
+/// a concurrency key is pending, under that key, until it is told [`What::Go`].
 ///
 /// # Errors
 /// Every way in which the input is not what the definition takes.
 pub fn start(def: &Definition, id: RunId, input: Json, now: Ms) -> Result<Advanced, InputError> {
+    start_pinned(def, id, input, now, BTreeMap::new())
+}
+
+/// As [`start`], of a workflow that calls others: `pins` gives the version of each workflow that it
+/// or they may call.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_pinned(
+    def: &Definition,
+    id: RunId,
+    input: Json,
+    now: Ms,
+    pins: BTreeMap<Name, String>,
+) -> Result<Advanced, InputError> {
     let input = input::check(def.spec().input.as_deref(), &input)?;
-    let mut run = Run {
-        id,
-        workflow: def.name().clone(),
-        version: def.hash().to_owned(),
-        state: RunState::Pending,
-        rev: 0,
-        input: Slot::Inline(Json::null()),
-        steps: def.spec().steps.iter().map(|step| StepRecord::new(step.id.clone())).collect(),
-        output: None,
-        error: None,
-        cancel: None,
-        owed: Vec::new(),
-        ended: 0,
-        created_at: now,
-        started_at: Some(now),
-        finished_at: None,
-    };
+    let mut run = Run::pending(id, def.name().clone(), def.hash().to_owned(), Slot::Inline(Json::null()), now);
+    run.steps = records(def);
+    run.pins = pins;
+    run.key = render::concurrency_key(def, &input)?;
     let mut values = Vec::new();
     run.input = slot("i".to_owned(), input, &mut values);
+    let waits = run.key.clone();
     let mut advance = Advance::new(def, run, now, &|_| None);
     advance.out.values = values;
-    advance.run_event(RunEvent::Start, None);
-    if let Some(limit) = def.spec().timeout {
-        advance.out.timers.push((TIMEOUT_TIMER.to_owned(), limit));
+    if let Some(key) = waits {
+        advance.tell(Event { data: Some(key), ..Event::new(EventKind::RunPending) });
+    } else {
+        advance.begin_run();
+        // Nothing was stored before, so nothing can be missing.
+        advance.settle().map_err(|missing| InputError(vec![missing.to_string()]))?;
     }
-    let roots = (0..def.spec().steps.len()).filter(|at| def.step(*at).1.needs.is_empty()).collect();
-    // Nothing was stored before, so nothing can be missing.
-    advance.settle(roots).map_err(|missing| InputError(vec![missing.to_string()]))?;
     Ok(advance.out)
+}
+
+fn records(def: &Definition) -> Vec<StepRecord> {
+    let spec = def.spec();
+    spec.steps.iter().chain(&spec.finally).map(|step| StepRecord::new(step.id.clone())).collect()
 }
 
 /// Moves a run by what happened. `def` must be the version the run started with. Costs the size of
@@ -127,29 +161,34 @@ pub fn advance(
     if missing.is_empty() { Ok(advance.out) } else { Err(NeedValues(missing.into_iter().collect())) }
 }
 
+/// Something to look at before the fact at hand is done with.
+#[derive(Clone, Debug, PartialEq)]
+enum Todo {
+    /// A step that may be able to start.
+    Look(Addr),
+    /// A step with branches, one of which may be over.
+    Branches(Addr),
+    /// A `foreach` that may have room for another item, or be over.
+    Fill(Addr),
+    /// A loop whose round may be over.
+    Round(Addr),
+}
+
 struct Advance<'a> {
     def: &'a Definition,
     now: Ms,
     values: Values<'a>,
     out: Advanced,
-    /// Steps whose job is under way.
-    active: usize,
-    /// Steps that have not started.
-    pending: usize,
-}
-
-/// What a step that has not started is to do.
-enum Ready {
-    Start,
-    Skip,
-    Wait,
+    agenda: VecDeque<Todo>,
+    /// Items and rounds that the fact at hand may still start.
+    budget: usize,
+    /// Chunks of items that were looked into.
+    chunks: RefCell<BTreeMap<String, Rc<serde_json::Value>>>,
 }
 
 impl<'a> Advance<'a> {
     fn new(def: &'a Definition, mut run: Run, now: Ms, values: Values<'a>) -> Advance<'a> {
         run.rev += 1;
-        let active = run.steps.iter().filter(|step| step.is_active()).count();
-        let pending = run.steps.iter().filter(|step| step.state == StepState::Pending).count();
         let out = Advanced {
             run,
             jobs: Vec::new(),
@@ -157,228 +196,76 @@ impl<'a> Advance<'a> {
             timers: Vec::new(),
             drop_timers: Vec::new(),
             cancel_jobs: Vec::new(),
+            runs: Vec::new(),
+            tell: Vec::new(),
             events: Vec::new(),
             ignored: 0,
         };
-        Advance { def, now, values, out, active, pending }
+        Advance { def, now, values, out, agenda: VecDeque::new(), budget: BUDGET, chunks: RefCell::default() }
     }
 
     fn take(&mut self, fact: &Fact) -> Result<(), NeedValues> {
-        let mut next = BTreeSet::new();
-        let taken = !self.out.run.state.is_terminal()
-            && match &fact.what {
-                What::Timer { key } => self.timer(key),
-                What::Cancel { compensate } => self.cancel(*compensate),
-                _ if fact.undo => self.undo_ended(fact),
-                _ => self.step_ended(fact, &mut next),
-            };
+        self.budget = BUDGET;
+        let taken = match &fact.what {
+            What::Retry => self.retry(),
+            What::Undo => self.undo_run(),
+            What::Signal { name, data } => self.signal(name, data, fact.at)?,
+            _ if self.out.run.state.is_terminal() => false,
+            What::Go => self.go()?,
+            What::Timer { key } => self.timer(key, fact.at)?,
+            What::Cancel { compensate } => self.cancel(*compensate)?,
+            What::Pause => self.pause(),
+            What::Resume => self.resume()?,
+            What::Answer { approved, by, comment } => {
+                self.answer(&fact.step, *approved, by, comment.as_deref(), fact.at)?
+            }
+            What::Ended { .. } => self.child_ended(fact)?,
+            What::Completed { .. } | What::Failed { .. } | What::Cancelled if fact.undo => self.undo_ended(fact),
+            What::Completed { .. } | What::Failed { .. } | What::Cancelled => self.job_ended(fact)?,
+        };
         if !taken {
             self.out.ignored += 1;
             return Ok(());
         }
-        self.settle(next)
+        self.settle()
     }
 
-    fn step_ended(&mut self, fact: &Fact, next: &mut BTreeSet<usize>) -> bool {
-        let Some(at) = self.def.index(&fact.step) else { return false };
-        let record = &mut self.out.run.steps[at];
-        if !record.is_active() || is_stale(fact.epoch, record.epoch) {
+    /// Does what has become possible, and all that follows from it.
+    fn settle(&mut self) -> Result<(), NeedValues> {
+        loop {
+            let mut missing = Vec::new();
+            while let Some(todo) = self.agenda.pop_front() {
+                let done = match &todo {
+                    Todo::Look(addr) => self.look(addr),
+                    Todo::Branches(addr) => self.check_branches(addr),
+                    Todo::Fill(addr) => self.fill(addr),
+                    Todo::Round(addr) => self.check_round(addr),
+                };
+                if let Err(NeedValues(keys)) = done {
+                    missing.extend(keys);
+                }
+            }
+            if !missing.is_empty() {
+                return Err(NeedValues(missing));
+            }
+            if !self.conclude()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether a step may start where it is, as far as what is around it goes.
+    fn may_start(&self, addr: &Addr) -> bool {
+        let run = &self.out.run;
+        if run.state == RunState::Paused || run.state == RunState::Pending {
             return false;
         }
-        record.epoch = fact.epoch;
-        record.attempt = fact.attempt;
-        if began(fact) {
-            self.out.run.ended += 1;
-            record.order = self.out.run.ended;
-        }
-        match &fact.what {
-            What::Completed { output } => match self.published(at, output.as_ref()) {
-                Ok(output) => {
-                    let key = format!("s/{}", fact.step);
-                    let output = output.map(|output| slot(key, output, &mut self.out.values));
-                    self.out.run.steps[at].output = output;
-                    self.step_event(at, StepEvent::Complete, None);
-                    next.extend(&self.def.step(at).1.dependents);
-                }
-                Err(error) => self.fail(at, error, next),
-            },
-            What::Failed { error } => self.fail(at, error.clone(), next),
-            _ => {
-                let error = JobError::new("cancelled", "its job was cancelled");
-                self.end_badly(at, StepEvent::Cancel, error, next);
-            }
-        }
-        self.out.run.steps[at].finished_at = Some(fact.at);
-        true
-    }
-
-    /// What a step publishes of its job's result.
-    fn published(&self, at: usize, output: Option<&Json>) -> Result<Option<Json>, JobError> {
-        let Some(output) = output.filter(|output| !output.is_null()) else { return Ok(None) };
-        if output.as_str().len() > VALUE_BYTES {
-            let (is, may) = (size(output.as_str().len() as u64), size(VALUE_BYTES as u64));
-            return Err(JobError::new("output", format!("an output of {is} is larger than {may}")));
-        }
-        if let Some(Outputs::Names(names)) = self.def.step(at).0.verb.outputs()
-            && let Value::Object(mut fields) = output.to_value()
-            && fields.keys().any(|key| !names.contains(key))
-        {
-            fields.retain(|key, _| names.contains(key));
-            return Ok(Some(Json::from_value(&Value::Object(fields))));
-        }
-        Ok(Some(output.clone()))
-    }
-
-    fn fail(&mut self, at: usize, error: JobError, next: &mut BTreeSet<usize>) {
-        self.end_badly(at, StepEvent::Fail, error, next);
-    }
-
-    /// A step ended without completing: the run goes on or stops, as the step says.
-    fn end_badly(&mut self, at: usize, event: StepEvent, error: JobError, next: &mut BTreeSet<usize>) {
-        let (spec, step) = self.def.step(at);
-        let error = told(error);
-        self.out.run.steps[at].error = Some(error.clone());
-        self.step_event(at, event, Some(error.to_string()));
-        if spec.continue_on_error {
-            next.extend(&step.dependents);
-        } else {
-            self.stop(JobError::new(error.class.clone(), format!("step `{}` failed: {}", spec.id, error.message)));
-        }
-    }
-
-    /// Does what has become possible: looks at the steps in `next` and at all that follow from them.
-    fn settle(&mut self, mut next: BTreeSet<usize>) -> Result<(), NeedValues> {
-        let mut missing = Vec::new();
-        while !self.out.run.is_stopping() {
-            let Some(at) = next.pop_first() else { break };
-            match self.ready(at) {
-                Ready::Wait => {}
-                Ready::Skip => self.skip(at, &mut next),
-                Ready::Start => {
-                    if let Err(NeedValues(keys)) = self.start_step(at, &mut next) {
-                        missing.extend(keys);
-                    }
-                }
-            }
-        }
-        if !missing.is_empty() {
-            return Err(NeedValues(missing));
-        }
-        if !self.out.run.is_stopping() && self.active == 0 && self.pending == 0 {
-            self.complete()?;
-        }
-        if self.out.run.is_stopping() && self.active == 0 && !self.out.run.state.is_terminal() {
-            self.unwind()?;
-        }
-        Ok(())
-    }
-
-    /// Whether a step may start: every need has ended, none failed, and at least one completed.
-    fn ready(&self, at: usize) -> Ready {
-        if self.out.run.steps[at].state != StepState::Pending {
-            return Ready::Wait;
-        }
-        let needs = &self.def.step(at).1.needs;
-        let mut goes_on = needs.is_empty();
-        for need in needs {
-            match self.out.run.steps[*need].state {
-                StepState::Completed => goes_on = true,
-                StepState::Skipped => {}
-                state if state.has_ended() && self.def.step(*need).0.continue_on_error => goes_on = true,
-                _ => return Ready::Wait,
-            }
-        }
-        if goes_on { Ready::Start } else { Ready::Skip }
-    }
-
-    fn skip(&mut self, at: usize, next: &mut BTreeSet<usize>) {
-        self.step_event(at, StepEvent::Skip, None);
-        next.extend(&self.def.step(at).1.dependents);
-    }
-
-    fn start_step(&mut self, at: usize, next: &mut BTreeSet<usize>) -> Result<(), NeedValues> {
-        match self.condition(at)? {
-            Ok(true) => {}
-            Ok(false) => {
-                self.skip(at, next);
-                return Ok(());
-            }
-            Err(error) => {
-                self.fail(at, error, next);
-                return Ok(());
-            }
-        }
-        match self.job(at, false)? {
-            Ok(job) => {
-                self.out.run.steps[at].job = Some(job.id);
-                self.out.jobs.push(job);
-                self.step_event(at, StepEvent::Start, None);
-            }
-            Err(error) => self.fail(at, error, next),
-        }
-        Ok(())
-    }
-
-    fn complete(&mut self) -> Result<(), NeedValues> {
-        match self.output()? {
-            Ok(output) => {
-                let output = output.map(|output| slot("o".to_owned(), output, &mut self.out.values));
-                self.out.run.output = output;
-                self.drop_timeout();
-                self.run_event(RunEvent::Complete, None);
-            }
-            Err(error) => self.stop(error),
-        }
-        Ok(())
-    }
-
-    /// Moves a step by the table and tells it.
-    fn step_event(&mut self, at: usize, event: StepEvent, data: Option<String>) {
-        let record = &mut self.out.run.steps[at];
-        let next = match record.state.next(event) {
-            Ok(next) => next,
-            Err(illegal) => {
-                debug_assert!(false, "{illegal}");
-                return;
-            }
+        let phase = match self.is_final(addr) {
+            true => run.outcome.is_some(),
+            false => run.outcome.is_none() && !run.is_stopping(),
         };
-        let was_active = record.is_active();
-        let was_pending = record.state == StepState::Pending;
-        record.state = next;
-        match event {
-            StepEvent::Start => record.started_at = Some(self.now),
-            StepEvent::Complete | StepEvent::Fail | StepEvent::Cancel | StepEvent::Skip => {
-                record.finished_at = Some(self.now);
-            }
-            _ => {}
-        }
-        self.active = self.active + usize::from(record.is_active()) - usize::from(was_active);
-        self.pending -= usize::from(was_pending);
-        let undo = matches!(event, StepEvent::Undo | StepEvent::Undone | StepEvent::UndoFailed);
-        let (job, id) = (if undo { record.undo_job } else { record.job }, record.id.clone());
-        let attempt = (record.attempt > 0 && was_active).then_some(record.attempt);
-        let told = Event { job, step: Some(id), attempt, data, ..Event::new(step_kind(event)) };
-        self.tell(told);
-    }
-
-    /// Moves the run by the table and tells it.
-    fn run_event(&mut self, event: RunEvent, data: Option<String>) {
-        match self.out.run.state.next(event) {
-            Ok(next) => self.out.run.state = next,
-            Err(illegal) => {
-                debug_assert!(false, "{illegal}");
-                return;
-            }
-        }
-        if self.out.run.state.is_terminal() {
-            self.out.run.finished_at = Some(self.now);
-        }
-        self.tell(Event { data, ..Event::new(run_kind(event)) });
-    }
-
-    fn tell(&mut self, event: Event) {
-        let data = event.data.map(|text| clip(&text, TOLD_BYTES).into_owned());
-        self.out.events.push(Event { run: Some(self.out.run.id), data, ..event });
+        let open = |owner: &StepRecord| owner.stop.is_none_or(|stop| !stop.closes());
+        phase && addr.owner().is_none_or(|(owner, _)| self.record(&owner).is_some_and(open))
     }
 }
 
@@ -410,30 +297,6 @@ fn slot(key: String, value: Json, values: &mut Vec<(String, Json)>) -> Slot {
     let size = value.as_str().len() as u64;
     values.push((key.clone(), value));
     Slot::Stored { key, size }
-}
-
-fn step_kind(event: StepEvent) -> EventKind {
-    match event {
-        StepEvent::Start | StepEvent::Wait | StepEvent::Retry => EventKind::StepStarted,
-        StepEvent::Complete => EventKind::StepCompleted,
-        StepEvent::Fail => EventKind::StepFailed,
-        StepEvent::Skip => EventKind::StepSkipped,
-        StepEvent::Cancel => EventKind::StepCancelled,
-        StepEvent::Undo => EventKind::StepCompensating,
-        StepEvent::Undone => EventKind::StepCompensated,
-        StepEvent::UndoFailed => EventKind::StepUndoFailed,
-    }
-}
-
-fn run_kind(event: RunEvent) -> EventKind {
-    match event {
-        RunEvent::Start | RunEvent::Pause | RunEvent::Resume => EventKind::RunStarted,
-        RunEvent::Complete => EventKind::RunCompleted,
-        RunEvent::Fail | RunEvent::Owe => EventKind::RunFailed,
-        RunEvent::Compensate => EventKind::RunCompensating,
-        RunEvent::Undone => EventKind::RunCompensated,
-        RunEvent::Cancel => EventKind::RunCancelled,
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::Shard;
+use crate::domain::limits::VALUE_BYTES;
+use crate::domain::{Shard, StepState};
 use crate::workflow::{Command, Manifest, Program, history, parse};
 
 pub fn definition(text: &str) -> Definition {
     match parse("t.yaml", text).unwrap_or_else(|problems| panic!("{}", problems.render())).remove(0) {
         Manifest::Workflow(definition) => definition,
-        Manifest::Handler(handler) => panic!("{handler:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

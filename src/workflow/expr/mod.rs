@@ -8,6 +8,7 @@ mod environment;
 pub mod scan;
 pub mod value;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use minijinja::value::{Enumerator, Object, Value};
@@ -190,13 +191,13 @@ fn short(json: &Json) -> String {
 /// The names that an expression can see, and their values.
 #[derive(Debug)]
 pub struct Scope {
-    roots: Vec<(&'static str, Json)>,
+    roots: Vec<(Cow<'static, str>, Json)>,
     /// The same for the evaluator, made when it is first needed.
     value: OnceLock<Value>,
 }
 
 #[derive(Debug)]
-struct Roots(Vec<(&'static str, Value)>);
+struct Roots(Vec<(String, Value)>);
 
 impl Object for Roots {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -208,17 +209,19 @@ impl Object for Roots {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(*name)).collect())
+        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(name.as_str())).collect())
     }
 }
 
 impl Scope {
-    pub fn new(roots: Vec<(&'static str, Json)>) -> Scope {
+    /// Of two roots with one name the first counts.
+    pub fn new<N: Into<Cow<'static, str>>>(roots: Vec<(N, Json)>) -> Scope {
+        let roots = roots.into_iter().map(|(name, value)| (name.into(), value)).collect();
         Scope { roots, value: OnceLock::new() }
     }
 
     fn value(&self) -> Value {
-        let make = || Roots(self.roots.iter().map(|(name, json)| (*name, value::from_json(json))).collect());
+        let make = || Roots(self.roots.iter().map(|(name, json)| (name.to_string(), value::from_json(json))).collect());
         self.value.get_or_init(|| Value::from_object(make())).clone()
     }
 

@@ -48,7 +48,55 @@ const CASES: &[Case] = &[
     (&["job", "list", "-o", "xml"], 2, "GF0001", &["`xml`", "table, wide, json, jsonl, yaml, name"]),
     (&["queue", "stats", "nobody"], 3, "GF0012", &["no queue has the name `nobody`"]),
     (&["queue", "resume", "nobody"], 3, "GF0012", &["no queue has the name `nobody`"]),
+    (
+        &["job", "list", "--where", "age>1h error~\"x"],
+        2,
+        "GF0017",
+        &["not closed", "  | age>1h error~\"x", "  |              ^^"],
+    ),
+    (&["events", "--where", "job:x"], 2, "GF0017", &["`x` is not a part of an id", "goflow explain GF0017"]),
+    (&["events", "-n", "-1"], 2, "GF0001", &["-1"]),
+    (&["worker", "list", "--where", "hst:a"], 2, "GF0017", &["did you mean `host:`?"]),
+    (&["queue", "list", "--where", "paused:perhaps"], 2, "GF0017", &["`perhaps` is not a value of paused: yes, no"]),
+    (&["job", "cancel"], 2, "GF0001", &["nothing was named to cancel", "--where"]),
+    (&["job", "cancel", "--where", " "], 2, "GF0001", &["an empty --where names every job", "--all"]),
+    (&["job", "cancel", "zzz"], 3, "GF0012", &["no job has the id `zzz`"]),
+    (&["job", "delete", "--all", "x"], 2, "GF0001", &["cannot be used with"]),
+    (&["job", "edit", "zzz"], 3, "GF0012", &["no job has the id `zzz`"]),
+    (&["job", "retry"], 2, "GF0001", &["nothing was named to retry", "--all"]),
+    (&["queue", "purge", "nobody", "--yes"], 3, "GF0012", &["no queue has the name `nobody`"]),
+    (&["queue", "set", "mail"], 2, "GF0001", &["--weight", "is missing"]),
+    (&["queue", "set", "mail", "--rate-limit", "5"], 2, "GF0001", &["`5` is not a rate", "100/s"]),
+    (
+        &["queue", "set", "mail", "--concurrency", "0"],
+        2,
+        "GF0001",
+        &["`0` is not a whole number from 1 to", "nor none"],
+    ),
+    (&["queue", "set", "mail", "--weight", "1001"], 2, "GF0001", &["1 to 1000"]),
+    (&["queue", "set", "mail", "--retention", "7"], 2, "GF0001", &["`7` has no unit"]),
+    (&["worker", "drain"], 2, "GF0001", &["nothing was named to drain"]),
+    (&["worker", "drain", "zzz"], 3, "GF0012", &["no worker has the id `zzz`", "goflow worker list"]),
+    (&["worker", "drain", "--all", "--timeout", "5s"], 2, "GF0001", &["--wait"]),
+    (&["job", "logs", "zzz"], 3, "GF0012", &["no job has the id `zzz`"]),
+    (&["dlq", "show", "zzz"], 3, "GF0012", &["no job has the id `zzz`"]),
+    (&["dlq", "delete"], 2, "GF0001", &["nothing was named to delete"]),
+    (&["dlq", "retry", "--edit"], 2, "GF0001", &["is missing"]),
+    (&["worker", "--log-format", "xml"], 2, "GF0001", &["`xml`", "text, json"]),
     (&["dlq", "retry"], 2, "GF0001", &["nothing was named to retry", "--all"]),
+    (&["schedule", "next", "0 0 31 2 *"], 2, "GF0040", &["`0 0 31 2 *` never fires: February has at most 29 days"]),
+    (&["schedule", "next", "* * * * * *"], 2, "GF0040", &["has 6 fields: a cron rule has five", "@every 30s"]),
+    (&["schedule", "next", "61 * * * *"], 2, "GF0040", &["the minute field of `61 * * * *`: `61` is not from 0 to 59"]),
+    (&["schedule", "next", "@every 5"], 2, "GF0040", &["`5` has no unit: write `5s`"]),
+    (&["schedule", "next", "@dayly"], 2, "GF0040", &["did you mean @daily?"]),
+    (
+        &["schedule", "next", "@daily", "--timezone", "Europe/Berln"],
+        2,
+        "GF0040",
+        &["`Europe/Berln` is not a time zone", "did you mean Europe/Berlin?"],
+    ),
+    (&["schedule", "next", "@daily", "--from", "2030-01-01"], 2, "GF0001", &["is not a time of RFC 3339", "+01:00"]),
+    (&["schedule", "next", "@daily", "-n", "0"], 2, "GF0001", &["0 is not in 1..=10000"]),
     (&["explain", "GF9999"], 3, "GF0012", &["`GF9999` is not an error code"]),
     (
         &["--store", "mysql://me:s3cret@h/db", "job", "list"],
@@ -179,5 +227,5 @@ fn of_an_endless_line_only_the_part_with_the_mistake_is_shown() {
     assert!(answer.stderr.len() < 1_000, "{} bytes", answer.stderr.len());
     let lines: Vec<&str> = answer.stderr.lines().collect();
     let mark = lines[3].find('^').expect("a mark");
-    assert_eq!(lines[2].as_bytes()[mark], b':', "{}", answer.stderr);
+    assert_eq!(lines[2].chars().nth(mark), Some(':'), "{}", answer.stderr);
 }

@@ -1,13 +1,20 @@
 //! Commands as a user types them: the binary in a hermetic place, one text an answer.
 
 mod bad_input;
+mod contract;
 mod enqueue;
 pub mod env;
 mod generated;
 mod jobs;
+mod manifests;
 mod output;
 mod redis;
+mod replaced;
 mod run;
+mod schedule;
 mod signals;
+mod terminal;
+mod verbs;
+mod watching;
 
 pub use env::TestEnvironment;

@@ -5,6 +5,7 @@
 
 mod sagas;
 mod scenario;
+mod schedules;
 mod world;
 
 use std::time::Duration;

@@ -136,3 +136,5 @@ macro_rules! wide {
 
 wide!(memory_wide memory);
 wide!(redis_wide redis);
+wide!(postgres_wide postgres);
+wide!(sqlite_wide sqlite);

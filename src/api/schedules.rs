@@ -1,0 +1,261 @@
+//! Schedules: setting, listing, triggering, pausing. Ticks are the scheduler's; here are the verbs.
+
+use serde::Serialize;
+
+use super::apply::Change;
+use super::wire::{Time, Value};
+use super::{ApiError, Client, Result};
+use crate::domain::event::EventKind;
+use crate::domain::schedule::{Rule, Schedule, Target, Work, Zone};
+use crate::domain::{Ms, Name};
+use crate::store::scheduled::{event, ready};
+use crate::store::{ScheduleCommit, ScheduleRecord};
+use crate::workflow::is_reserved;
+use crate::workflow::spec::{ScheduleRule, ScheduleSpec, ScheduleTarget};
+
+/// How often a verb is tried again because a scheduler changed the record meanwhile. It does so at
+/// most once a tick.
+const TRIES: u32 = 50;
+
+/// A schedule, as every face shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScheduleView {
+    pub name: String,
+    pub rule: String,
+    pub timezone: String,
+    pub workflow: Option<String>,
+    pub job: Option<String>,
+    pub queue: Option<String>,
+    pub input: Value,
+    pub overlap: String,
+    pub catchup: String,
+    pub paused: bool,
+    /// None while it is paused.
+    pub next_at: Option<Time>,
+    /// When it last started something, and for which tick: none if somebody triggered it.
+    pub last_at: Option<Time>,
+    pub last_tick: Option<Time>,
+    pub last_job_id: Option<String>,
+    pub last_run_id: Option<String>,
+    /// Ticks in line for the end of what was started last.
+    pub waiting: Vec<Time>,
+    pub ticked: u64,
+    pub skipped: u64,
+    pub missed: u64,
+}
+
+/// What triggering started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Triggered {
+    pub schedule: String,
+    pub job_id: Option<String>,
+    pub run_id: Option<String>,
+}
+
+fn view(record: &ScheduleRecord, schedule: Schedule) -> ScheduleView {
+    let (workflow, job, queue) = match schedule.target {
+        Target::Workflow(name) => (Some(name.to_string()), None, None),
+        Target::Job { kind, queue } => (None, Some(kind.to_string()), Some(queue.to_string())),
+    };
+    let (last_job_id, last_run_id) = ids(schedule.last.map(|last| last.work));
+    ScheduleView {
+        name: record.name.to_string(),
+        rule: schedule.rule,
+        timezone: schedule.timezone,
+        workflow,
+        job,
+        queue,
+        input: Value(schedule.input),
+        overlap: schedule.overlap.to_string(),
+        catchup: schedule.catchup.to_string(),
+        paused: schedule.paused,
+        next_at: record.due.map(Time),
+        last_at: schedule.last.map(|last| Time(last.at)),
+        last_tick: schedule.last.and_then(|last| last.tick).map(Time),
+        last_job_id,
+        last_run_id,
+        waiting: schedule.waiting.into_iter().map(Time).collect(),
+        ticked: schedule.ticked,
+        skipped: schedule.skipped,
+        missed: schedule.missed,
+    }
+}
+
+fn ids(work: Option<Work>) -> (Option<String>, Option<String>) {
+    match work {
+        Some(Work::Job(job)) => (Some(job.to_string()), None),
+        Some(Work::Run(run)) => (None, Some(run.to_string())),
+        None => (None, None),
+    }
+}
+
+impl Client {
+    /// Every schedule, by name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>> {
+        let (_, records) = self.store().schedules().await?;
+        let shown = records.iter().filter(|record| !is_reserved(&record.name));
+        shown.map(|record| Ok(view(record, record.schedule()?))).collect()
+    }
+
+    /// The next `n` ticks of a schedule, from the one it is due for on; of a paused one, those it would
+    /// have.
+    ///
+    /// # Errors
+    /// [`ApiError::NoSchedule`].
+    pub async fn schedule_ticks(&self, name: &Name, n: usize) -> Result<(Zone, Vec<Ms>)> {
+        let (now, record) = self.schedule_record(name).await?;
+        let schedule = record.schedule()?;
+        let unreadable = |why: String| ApiError::Conflict(format!("the schedule {name} cannot be read: {why}"));
+        let rule = schedule.parsed().map_err(|error| unreadable(error.to_string()))?;
+        let zone = Zone::parse(&schedule.timezone).map_err(|error| unreadable(error.to_string()))?;
+        let next = |at: &Ms| rule.next_after(*at, schedule.anchor);
+        let first = record.due.or_else(|| next(&now));
+        Ok((zone, std::iter::successors(first, next).take(n).collect()))
+    }
+
+    /// Sets a schedule as a manifest says. What it has counted and started stays; its next tick stays
+    /// too while the rule does.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] for a rule or a zone that was not checked before.
+    pub async fn set_schedule(&self, spec: &ScheduleSpec) -> Result<Change> {
+        let conflict = |why: String| ApiError::Conflict(format!("schedule {}: {why}", spec.name));
+        let zone = Zone::parse(&spec.timezone).map_err(|error| conflict(error.to_string()))?;
+        let rule = match &spec.rule {
+            ScheduleRule::Cron(text) => Rule::parse(text, &zone),
+            ScheduleRule::Every(distance) => Rule::every(*distance),
+        };
+        let rule = rule.map_err(|error| conflict(error.to_string()))?;
+        for _ in 0..TRIES {
+            let (now, records) = self.store().schedules().await?;
+            let kept = records.into_iter().find(|record| record.name == spec.name);
+            let before = kept.as_ref().map(ScheduleRecord::schedule).transpose()?;
+            let mut next = wanted(spec, &rule, &zone, now);
+            let mut due = rule.next_after(now, now);
+            if let (Some(kept), Some(before)) = (&kept, &before) {
+                (next.paused, next.last, next.waiting) = (before.paused, before.last, before.waiting.clone());
+                (next.ticked, next.skipped, next.missed) = (before.ticked, before.skipped, before.missed);
+                if (&next.rule, &next.timezone) == (&before.rule, &before.timezone) {
+                    (next.anchor, due) = (before.anchor, kept.due);
+                }
+                due = due.filter(|_| !next.paused);
+                if next == *before {
+                    return Ok(Change::Unchanged);
+                }
+            }
+            let from_rev = kept.map_or(0, |kept| kept.rev);
+            let mut commit = ScheduleCommit::of(&spec.name, from_rev, &next, due)?;
+            commit.events.push(event(EventKind::ScheduleSet, &spec.name, &next.rule));
+            if self.store().set_schedule(&commit).await?.is_some() {
+                return Ok(if from_rev == 0 { Change::Created } else { Change::Changed });
+            }
+        }
+        Err(busy(&spec.name))
+    }
+
+    /// Removes a schedule; what it has started goes on. False if there was none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete_schedule(&self, name: &Name) -> Result<bool> {
+        for _ in 0..TRIES {
+            let (_, records) = self.store().schedules().await?;
+            let Some(record) = records.into_iter().find(|record| record.name == *name) else { return Ok(false) };
+            let mut commit = ScheduleCommit::deleting(name, record.rev);
+            commit.events.push(event(EventKind::ScheduleDeleted, name, ""));
+            if self.store().set_schedule(&commit).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Err(busy(name))
+    }
+
+    /// Pauses or resumes a schedule; whether that changed anything. What would have been due in a pause
+    /// is neither made up for nor missed.
+    ///
+    /// # Errors
+    /// [`ApiError::NoSchedule`].
+    pub async fn pause_schedule(&self, name: &Name, paused: bool) -> Result<bool> {
+        for _ in 0..TRIES {
+            let (now, record) = self.schedule_record(name).await?;
+            let mut schedule = record.schedule()?;
+            if schedule.paused == paused {
+                return Ok(false);
+            }
+            schedule.paused = paused;
+            let due = if paused {
+                None
+            } else {
+                let rule =
+                    schedule.parsed().map_err(|error| ApiError::Conflict(format!("schedule {name}: {error}")))?;
+                rule.next_after(now, schedule.anchor)
+            };
+            let kind = if paused { EventKind::SchedulePaused } else { EventKind::ScheduleResumed };
+            let mut commit = ScheduleCommit::of(name, record.rev, &schedule, due)?;
+            commit.events.push(event(kind, name, ""));
+            if self.store().set_schedule(&commit).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Err(busy(name))
+    }
+
+    /// Starts what a schedule starts now, whatever its rule, its pause and its overlap policy say.
+    ///
+    /// # Errors
+    /// [`ApiError::NoSchedule`]; [`ApiError::Conflict`] when its workflow is gone or takes another input.
+    pub async fn trigger(&self, name: &Name) -> Result<Triggered> {
+        for _ in 0..TRIES {
+            let (now, record) = self.schedule_record(name).await?;
+            let mut schedule = record.schedule()?;
+            let started = ready(&**self.store(), name, &schedule, None, now, &**self.entropy()).await?;
+            let started = started.map_err(|why| ApiError::Conflict(format!("schedule {name}: {why}")))?;
+            let work = started.work;
+            schedule.last = Some(crate::domain::schedule::Last { tick: None, at: now, work });
+            let mut commit = ScheduleCommit::of(name, record.rev, &schedule, record.due)?;
+            commit.start(EventKind::ScheduleTriggered, None, started);
+            if self.store().set_schedule(&commit).await?.is_some() {
+                let (job_id, run_id) = ids(Some(work));
+                return Ok(Triggered { schedule: name.to_string(), job_id, run_id });
+            }
+        }
+        Err(busy(name))
+    }
+
+    async fn schedule_record(&self, name: &Name) -> Result<(Ms, ScheduleRecord)> {
+        let (now, records) = self.store().schedules().await?;
+        let found = records.into_iter().find(|record| record.name == *name && !is_reserved(name));
+        Ok((now, found.ok_or_else(|| ApiError::NoSchedule(name.clone()))?))
+    }
+}
+
+fn wanted(spec: &ScheduleSpec, rule: &Rule, zone: &Zone, now: Ms) -> Schedule {
+    let target = match &spec.target {
+        ScheduleTarget::Workflow(name) => Target::Workflow(name.clone()),
+        ScheduleTarget::Job { kind, queue } => {
+            Target::Job { kind: kind.clone(), queue: queue.clone().unwrap_or_else(|| Name::literal("default")) }
+        }
+    };
+    Schedule {
+        rule: rule.as_str().to_owned(),
+        timezone: zone.name().to_owned(),
+        target,
+        input: crate::domain::Json::from_value(&spec.input),
+        overlap: spec.overlap,
+        catchup: spec.catchup,
+        anchor: now,
+        paused: false,
+        last: None,
+        waiting: Vec::new(),
+        ticked: 0,
+        skipped: 0,
+        missed: 0,
+    }
+}
+
+fn busy(name: &Name) -> ApiError {
+    ApiError::Conflict(format!("the schedule {name} changes all the time: try again"))
+}

@@ -1,0 +1,82 @@
+//! `goflow up`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+
+use super::scheduler;
+use super::worker::{self, Stop, WorkerArgs};
+use crate::cli::codes::exit;
+use crate::cli::context::{Context, runtime};
+use crate::cli::error::{CommandError, Result};
+use crate::cli::log;
+use crate::engine::{Scheduler, Summary, Ticks, Worker, WorkerOptions};
+
+/// Run jobs and serve schedules, in one process
+///
+/// The same as `goflow worker` and `goflow scheduler` side by side. Start it as often as you like: jobs
+/// are run once and ticks start one job, over all processes on the store.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Everything that the embedded store needs:
+    goflow up
+  Twenty jobs at a time, on a Redis that others use too:
+    goflow up -c 20 --store redis://localhost:6379")]
+pub struct UpArgs {
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+#[derive(serde::Serialize)]
+struct Done {
+    completed: u64,
+    retried: u64,
+    dead: u64,
+    released: u64,
+    lost: u64,
+    started: u64,
+    skipped: u64,
+    missed: u64,
+}
+
+pub fn run(context: &Context, args: UpArgs) -> Result {
+    log::start(context, false)?;
+    let options = worker::options(context, args.worker)?;
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
+    let Summary { completed, retried, dead, released, lost } = summary;
+    let Ticks { started, skipped, missed } = ticks;
+    let done = Done { completed, retried, dead, released, lost, started, skipped, missed };
+    context.ui.result(&done, &format!("{}; {}", worker::summary(summary), scheduler::summary(ticks)))?;
+    if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
+}
+
+async fn serve(context: &Context, options: WorkerOptions) -> Result<(Summary, Ticks, bool)> {
+    let client = context.client().await?;
+    let sink = Arc::new(log::StderrLog::new(context.global.verbose));
+    let (handlers, machine) = crate::cli::handlers::all(context, sink)?;
+    crate::cli::handlers::sweep(context, &machine).await;
+    worker::announce(context, &client, &options).await?;
+    let stop = Stop::watch(context.ui.clone())?;
+    let (clock, entropy) = (context.clock.clone(), context.entropy.clone());
+    let worker = Worker::new(client.store().clone(), options, handlers, clock, entropy.clone());
+    let scheduler = Scheduler::new(client.store().clone(), entropy);
+    // When one of them ends, for whatever reason, so does the other. A stop ends the scheduler at once:
+    // nothing new is begun while what runs may finish.
+    let gently = stop.gently.clone();
+    let end = gently.clone().drop_guard();
+    let work = async {
+        let done = worker.run(gently.clone(), stop.at_once.clone()).await;
+        drop(end);
+        done
+    };
+    let schedule = async {
+        let done = scheduler.run(gently.clone()).await;
+        gently.cancel();
+        done
+    };
+    let (summary, ticks) = tokio::join!(work, schedule);
+    Ok((summary?, ticks?, stop.interrupted.load(Ordering::Relaxed)))
+}
