@@ -15,6 +15,7 @@ pub mod record;
 pub mod request;
 pub mod rows;
 pub mod run;
+pub mod schema;
 pub mod set;
 pub mod spec;
 

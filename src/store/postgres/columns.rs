@@ -49,8 +49,14 @@ pub(super) fn code(place: u8) -> i8 {
     place as i8
 }
 
+/// Where a move takes a job: what has crashed never goes back into the ordinary line.
+pub(super) fn goal(to: To, job: &Job) -> To {
+    if matches!(to, To::Pending | To::Front) && job.is_suspect() { To::Suspect } else { to }
+}
+
 /// Where a move goes, in the letters of `goflow.commit`, and the delay.
-pub(super) fn destination(to: To) -> (i8, i64) {
+pub(super) fn destination(to: To, job: &Job) -> (i8, i64) {
+    let to = goal(to, job);
     let delay = match to {
         To::Scheduled(delay) | To::Retrying(delay) => millis(delay),
         _ => 0,
@@ -90,6 +96,9 @@ pub(super) struct Jobs {
     pub timeouts: Vec<Option<i64>>,
     pub runs: Vec<Option<Uuid>>,
     pub keys: Vec<Option<Vec<u8>>>,
+    pub suspects: Vec<Option<bool>>,
+    pub key_names: Vec<Option<Vec<u8>>>,
+    pub key_limits: Vec<Option<i32>>,
     pub bodies: Vec<Vec<u8>>,
 }
 
@@ -103,12 +112,16 @@ impl Jobs {
         self.timeouts.push(job.timeout_ms.map(|ms| number(ms).min(i64::MAX / 4)));
         self.runs.push(job.link.as_ref().map(|link| run_uuid(link.run)));
         self.keys.push(job.unique_key.as_deref().map(key));
+        self.suspects.push(suspect(job));
+        let concurrency = job.concurrency.as_ref();
+        self.key_names.push(concurrency.map(|own| key(&own.key)));
+        self.key_limits.push(concurrency.map(|own| limit(own.limit)));
         self.bodies.push(encode(job)?);
         Ok(())
     }
 
     /// In the order that the functions take them.
-    pub fn params(&self) -> [Param<'_>; 9] {
+    pub fn params(&self) -> [Param<'_>; 12] {
         [
             (&self.ids, Type::UUID_ARRAY),
             (&self.queues, Type::INT4_ARRAY),
@@ -118,9 +131,22 @@ impl Jobs {
             (&self.timeouts, Type::INT8_ARRAY),
             (&self.runs, Type::UUID_ARRAY),
             (&self.keys, Type::BYTEA_ARRAY),
+            (&self.suspects, Type::BOOL_ARRAY),
+            (&self.key_names, Type::BYTEA_ARRAY),
+            (&self.key_limits, Type::INT4_ARRAY),
             (&self.bodies, Type::BYTEA_ARRAY),
         ]
     }
+}
+
+/// Nothing where it is not: almost no job is, and nothing takes up nothing.
+pub(super) fn suspect(job: &Job) -> Option<bool> {
+    job.is_suspect().then_some(true)
+}
+
+/// A count of jobs that may run.
+pub(super) fn limit(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
@@ -149,6 +175,8 @@ pub(super) struct EffectColumns {
     timer_keys: Vec<Vec<u8>>,
     timer_delays: Vec<i64>,
     timer_facts: Vec<Vec<u8>>,
+    cancel_parts: Vec<i32>,
+    cancel: Vec<Uuid>,
 }
 
 impl EffectColumns {
@@ -183,12 +211,16 @@ impl EffectColumns {
             self.timer_facts.push(timer.fact.clone());
             self.timer_parts.push(part);
         }
+        for id in &effects.cancel {
+            self.cancel.push(job_uuid(*id));
+            self.cancel_parts.push(part);
+        }
         Ok(())
     }
 
-    /// Whether any run gets new jobs.
-    pub fn has_jobs(&self) -> bool {
-        !self.job_parts.is_empty()
+    /// Whether any run gets new jobs, or asks some to end: somebody has to know.
+    pub fn is_news(&self) -> bool {
+        !self.job_parts.is_empty() || !self.cancel.is_empty()
     }
 
     /// In the order that the functions take them.
@@ -203,7 +235,7 @@ impl EffectColumns {
             (&self.job_parts, Type::INT4_ARRAY),
         ];
         params.extend(self.jobs.params());
-        params.extend::<[Param<'_>; 9]>([
+        params.extend::<[Param<'_>; 11]>([
             (&self.value_parts, Type::INT4_ARRAY),
             (&self.value_keys, Type::BYTEA_ARRAY),
             (&self.values, Type::BYTEA_ARRAY),
@@ -213,6 +245,8 @@ impl EffectColumns {
             (&self.timer_keys, Type::BYTEA_ARRAY),
             (&self.timer_delays, Type::INT8_ARRAY),
             (&self.timer_facts, Type::BYTEA_ARRAY),
+            (&self.cancel_parts, Type::INT4_ARRAY),
+            (&self.cancel, Type::UUID_ARRAY),
         ]);
         params
     }

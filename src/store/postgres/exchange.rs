@@ -2,6 +2,7 @@
 //! are one statement; as soon as one commit is anything else, all commits go one by one through
 //! `goflow.commit`, in one transaction whose statements are sent in one flight.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
@@ -12,9 +13,10 @@ use uuid::Uuid;
 use super::columns::*;
 use super::errors::Fault;
 use super::floors::{Lane, Sight};
+use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::steps::Settles;
-use super::{PostgresStore, WAKE};
+use super::steps::{Settles, reaches_out};
+use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
 use crate::store::codec::read_job;
@@ -61,13 +63,87 @@ async fn ask_with_steps(client: &Client, settles: &Settles, wish: &Wish) -> Resu
     params.extend(wish.params());
     let sql = format!(
         "SELECT s.moved AS settled, s.parts, s.woke, e.* FROM goflow.settle_steps({}) s,
-         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',
+         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',
              CASE WHEN s.woke IS NOT NULL THEN ${} END, {}) e",
         placeholders(1, given),
         given + 1,
         placeholders(given + 2, params.len()),
     );
     Ok(client.query_typed_one(&sql, &params).await?)
+}
+
+fn effects_of(commit: &Commit) -> Option<&Effects> {
+    Some(&commit.run.as_ref()?.advance.as_ref()?.effects)
+}
+
+/// The runs of commits and those that they tell something, in the order of their ids: whoever needs
+/// several takes them like this, before anything else.
+fn runs_of(commits: &[Commit]) -> Vec<Uuid> {
+    let parts = commits.iter().filter_map(|commit| commit.run.as_ref()).map(|part| part.run);
+    let told = commits.iter().filter_map(effects_of).flat_map(|effects| &effects.tell).map(|(run, _)| *run);
+    let runs: BTreeSet<Uuid> = parts.chain(told).map(run_uuid).collect();
+    runs.into_iter().collect()
+}
+
+async fn lock(client: &Client, runs: &Vec<Uuid>) -> Result<(), Fault> {
+    let sql = "SELECT FROM goflow.run WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+    client.query_typed(sql, &[(runs, Type::UUID_ARRAY)]).await?;
+    Ok(())
+}
+
+type Carried = (Vec<Committed>, Row, bool);
+
+/// Commits and a claim as one transaction, sent without waiting for each other.
+async fn at_once(
+    client: &Client,
+    commits: &[Commit],
+    columns: &[super::commit::Columns],
+    runs: &Vec<Uuid>,
+    wish: &Wish,
+) -> Result<Carried, Fault> {
+    let none = Settles::default();
+    let (begun, locked, rows, last, ended) = tokio::join!(
+        biased;
+        client.simple_query("BEGIN"),
+        lock(client, runs),
+        join_all(columns.iter().map(|columns| columns.send(client))),
+        ask(client, &none, wish),
+        client.simple_query("COMMIT"),
+    );
+    begun?;
+    locked?;
+    let rows = rows.into_iter().collect::<Result<Vec<Row>, Fault>>()?;
+    let last = last?;
+    ended?;
+    let woke = rows.iter().any(|row| row.get("woke"));
+    Ok((rows.iter().zip(commits).map(|(row, commit)| super::commit::read(row, commit)).collect(), last, woke))
+}
+
+/// The same in an open transaction, where what an advance does to other runs follows it.
+async fn in_turn(
+    client: &Client,
+    commits: &[Commit],
+    columns: &[super::commit::Columns],
+    runs: &Vec<Uuid>,
+    wish: &Wish,
+    names: &Names,
+) -> Result<Carried, Fault> {
+    lock(client, runs).await?;
+    let (mut answers, mut woke) = (Vec::new(), false);
+    for (commit, columns) in commits.iter().zip(columns) {
+        let row = columns.send(client).await?;
+        woke |= row.get::<_, bool>("woke");
+        let mut answer = super::commit::read(&row, commit);
+        let effects = effects_of(commit).filter(|effects| reaches_out(effects));
+        if let (RunAnswer::Advanced { .. }, Some(effects)) = (answer.run, effects) {
+            starts::reach_out(client, effects, names).await?;
+            answer.run = RunAnswer::Advanced { more: starts::look_again(client, effects.record.id).await? };
+            woke = true;
+        }
+        answers.push(answer);
+    }
+    let last = ask(client, &Settles::default(), wish).await?;
+    Ok((answers, last, woke))
 }
 
 impl PostgresStore {
@@ -139,50 +215,33 @@ impl PostgresStore {
         exchange: &Exchange,
         wish: &Wish,
     ) -> Result<Exchanged, Fault> {
-        let moved = exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue);
-        let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
-        let effects = advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue);
-        let queues: Vec<&Name> = moved.chain(effects).collect();
-        self.names.make(connection, queues.iter().copied()).await?;
-        let commits = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
-        let commits = commits.collect::<Result<Vec<_>, Fault>>()?;
-        // Runs first and in the order of their ids: whoever needs several takes them like this.
-        let mut runs: Vec<Uuid> =
-            exchange.commits.iter().filter_map(|commit| commit.run.as_ref()).map(|part| run_uuid(part.run)).collect();
-        runs.sort();
-        runs.dedup();
-        let (rows, last, woke) = connection
+        let mut queues: Vec<&Name> =
+            exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue).collect();
+        exchange.commits.iter().filter_map(effects_of).for_each(|effects| starts::queues(effects, &mut queues));
+        self.names.make(connection, queues.into_iter()).await?;
+        let columns = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
+        let columns = columns.collect::<Result<Vec<_>, Fault>>()?;
+        let lock = runs_of(&exchange.commits);
+        let reaches_out = exchange.commits.iter().filter_map(effects_of).any(reaches_out);
+        let (committed, last, woke) = connection
             .run(async |client| {
-                let lock: Param<'_> = (&runs, Type::UUID_ARRAY);
-                let none = Settles::default();
-                let (begun, locked, rows, last, ended) = tokio::join!(
-                    biased;
-                    client.simple_query("BEGIN"),
-                    client.query_typed(
-                        "SELECT FROM goflow.run WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
-                        std::slice::from_ref(&lock)
-                    ),
-                    join_all(commits.iter().map(|commit| commit.send(client))),
-                    ask(client, &none, wish),
-                    client.simple_query("COMMIT"),
-                );
-                begun?;
-                locked?;
-                let rows = rows.into_iter().collect::<Result<Vec<Row>, Fault>>()?;
-                let last = last?;
-                ended?;
-                let woke = rows.iter().any(|row| row.get::<_, bool>("woke"));
+                let (committed, last, woke) = if reaches_out {
+                    client.simple_query("BEGIN").await?;
+                    let done = in_turn(client, &exchange.commits, &columns, &lock, wish, &self.names).await;
+                    client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+                    done?
+                } else {
+                    at_once(client, &exchange.commits, &columns, &lock, wish).await?
+                };
                 if woke {
                     let _ = client.simple_query(WAKE).await;
                 }
-                Ok((rows, last, woke))
+                Ok((committed, last, woke))
             })
             .await?;
         if woke {
             self.hint();
         }
-        let committed =
-            rows.iter().zip(&exchange.commits).map(|(row, commit)| super::commit::read(row, commit)).collect();
         self.read_exchanged(&last, committed)
     }
 
@@ -192,8 +251,8 @@ impl PostgresStore {
             commits,
             claimed: Vec::new(),
             suspects: row.get("suspects"),
-            asked: false,
-            freed: false,
+            asked: row.get("asked"),
+            freed: row.get("freed"),
             dirty: row.get("dirty"),
             next_due: row.get::<_, Option<i64>>("due").map(Ms),
         };

@@ -2,9 +2,12 @@
 //! alone.
 
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
+use super::columns::job_id;
 use super::errors::Fault;
-use super::pool::Connection;
+use super::pool::{Connection, Param};
+use crate::store::codec::decode_job;
 use crate::store::contract::StoreError;
 
 /// Migration n brings the tables of version n - 1 to n. What is released is never edited, only added to.
@@ -13,6 +16,8 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema
 /// Functions keep nothing, so no migration changes them: all are made anew after the last one.
 const FUNCTIONS: &[&str] = &[
     include_str!("schema/common.sql"),
+    include_str!("schema/limits.sql"),
+    include_str!("schema/talk.sql"),
     include_str!("schema/steps.sql"),
     include_str!("schema/enqueue.sql"),
     include_str!("schema/commit.sql"),
@@ -84,7 +89,25 @@ async fn step_up(client: &tokio_postgres::Client) -> Result<(), Fault> {
         for part in MIGRATIONS.iter().skip(found as usize).chain(FUNCTIONS) {
             client.batch_execute(part).await?;
         }
+        if found == 1 {
+            mark_suspects(client).await?;
+        }
     }
     client.query_typed("UPDATE goflow.version SET number = $1", &[(&(KNOWN as i32), Type::INT4)]).await?;
+    Ok(())
+}
+
+/// Schema 1 did not note beside the record which jobs have crashed.
+async fn mark_suspects(client: &tokio_postgres::Client) -> Result<(), Fault> {
+    let sql = "SELECT id, body FROM goflow.job WHERE place IN ('s', 't', 'k', 'u')";
+    let mut suspects: Vec<Uuid> = Vec::new();
+    for row in client.query_typed(sql, &[]).await? {
+        let id: Uuid = row.get(0);
+        if decode_job(job_id(id), row.get(1))?.is_suspect() {
+            suspects.push(id);
+        }
+    }
+    let params: [Param<'_>; 1] = [(&suspects, Type::UUID_ARRAY)];
+    client.query_typed("UPDATE goflow.job SET suspect = true WHERE id = ANY ($1)", &params).await?;
     Ok(())
 }

@@ -23,6 +23,7 @@ pub(super) struct Settles {
     places: Vec<i8>,
     delays: Vec<i64>,
     revs: Vec<i64>,
+    suspects: Vec<Option<bool>>,
     bodies: Vec<Vec<u8>>,
     events: Vec<Vec<u8>>,
     /// The part, from 1, that each settle belongs to.
@@ -38,19 +39,26 @@ pub(super) struct Settles {
 /// The epoch of a move that is a plain settle: a lease ends outside the line, and no key is concerned.
 fn plain(step: &Move) -> Option<Epoch> {
     let Expect::Lease(epoch) = step.expect else { return None };
-    let outside = !matches!(step.to, To::Pending | To::Front | To::Gone);
+    let outside = !matches!(goal(step.to, &step.job), To::Pending | To::Front | To::Held | To::Gone);
     (outside && step.job.unique_key.is_none()).then_some(epoch)
 }
 
 /// Whether all of these can be carried out as one batch: then the order among them says nothing, for no
-/// two are about the same job or the same run.
+/// two are about the same job or the same run, and none touches other runs.
 fn independent(commits: &[Commit]) -> bool {
     let (mut jobs, mut runs) = (BTreeSet::new(), BTreeSet::<RunId>::new());
     commits.iter().all(|commit| {
-        let whole =
-            commit.run.as_ref().is_none_or(|part| part.facts.len() == commit.moves.len() && runs.insert(part.run));
+        let whole = commit.run.as_ref().is_none_or(|part| {
+            let alone = part.advance.as_ref().is_none_or(|advance| !reaches_out(&advance.effects));
+            alone && part.facts.len() == commit.moves.len() && runs.insert(part.run)
+        });
         whole && commit.moves.iter().all(|step| plain(step).is_some() && jobs.insert(step.job.id))
     })
+}
+
+/// Whether effects touch runs beside their own.
+pub(super) fn reaches_out(effects: &Effects) -> bool {
+    !effects.runs.is_empty() || !effects.tell.is_empty()
 }
 
 impl Settles {
@@ -64,12 +72,13 @@ impl Settles {
             let part = commit.run.as_ref().map_or(0, |_| settles.runs.len() as i32 + 1);
             for step in &commit.moves {
                 let Some(epoch) = plain(step) else { return Ok(None) };
-                let (place, delay) = destination(step.to);
+                let (place, delay) = destination(step.to, &step.job);
                 settles.ids.push(job_uuid(step.job.id));
                 settles.epochs.push(number(epoch.0));
                 settles.places.push(place);
                 settles.delays.push(delay);
                 settles.revs.push(i64::from(step.job.rev));
+                settles.suspects.push(suspect(&step.job));
                 settles.bodies.push(encode(&step.job)?);
                 settles.events.push(packed(&[step.log_entry()])?);
                 settles.parts.push(part);
@@ -98,17 +107,18 @@ impl Settles {
 
     /// Whether somebody is sure to be woken if everything applies.
     pub fn brings_work(&self) -> bool {
-        self.effects.has_jobs()
+        self.effects.is_news()
     }
 
     /// What `goflow.exchange` takes first.
-    pub fn params(&self) -> [Param<'_>; 7] {
+    pub fn params(&self) -> [Param<'_>; 8] {
         [
             (&self.ids, Type::UUID_ARRAY),
             (&self.epochs, Type::INT8_ARRAY),
             (&self.places, Type::CHAR_ARRAY),
             (&self.delays, Type::INT8_ARRAY),
             (&self.revs, Type::INT8_ARRAY),
+            (&self.suspects, Type::BOOL_ARRAY),
             (&self.bodies, Type::BYTEA_ARRAY),
             (&self.events, Type::BYTEA_ARRAY),
         ]

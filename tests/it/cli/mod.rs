@@ -6,6 +6,7 @@ mod enqueue;
 pub mod env;
 mod generated;
 mod jobs;
+mod manifests;
 mod output;
 mod redis;
 mod replaced;

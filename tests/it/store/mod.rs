@@ -134,4 +134,5 @@ macro_rules! wide {
 }
 
 wide!(memory_wide memory);
+wide!(postgres_wide postgres);
 wide!(sqlite_wide sqlite);

@@ -4,13 +4,16 @@
 -- `r_…` and `e_…` have one item a run; `s_parts`, `j_parts`, `v_parts`, `d_parts` and `t_parts` say which
 -- run (from 1) a settle, a job, a value or a timer belongs to; 0 is none.
 
--- Ends leases by plain settles; what the numbers of those are (from 1) that held.
+-- Ends leases by plain settles; what the numbers of those are (from 1) that held. Whoever calls it looks
+-- afterwards, in a statement of its own, whether anybody has asked for an end or waits for one, and says
+-- by `goflow.settled_over` that it came.
 CREATE FUNCTION goflow.settle(p_now bigint, s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[],
-    s_revs bigint[], s_bodies bytea[])
+    s_revs bigint[], s_suspects boolean[], s_bodies bytea[])
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
     moved bigint[];
+    ckeys bytea[];
 BEGIN
     PERFORM pg_current_xact_id();
     base := nextval('goflow.turn');
@@ -19,22 +22,37 @@ BEGIN
     WITH freed AS (
         DELETE FROM goflow.running r
         WHERE r.epoch = ANY (s_epochs) AND r.id = s_ids[array_position(s_epochs, r.epoch)]
-        RETURNING array_position(s_epochs, r.epoch) AS ord, r.id
+        RETURNING array_position(s_epochs, r.epoch) AS ord, r.id, r.ckey
     ), ended AS (
         UPDATE goflow.job j SET place = s_places[f.ord], at = p_now + s_delays[f.ord],
-            turn = base + f.ord - 1, rev = s_revs[f.ord], body = s_bodies[f.ord]
-        FROM (SELECT d.ord, k.row FROM freed d,
+            turn = base + f.ord - 1, rev = s_revs[f.ord], suspect = s_suspects[f.ord], body = s_bodies[f.ord]
+        FROM (SELECT d.ord, d.ckey, k.row FROM freed d,
                   LATERAL (SELECT h.ctid AS row FROM goflow.job h WHERE h.id = d.id LIMIT 1) k) f
         WHERE j.ctid = f.row
-        RETURNING f.ord, j.queue, j.place
+        RETURNING f.ord, j.queue, j.place, f.ckey
     ), counted AS (
         INSERT INTO goflow.delta (n, queue, place)
         SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
         UNION ALL
         SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
     )
-    SELECT array_agg(e.ord) INTO moved FROM ended e;
-    RETURN coalesce(moved, '{}');
+    SELECT array_agg(e.ord), array_agg(e.ckey ORDER BY e.ord) FILTER (WHERE e.ckey IS NOT NULL) INTO moved, ckeys
+    FROM ended e;
+    IF moved IS NULL THEN
+        RETURN '{}';
+    END IF;
+    IF ckeys IS NOT NULL THEN
+        FOR i IN 1 .. cardinality(ckeys) LOOP
+            PERFORM goflow.unblock(p_now, ckeys[i], coalesce(cardinality(array_positions(ckeys[i + 1 :], ckeys[i])), 0));
+        END LOOP;
+    END IF;
+    RETURN moved;
+END
+$$;
+
+CREATE FUNCTION goflow.settled_over(s_ids uuid[], s_places "char"[], p_moved bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM goflow.over(ARRAY(SELECT s_ids[m] FROM unnest(p_moved) AS m WHERE s_places[m] IN ('d', 'c', 'x')));
 END
 $$;
 
@@ -55,9 +73,10 @@ $$;
 -- this transaction.
 CREATE FUNCTION goflow.apply(p_now bigint, r_ids uuid[], r_on boolean[], e_terminal boolean[], e_events bytea[],
     j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
-    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_bodies bytea[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_suspects boolean[], j_ckeys bytea[], j_climits int[],
+    j_bodies bytea[],
     v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
-    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     is_all boolean := array_position(r_on, false) IS NULL;
@@ -91,17 +110,27 @@ BEGIN
     WHERE u.is_on AND u.events IS NOT NULL;
     IF cardinality(j_parts) > 0 THEN
         IF is_all THEN
-            PERFORM goflow.add_jobs(p_now, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_bodies);
+            PERFORM goflow.add_jobs(p_now, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts, j_runs, j_keys,
+                j_suspects, j_ckeys, j_climits, j_bodies);
         ELSE
             PERFORM goflow.add_jobs(p_now, array_agg(u.id ORDER BY u.ord), array_agg(u.queue ORDER BY u.ord),
                 array_agg(u.type ORDER BY u.ord), array_agg(u.lane ORDER BY u.ord), array_agg(u.rev ORDER BY u.ord),
                 array_agg(u.timeout_ms ORDER BY u.ord), array_agg(u.run_id ORDER BY u.ord),
-                array_agg(u.key ORDER BY u.ord), array_agg(u.body ORDER BY u.ord))
-            FROM unnest(j_parts, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_bodies)
-                WITH ORDINALITY AS u(part, id, queue, type, lane, rev, timeout_ms, run_id, key, body, ord)
+                array_agg(u.key ORDER BY u.ord), array_agg(u.suspect ORDER BY u.ord), array_agg(u.ckey ORDER BY u.ord),
+                array_agg(u.climit ORDER BY u.ord), array_agg(u.body ORDER BY u.ord))
+            FROM unnest(j_parts, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_suspects, j_ckeys,
+                        j_climits, j_bodies)
+                WITH ORDINALITY AS u(part, id, queue, type, lane, rev, timeout_ms, run_id, key, suspect, ckey, climit, body, ord)
             WHERE r_on[u.part]
             HAVING count(*) > 0;
         END IF;
+    END IF;
+    IF cardinality(x_parts) > 0 THEN
+        PERFORM goflow.ask(ARRAY(SELECT u.id FROM unnest(x_parts, x_ids) AS u(part, id) WHERE r_on[u.part]));
+    END IF;
+    IF array_position(e_terminal, true) IS NOT NULL THEN
+        PERFORM goflow.leave_gates(p_now, ARRAY(
+            SELECT u.id FROM unnest(r_ids, r_on, e_terminal) AS u(id, is_on, terminal) WHERE u.is_on AND u.terminal));
     END IF;
 END
 $$;
@@ -109,14 +138,15 @@ $$;
 -- `r_given`: how many settles a run's commit brings. `parts`: 1 advanced, 2 advanced and more to
 -- drain, 3 inboxed, 4 contended, 5 gone.
 CREATE FUNCTION goflow.settle_steps(
-    s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_bodies bytea[],
-    s_events bytea[], s_parts int[], s_facts bytea[],
+    s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_suspects boolean[],
+    s_bodies bytea[], s_events bytea[], s_parts int[], s_facts bytea[],
     r_ids uuid[], r_given int[], r_revs bigint[], r_drained bigint[],
     e_workflows text[], e_states text[], e_terminal boolean[], e_revs bigint[], e_bodies bytea[], e_events bytea[],
     j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
-    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_bodies bytea[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_suspects boolean[], j_ckeys bytea[], j_climits int[],
+    j_bodies bytea[],
     v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
-    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[],
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[],
     OUT moved bigint[], OUT parts smallint[], OUT woke boolean)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -133,7 +163,10 @@ BEGIN
     -- anything else.
     PERFORM FROM goflow.run r WHERE r.id = ANY (r_ids) ORDER BY r.id FOR UPDATE;
     IF cardinality(s_ids) > 0 THEN
-        moved := goflow.settle(v_now, s_ids, s_epochs, s_places, s_delays, s_revs, s_bodies);
+        moved := goflow.settle(v_now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        IF EXISTS (SELECT FROM goflow.ask) OR EXISTS (SELECT FROM goflow.tie) THEN
+            PERFORM goflow.settled_over(s_ids, s_places, moved);
+        END IF;
         IF cardinality(moved) < cardinality(s_ids) THEN
             counts := array_fill(0, ARRAY[cardinality(r_ids)]);
             FOREACH nth IN ARRAY moved LOOP
@@ -173,8 +206,8 @@ BEGIN
               WHERE n.is_on) u
         WHERE r.ctid = u.row;
         PERFORM goflow.apply(v_now, r_ids, r_on, e_terminal, e_events, j_parts, j_ids, j_queues, j_types, j_lanes, j_revs,
-            j_timeouts, j_runs, j_keys, j_bodies, v_parts, v_keys, v_values, d_parts, d_keys,
-            t_parts, t_keys, t_delays, t_facts);
+            j_timeouts, j_runs, j_keys, j_suspects, j_ckeys, j_climits, j_bodies, v_parts, v_keys, v_values,
+            d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
         DELETE FROM goflow.dirty d WHERE d.run_id = ANY (ARRAY(
             SELECT u.id FROM unnest(r_ids, parts) AS u(id, part) WHERE u.part = 1));
         logged := ARRAY(SELECT u.events FROM unnest(e_events, r_on) WITH ORDINALITY AS u(events, is_on, ord)
@@ -207,9 +240,10 @@ CREATE FUNCTION goflow.start_runs(p_producer uuid, p_sequence bigint, p_states s
     r_ids uuid[], e_workflows text[], e_states text[], e_terminal boolean[], e_revs bigint[], e_bodies bytea[],
     e_events bytea[],
     j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
-    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_bodies bytea[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_suspects boolean[], j_ckeys bytea[], j_climits int[],
+    j_bodies bytea[],
     v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
-    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[])
 RETURNS smallint[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -243,8 +277,8 @@ BEGIN
     END IF;
     IF array_position(r_on, true) IS NOT NULL THEN
         PERFORM goflow.apply(v_now, r_ids, r_on, e_terminal, e_events, j_parts, j_ids, j_queues, j_types, j_lanes, j_revs,
-            j_timeouts, j_runs, j_keys, j_bodies, v_parts, v_keys, v_values, d_parts, d_keys,
-            t_parts, t_keys, t_delays, t_facts);
+            j_timeouts, j_runs, j_keys, j_suspects, j_ckeys, j_climits, j_bodies, v_parts, v_keys, v_values,
+            d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
         logged := ARRAY(SELECT u.events FROM unnest(e_events, r_on) WITH ORDINALITY AS u(events, is_on, ord)
                         WHERE u.is_on AND u.events IS NOT NULL ORDER BY u.ord);
         IF cardinality(logged) > 0 THEN
@@ -254,5 +288,51 @@ BEGIN
     PERFORM goflow.remember(p_producer, p_sequence, states,
         p_holders || array_fill(NULL::uuid, ARRAY[cardinality(r_ids)]));
     RETURN states;
+END
+$$;
+
+-- One new run, perhaps with a gate: 0 created, 1 exists, 4 its gate is full and it does not wait.
+CREATE FUNCTION goflow.start_run(p_run uuid, g_key bytea, g_most int, g_go bytea, g_reject boolean,
+    e_workflows text[], e_states text[], e_terminal boolean[], e_revs bigint[], e_bodies bytea[], e_events bytea[],
+    j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_suspects boolean[], j_ckeys bytea[], j_climits int[],
+    j_bodies bytea[],
+    v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[])
+RETURNS smallint LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_now bigint := goflow.now_ms();
+BEGIN
+    PERFORM pg_current_xact_id();
+    IF g_key IS NOT NULL THEN
+        PERFORM goflow.lock_limits();
+        IF g_reject AND NOT EXISTS (SELECT FROM goflow.run r WHERE r.id = p_run)
+            AND (EXISTS (SELECT FROM goflow.gate g WHERE g.key = g_key AND NOT g.inside)
+                 OR (SELECT count(*) FROM goflow.gate g WHERE g.key = g_key AND g.inside) >= g_most) THEN
+            RETURN 4;
+        END IF;
+    END IF;
+    INSERT INTO goflow.run (id, rev, finished, live, workflow, state, body)
+    VALUES (p_run, e_revs[1], CASE WHEN e_terminal[1] THEN v_now END, NOT e_terminal[1], e_workflows[1], e_states[1], e_bodies[1])
+    ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN 1;
+    END IF;
+    IF g_key IS NOT NULL THEN
+        INSERT INTO goflow.gate (run_id, key, seq, inside, most, go)
+        VALUES (p_run, g_key, nextval('goflow.fact'), false, g_most, g_go);
+    END IF;
+    PERFORM goflow.apply(v_now, ARRAY[p_run], '{true}', e_terminal, e_events, j_parts, j_ids, j_queues, j_types, j_lanes,
+        j_revs, j_timeouts, j_runs, j_keys, j_suspects, j_ckeys, j_climits, j_bodies, v_parts, v_keys, v_values,
+        d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
+    IF e_events[1] IS NOT NULL THEN
+        PERFORM goflow.log(v_now, e_events, NULL, NULL, NULL);
+    END IF;
+    IF g_key IS NOT NULL THEN
+        PERFORM goflow.admit(v_now, g_key);
+    END IF;
+    RETURN 0;
 END
 $$;
