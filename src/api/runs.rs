@@ -1,14 +1,14 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
 use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
-use crate::store::advanced::{effects, gate};
-use crate::store::{Enqueued, NewRun, StoreError, Stored};
+use crate::store::advanced::{effects, gate, pins};
+use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
 /// What the queues of runs in the foreground are called, before their number.
@@ -49,6 +49,13 @@ pub struct StepView {
     pub finished_at: Option<Time>,
 }
 
+/// Some runs, and whether there are more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunList {
+    pub runs: Vec<RunView>,
+    pub cut: bool,
+}
+
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -79,7 +86,7 @@ impl Client {
         input: Json,
         queue: Option<Name>,
     ) -> Result<RunId, StartError> {
-        let pins = self.pins(definition).await?;
+        let pins = pins(&**self.store(), definition).await?.map_err(ApiError::Conflict)?;
         let (id, now) = (self.run_id(), self.clock().now());
         let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
@@ -93,28 +100,6 @@ impl Client {
             return Err(ApiError::Conflict(message).into());
         }
         Ok(id)
-    }
-
-    /// The current versions of all workflows that a definition calls, and those call.
-    async fn pins(&self, definition: &Definition) -> Result<BTreeMap<Name, String>> {
-        let mut pins = BTreeMap::new();
-        let mut next: BTreeSet<Name> = definition.calls();
-        if next.is_empty() {
-            return Ok(pins);
-        }
-        let current = self.store().definitions("workflow").await?;
-        while let Some(name) = next.pop_first() {
-            if pins.contains_key(&name) {
-                continue;
-            }
-            let Some(kept) = current.iter().find(|kept| kept.name == name) else {
-                let message = format!("`{}` calls the workflow `{name}`, which was never applied", definition.name());
-                return Err(ApiError::Conflict(message));
-            };
-            pins.insert(name, kept.hash.clone());
-            next.extend(load(&kept.hash, &kept.text)?.calls());
-        }
-        Ok(pins)
     }
 
     /// The definition with this hash.
@@ -203,6 +188,40 @@ impl Client {
             }
         }
         Ok(run)
+    }
+
+    /// Runs, live ones first, the latest first; at most `limit`, 0 means all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs(&self, state: Option<RunState>, workflow: Option<&Name>, limit: usize) -> Result<RunList> {
+        let mut list = RunList { runs: Vec::new(), cut: false };
+        // Finished runs are not looked through for a state that they cannot be in.
+        let wanted = |finished: bool| state.is_none_or(|state| state.is_terminal() == finished);
+        for finished in [false, true].into_iter().filter(|finished| wanted(*finished)) {
+            let mut after = None;
+            loop {
+                let query = RunQuery { finished, after: after.take(), budget: crate::domain::limits::LIST_BUDGET };
+                let page = self.store().runs(&query).await?;
+                for record in &page.items {
+                    let fits = state.is_none_or(|state| record.state == state)
+                        && workflow.is_none_or(|workflow| record.workflow == *workflow);
+                    if !fits {
+                        continue;
+                    }
+                    if limit > 0 && list.runs.len() == limit {
+                        list.cut = true;
+                        return Ok(list);
+                    }
+                    list.runs.push(self.run(record.id).await?);
+                }
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(list)
     }
 
     /// A run with all its values.

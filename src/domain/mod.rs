@@ -2,6 +2,7 @@
 //! Every state machine of goflow is one `match (state, event)` table in this folder; stores move
 //! records between places and never decide where a record goes.
 
+pub mod alert;
 pub mod edit;
 pub mod event;
 pub mod id;

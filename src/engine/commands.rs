@@ -188,7 +188,7 @@ impl Handler for Described {
     }
 
     fn limits(&self) -> Limits {
-        Limits { rate: self.def.rate_limit, concurrency: self.def.concurrency }
+        Limits { rate: self.def.rate_limit }
     }
 
     fn batch(&self) -> Option<Batching> {

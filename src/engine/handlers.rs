@@ -36,8 +36,6 @@ impl Task {
 pub struct Limits {
     /// Starts in a time.
     pub rate: Option<Rate>,
-    /// Jobs at the same time.
-    pub concurrency: Option<u32>,
 }
 
 /// How an execution ended; `None` when it was stopped before its end.

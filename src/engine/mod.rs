@@ -22,6 +22,7 @@
 //! Time and randomness come as arguments, and every `select!` is biased, so that a worker over the
 //! reference store under a paused clock does the same for the same seed.
 
+mod alerts;
 mod commands;
 mod handlers;
 mod housekeeping;
@@ -38,6 +39,7 @@ mod shares;
 mod time;
 mod worker;
 
+pub use alerts::{AlertRule, Alerts, Callback, Target as AlertTarget};
 pub use handlers::{Closing, Ending, Endings, Handler, Handlers, Limits, Task};
 pub use options::{Summary, WorkerOptions};
 pub use scheduler::{Scheduler, Ticks};

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::verdict::failed;
-use super::{Action, Context, Ended, NoNotes, Work, command, http, job_text, perform};
+use super::{Action, Context, Ended, Notes, Work, command, http, job_text, perform};
 use crate::domain::job::{Outcome, RetryHint};
 use crate::domain::json::BadJson;
 use crate::domain::text::{count, size};
-use crate::domain::{Json, limits};
+use crate::domain::{Json, Progress, limits};
 
 /// Does several jobs as one piece of work; how each ended, in their order. When it is told to stop, or
 /// its shortest time-out ends, that is the end of all of them.
@@ -26,7 +26,8 @@ pub async fn perform_batch(action: &Action, works: &[Work], context: &Context, s
         return vec![Ended::Stopped; works.len()];
     }
     let timeout = works.iter().filter_map(|work| work.timeout).min();
-    let head = Work { timeout, notes: Arc::new(NoNotes), ..first.clone() };
+    let head =
+        Work { timeout, notes: Arc::new(All(works.iter().map(|work| work.notes.clone()).collect())), ..first.clone() };
     let number = works.len();
     match action {
         Action::Pool(pool) => pool.perform(works.to_vec(), true, stop).await,
@@ -47,6 +48,20 @@ pub async fn perform_batch(action: &Action, works: &[Work], context: &Context, s
             }
             ended
         }
+    }
+}
+
+/// What is kept of a batch is kept with each of its jobs.
+#[derive(Debug)]
+struct All(Vec<Arc<dyn Notes>>);
+
+impl Notes for All {
+    fn progress(&self, progress: Progress) {
+        self.0.iter().for_each(|notes| notes.progress(progress.clone()));
+    }
+
+    fn log(&self, bytes: &[u8]) {
+        self.0.iter().for_each(|notes| notes.log(bytes));
     }
 }
 

@@ -27,6 +27,7 @@ mod cgroup;
 mod command;
 mod http;
 mod job_text;
+pub mod notify;
 mod output;
 mod own_dir;
 mod pipes;

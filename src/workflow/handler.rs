@@ -32,8 +32,6 @@ pub struct HandlerDef {
     pub retry: Option<RetryPolicy>,
     /// At most so many starts in a time, over all workers.
     pub rate_limit: Option<Rate>,
-    /// At most so many at the same time, over all workers; at least 1.
-    pub concurrency: Option<u32>,
     /// Whether it takes several jobs at once.
     pub batch: Option<Batching>,
 }
@@ -132,7 +130,6 @@ impl HandlerDef {
         let retry = policy.map(|policy| spec::retry(policy, &RetryPolicy::default()).unwrap_or(json!({})));
         spec::put(&mut map, "retry", retry);
         spec::put(&mut map, "rate_limit", self.rate_limit.map(|rate| json!(rate.to_string())));
-        spec::put(&mut map, "concurrency", self.concurrency.map(|most| json!(most)));
         let batch = |batch: Batching| json!({"max": batch.max, "within": spec::exact(batch.within)});
         spec::put(&mut map, "batch", self.batch.map(batch));
         Json::Object(map)
@@ -264,7 +261,7 @@ mod tests {
             json!({"pool": {"run": ["python3", "w.py"], "size": 4, "concurrency": 2}, "env": {"A": "1"}, "timeout": "30s"}),
             json!({"pool": {"run": "exec ruby w.rb"}, "batch": {"max": 50, "within": "200ms"}}),
             json!({"http": {"url": "https://h/${{ payload.id }}", "headers": {"Authorization": "Bearer x"},
-                   "allow_hosts": ["*.internal"]}, "outputs": "json", "rate_limit": "100/s", "concurrency": 3}),
+                   "allow_hosts": ["*.internal"]}, "outputs": "json", "rate_limit": "100/s"}),
             json!({"http": {"method": "PUT", "url": "http://h", "json": {"n": "${{ payload }}"}}, "retry": {"max": 0}}),
             json!({"http": {"method": "PATCH", "url": "http://h", "text": "x", "query": {"a": "${{ job.id }}"}}}),
             json!({"http": {"url": "http://h", "form": {"a": "${{ payload }}"}}}),
@@ -295,8 +292,8 @@ mod tests {
             (json!({"http": {"url": "https://h", "headers": {"Ho st": "x"}}}), "cannot name a header"),
             (json!({"http": {"url": "https://h", "headers": {"Content-Length": "1"}}}), "is set by goflow"),
             (json!({"http": {"url": "https://h"}, "outputs": ["a"]}), "is `text` or `json`"),
-            (json!({"run": ["a"], "rate_limit": "100"}), "write it as 100/s"),
-            (json!({"run": ["a"], "concurrency": 0}), "a whole number from 1"),
+            (json!({"run": ["a"], "rate_limit": "100"}), "`100` is not a rate"),
+            (json!({"pool": {"run": ["a"], "size": 0}}), "a whole number from 1"),
             (json!({"run": ["a", "${{ payload }}"], "batch": {"max": 9}}), "a batch has many payloads"),
             (json!({"run": ["a"], "outputs": "text", "batch": {"max": 9}}), "one result for each job"),
             (json!({"run": ["a"], "batch": {"max": 1}}), "a whole number from 2"),

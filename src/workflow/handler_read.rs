@@ -31,9 +31,11 @@ pub(super) const KEYS: &[&str] = &[
     "timeout",
     "retry",
     "rate_limit",
-    "concurrency",
     "batch",
 ];
+
+pub(super) const POOL_KEYS: &[&str] = &["run", "size", "concurrency"];
+pub(super) const BATCH_KEYS: &[&str] = &["max", "within"];
 
 /// A handler from the short form of a configuration: the value under its name.
 pub(super) fn short(reader: &mut Reader<'_>, node: &Node, name: Name) -> Option<HandlerDef> {
@@ -51,8 +53,6 @@ pub(super) fn handler(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) 
     let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
     let retry = fields.get("retry").map(|_| retry_of(reader, fields, RetryPolicy::default()));
     let rate_limit = fields.get("rate_limit").and_then(|node| rate(reader, node));
-    let concurrency = fields.get("concurrency").and_then(|node| reader.whole(node, "`concurrency`", 1, 1_000_000));
-    let concurrency = concurrency.and_then(|most| u32::try_from(most).ok());
     let batch = fields.get("batch").and_then(|node| batch(reader, node));
     let sites = reader.take_sites();
     check::handler(reader, &sites);
@@ -67,7 +67,7 @@ pub(super) fn handler(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) 
         fits_batch(reader, fields, how);
     }
     let how = how?;
-    reader.is_clean().then_some(HandlerDef { name, how, timeout, retry, rate_limit, concurrency, batch })
+    reader.is_clean().then_some(HandlerDef { name, how, timeout, retry, rate_limit, batch })
 }
 
 fn how(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<How> {
@@ -111,7 +111,7 @@ fn how(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<How> {
 fn pool(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<PoolSpec> {
     let (run, keys) = match &node.value {
         Value::Map(_) => {
-            let keys = reader.fields(node, "`pool`", &["run", "size", "concurrency"])?;
+            let keys = reader.fields(node, "`pool`", POOL_KEYS)?;
             let Some(run) = keys.get("run") else {
                 reader.wrong_hint(node.place, "`pool` has no `run`", "`pool: {run: [python3, worker.py], size: 4}`");
                 return None;
@@ -153,7 +153,7 @@ fn rate(reader: &mut Reader<'_>, node: &Node) -> Option<Rate> {
 }
 
 fn batch(reader: &mut Reader<'_>, node: &Node) -> Option<Batching> {
-    let keys = reader.fields(node, "`batch`", &["max", "within"])?;
+    let keys = reader.fields(node, "`batch`", BATCH_KEYS)?;
     let Some(max) = keys.get("max") else {
         reader.wrong_hint(node.place, "a batch has no `max`", "`batch: {max: 100, within: 500ms}`");
         return None;

@@ -5,6 +5,7 @@
 pub mod advance;
 pub mod command;
 pub mod definition;
+pub mod draw;
 pub mod expr;
 pub mod fact;
 pub mod handler;
@@ -17,6 +18,7 @@ pub mod rows;
 pub mod run;
 pub mod schema;
 pub mod set;
+pub mod simulate;
 pub mod spec;
 
 mod check;
@@ -41,6 +43,7 @@ pub use record::{Body, Slot, StepRecord};
 pub use request::{Request, RequestBody};
 pub use rows::{Row, rows};
 pub use run::Run;
+pub use simulate::{Failure, Script, SimulateError, Simulated, simulate};
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};

@@ -8,6 +8,7 @@
     reason = "a test fails loudly, waits for real processes, and is told its seed by the environment"
 )]
 
+mod alerts;
 mod cli;
 mod handlers;
 mod house;

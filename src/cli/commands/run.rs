@@ -9,7 +9,6 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
-use crate::api::runs::StartError;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -127,14 +126,7 @@ impl Plan {
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let id =
-            client.start_on(&self.workflow, self.input, Some(queue.clone())).await.map_err(|error| match error {
-                StartError::Api(error) => error.into(),
-                StartError::Input(mistakes) => match mistakes.split_once('\n') {
-                    None => fail(Code::RunInput, format!("the input does not fit: {mistakes}")),
-                    Some(_) => fail(Code::RunInput, "the input does not fit").detail(mistakes),
-                },
-            })?;
+        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
         Ok((id, queues_of(&self.workflow, &queue)))
     }
 }

@@ -71,14 +71,15 @@ impl RedisStore {
             Place::Pending => self.line_entries(queue, from, n).await,
             Place::Suspect => self.list_entries(self.keys.part(queue, Part::Suspect), None, from, n).await,
             Place::Parked => self.parked_entries(queue, from, n).await,
-            Place::Held | Place::Blocked => Ok(Vec::new()),
             Place::Running => {
                 let after = if let Some(At::Epoch(epoch)) = from { epoch } else { 0 };
                 let leases = self.read_leases().await?.into_iter();
                 let mine = leases.filter(|(_, kept)| kept.queue == *queue && kept.lease.epoch.0 > after);
                 Ok(mine.take(n).map(|(id, kept)| Entry { id, at: At::Epoch(kept.lease.epoch.0) }).collect())
             }
-            Place::Scheduled | Place::Retrying => self.scored(queue, place, false, from, n).await,
+            Place::Scheduled | Place::Retrying | Place::Held | Place::Blocked => {
+                self.scored(queue, place, false, from, n).await
+            }
             Place::Dead | Place::Completed | Place::Cancelled => self.scored(queue, place, true, from, n).await,
         }
     }

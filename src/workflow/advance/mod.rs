@@ -302,6 +302,14 @@ fn slot(key: String, value: Json, values: &mut Vec<(String, Json)>) -> Slot {
 }
 
 #[cfg(test)]
+mod constructs;
+#[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod nested_laws;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod tests;

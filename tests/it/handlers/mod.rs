@@ -1,6 +1,7 @@
 //! Handlers from outside: real processes and real connections. `http` and `pool` type commands at a
 //! worker, `hostile` sends what has ever become code, `library` uses the crate as others do.
 
+mod batch;
 mod hostile;
 mod http;
 mod library;
@@ -27,14 +28,18 @@ pub fn example(name: &str) -> PathBuf {
 /// Waits for what other processes do; fails if it never happens.
 #[track_caller]
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let (sender, receiver) = std::sync::mpsc::channel::<()>();
-    for _ in 0..3_000 {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(60) {
         if happened() {
             return;
         }
-        // Nobody sends: a pause that is not a sleep of the test's thread in the dark.
-        let _ = receiver.recv_timeout(std::time::Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    drop(sender);
     panic!("never: {what}");
+}
+
+/// Enqueues so many jobs with their number as payload.
+pub fn enqueue_numbers(env: &TestEnvironment, kind: &str, count: usize) {
+    let lines: String = (0..count).map(|nth| format!("{nth}\n")).collect();
+    env.feed(&format!("enqueue {kind} --lines --max-retries 0"), lines).ok();
 }

@@ -8,7 +8,7 @@ mod moments;
 mod sagas;
 mod scenario;
 mod schedules;
-mod world;
+pub mod world;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 mod kills;
 mod proxy;
 mod sagas;
+mod schedules;
 mod servers_restart;
 pub mod site;
 mod witness;

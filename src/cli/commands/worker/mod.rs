@@ -17,7 +17,7 @@ use crate::cli::codes::{Code, exit};
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
 use crate::cli::ui::Ui;
-use crate::cli::{complete, handlers, log};
+use crate::cli::{alerts, complete, handlers, log};
 use crate::domain::Name;
 use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
@@ -43,9 +43,17 @@ Examples:
   See what the jobs print:
     goflow worker -v"
 )]
-pub struct WorkerArgs {
+pub struct WorkerCommand {
     #[command(subcommand)]
-    command: Option<WorkerCommand>,
+    verb: Option<WorkerVerb>,
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+// How a worker works: flags of every command that is one. Without a doc comment, which would become
+// the help of those commands.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
@@ -65,7 +73,7 @@ pub struct WorkerArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum WorkerCommand {
+enum WorkerVerb {
     List(list::ListArgs),
     Drain(drain::DrainArgs),
 }
@@ -92,11 +100,11 @@ struct Done {
     lost: u64,
 }
 
-pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    match args.command {
-        Some(WorkerCommand::List(args)) => list::run(context, &args),
-        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
-        None => serve(context, args),
+pub fn run(context: &Context, command: WorkerCommand) -> Result {
+    match command.verb {
+        Some(WorkerVerb::List(args)) => list::run(context, &args),
+        Some(WorkerVerb::Drain(args)) => drain::run(context, &args),
+        None => serve(context, command.worker),
     }
 }
 
@@ -151,10 +159,18 @@ async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, boo
     let (handlers, machine) = handlers::all(context, sink)?;
     handlers::sweep(context, &machine).await;
     announce(context, &client, &options).await?;
+    let alerts = alerts::watch(context, &client, &machine)?;
     let stop = Stop::watch(context.ui.clone())?;
     let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
-    let summary = worker.run(stop.gently.clone(), stop.at_once.clone()).await?;
-    Ok((summary, stop.interrupted.load(Ordering::Relaxed)))
+    // Alerts are watched for to the last: what dies while the worker stops is news too.
+    let watching = CancellationToken::new();
+    let work = async {
+        let done = worker.run(stop.gently.clone(), stop.at_once.clone()).await;
+        watching.cancel();
+        done
+    };
+    let (summary, ()) = tokio::join!(work, alerts.run(watching.clone()));
+    Ok((summary?, stop.interrupted.load(Ordering::Relaxed)))
 }
 
 /// Says what this worker is about to do, and what the store promises.
