@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use goflow::api::Client;
 use goflow::domain::job::Outcome;
-use goflow::domain::{Clock, Entropy, Job, JobId, Place, RunState};
+use goflow::domain::{Clock, Entropy, Job, JobId, JobState, Place, RunState};
 use goflow::engine::{Ending, Handler, Handlers, Task, Worker, WorkerOptions};
 use goflow::store::*;
 use goflow::sys::clock::SystemClock;
@@ -76,7 +76,9 @@ async fn is_set_apart(store: Arc<dyn Store>, spoil: impl Fn(JobId)) {
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 
     // Tried again by a goflow that cannot read it either, it is set apart again.
-    client.retry(&[dead]).await.expect("retry");
+    let right = Expect::Idle(Place::Dead, dead.job.rev);
+    let again = dead.job.requeue(JobState::Dead, SystemClock.now()).expect("a dead job may be retried");
+    assert_eq!(make(&*store, Move::new(right, again)).await, Moved::Applied);
     work_off(&store).await;
     assert_eq!(place(&*store, spoilt).await, Place::Dead);
 }
