@@ -93,6 +93,7 @@ pub async fn command(
     input: &serde_json::Value,
     machine: &Context,
 ) -> Result<(), NotTold> {
+    let env = env.into_iter().collect();
     let command = Command { env, ..Command::new(Program::Argv(argv.to_vec())) };
     let work = Work {
         job: JobId::default(),
