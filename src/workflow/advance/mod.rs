@@ -310,4 +310,4 @@ mod nested_laws;
 #[cfg(test)]
 mod stops;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
