@@ -56,7 +56,7 @@ impl Client {
                     (false, 1..) => (limit + 1 - page.jobs.len()).min(limits::LIST_BUDGET),
                     _ => limits::LIST_BUDGET,
                 };
-                let query = ListQuery { place, queue: filter.queue(), after: after.take(), budget };
+                let query = ListQuery { place, queue: filter.queue().cloned(), after: after.take(), budget };
                 let found = self.store().list(&query).await?;
                 page.jobs.extend(found.items.into_iter().filter(|stored| filter.matches(stored, now)));
                 if limit > 0 && page.jobs.len() > limit {

@@ -3,25 +3,31 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
-pub mod dlq;
 pub mod enqueue;
+pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod logs;
 pub mod queues;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+pub mod verbs;
 pub mod wire;
+pub mod workers;
 
 use std::sync::Arc;
 
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
 
+pub use events::EventView;
 pub use filter::Filter;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
+pub use verbs::Verb;
 pub use wire::{JobView, QueueView};
+pub use workers::WorkerView;
 
 /// Why a verb did not do what was asked, by what the operator can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

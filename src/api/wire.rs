@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer};
 
-use crate::domain::{JobState, Json, Ms, QueueStats};
+use crate::domain::time::{format_duration, millis};
+use crate::domain::{JobState, Json, Ms, QueueSettings, QueueStats};
 use crate::store::Stored;
 
 /// A value as real JSON instead of as text.
@@ -36,6 +39,14 @@ pub struct ErrorView {
     pub message: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProgressView {
+    /// 0 to 100, if the handler counts.
+    pub percent: Option<f64>,
+    /// May hold anything a handler printed.
+    pub message: String,
+}
+
 /// A job, as every face shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JobView {
@@ -54,8 +65,8 @@ pub struct JobView {
     pub payload: Value,
     pub result: Option<Value>,
     pub error: Option<ErrorView>,
-    /// `{percent, message}`; kept from the release that knows progress on.
-    pub progress: Option<Value>,
+    /// What it told last of how far it has come.
+    pub progress: Option<ProgressView>,
     pub metadata: BTreeMap<String, String>,
     pub unique_key: Option<String>,
     pub run_id: Option<String>,
@@ -95,7 +106,11 @@ impl From<&Stored> for JobView {
                 .error
                 .as_ref()
                 .map(|error| ErrorView { class: error.class.clone(), message: error.message.clone() }),
-            progress: None,
+            progress: stored
+                .progress
+                .as_ref()
+                .or(job.progress.as_ref())
+                .map(|progress| ProgressView { percent: progress.percent, message: progress.message.clone() }),
             metadata: job.metadata.clone(),
             unique_key: job.unique_key.clone(),
             run_id: job.link.as_ref().map(|link| link.run.to_string()),
@@ -125,10 +140,33 @@ pub struct QueueView {
     /// Of `pending`: waiting for a worker that knows their type.
     pub parked: u64,
     pub oldest_pending_ms: Option<i64>,
+    /// Its share among the queues of a worker that was not told weights.
+    pub weight: Option<u32>,
+    /// Starts in a time, over all workers: `100/s`.
+    pub rate_limit: Option<String>,
+    /// Jobs at once, over all workers.
+    pub concurrency: Option<u32>,
+    /// How long finished jobs are kept, if not as long as those of others.
+    pub retention_ms: Option<u64>,
+    /// How many finished jobs are kept, if not as many as of others.
+    pub retention_count: Option<usize>,
 }
 
-impl From<&QueueStats> for QueueView {
-    fn from(stats: &QueueStats) -> QueueView {
+impl QueueView {
+    /// What is set, for people.
+    pub fn settings_text(&self) -> String {
+        let mut parts = Vec::new();
+        parts.extend(self.weight.map(|weight| format!("weight {weight}")));
+        parts.extend(self.rate_limit.as_ref().map(|rate| format!("rate limit {rate}")));
+        parts.extend(self.concurrency.map(|limit| format!("at most {limit} at once")));
+        let kept = self.retention_ms.zip(self.retention_count);
+        parts.extend(kept.map(|(ms, count)| {
+            format!("keeps finished jobs for {}, at most {count}", format_duration(Duration::from_millis(ms)))
+        }));
+        if parts.is_empty() { "no limits".to_owned() } else { parts.join(", ") }
+    }
+
+    pub fn new(stats: &QueueStats, settings: &QueueSettings) -> QueueView {
         QueueView {
             name: stats.name.to_string(),
             paused: stats.paused,
@@ -141,6 +179,11 @@ impl From<&QueueStats> for QueueView {
             cancelled: stats.cancelled,
             parked: stats.parked,
             oldest_pending_ms: stats.oldest_pending_ms,
+            weight: settings.weight,
+            rate_limit: settings.rate_limit.map(|rate| rate.to_string()),
+            concurrency: settings.concurrency,
+            retention_ms: settings.retention.map(|kept| millis(kept.age).unsigned_abs()),
+            retention_count: settings.retention.map(|kept| kept.count),
         }
     }
 }

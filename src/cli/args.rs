@@ -64,6 +64,9 @@ pub struct Global {
     /// Colours
     #[arg(long, global = true, hide_short_help = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: ColorWhen,
+    /// How goflow's own log on stderr is written
+    #[arg(long, global = true, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
     /// Say more on stderr
     #[arg(short, long, global = true, hide_short_help = true)]
     pub verbose: bool,
@@ -100,11 +103,20 @@ pub enum ColorWhen {
     Never,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
-    Worker(commands::worker::WorkerArgs),
+    Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
@@ -113,11 +125,14 @@ pub enum Command {
     Get(commands::get::GetArgs),
     Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
+    Workflow(commands::workflow::WorkflowCommand),
+    #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]
     Queue(commands::queue::QueueCommand),
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
+    Events(commands::events::EventsArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]

@@ -76,6 +76,7 @@ codes! {
     RunFailed = "GF0026", FAILED;
     RunInput = "GF0027", USAGE;
     Rule = "GF0040", USAGE;
+    Edit = "GF0050", USAGE;
     Bug = "GF0070", BUG;
     Interrupted = "GF0130", INTERRUPTED;
 }

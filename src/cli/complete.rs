@@ -1,6 +1,7 @@
 //! Completion: the shell asks, goflow answers with commands, flags, and the live names of the store.
 //! A store that cannot be reached in time has no names, and a shell must never be told why.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,8 +13,10 @@ use super::args::{Cli, Global};
 use super::codes::{Code, exit};
 use super::commands::get::KindArg;
 use super::context::{Context, runtime};
-use crate::api::{Client, Filter};
+use crate::api::filter::JOB_FIELDS;
+use crate::api::{Client, Filter, Verb};
 use crate::domain::JobState;
+use crate::store::StoreUrl;
 use crate::sys::env::Env;
 use crate::workflow::manifest::Kind;
 
@@ -47,9 +50,33 @@ pub fn codes(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Names of queues.
 pub fn queues(current: &OsStr) -> Vec<CompletionCandidate> {
+    starting_with(current, queue_names().into_iter())
+}
+
+fn queue_names() -> Vec<String> {
     let found = ask(|client| async move { client.store().queues().await.ok() });
-    let names = found.unwrap_or_default().into_iter().map(|(name, _)| name.to_string());
-    starting_with(current, names)
+    found.unwrap_or_default().into_iter().map(|(name, _)| name.to_string()).collect()
+}
+
+/// Job types: what applied handlers and registered workers know.
+pub fn types(current: &OsStr) -> Vec<CompletionCandidate> {
+    starting_with(current, type_names().into_iter())
+}
+
+fn type_names() -> BTreeSet<String> {
+    let found = ask(|client| async move {
+        let handlers = client.store().definitions("handler").await.ok()?.into_iter().map(|one| one.name.to_string());
+        let workers = client.workers().await.ok()?.into_iter().flat_map(|worker| worker.types);
+        Some(handlers.chain(workers).filter(|name| !name.starts_with("goflow:")).collect())
+    });
+    found.unwrap_or_default()
+}
+
+/// Ids of workers.
+pub fn workers(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.workers().await.ok() }).unwrap_or_default();
+    let named = found.into_iter().map(|worker| (worker.id, worker.host));
+    by_short_id(&current.to_string_lossy(), named)
 }
 
 /// Names of definitions, of the kind among the words typed before, or of all kinds.
@@ -72,33 +99,84 @@ pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
 }
 
+/// Names of workflows that were applied.
+pub fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.definitions(Kind::Workflow).await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|one| one.name.to_string()))
+}
+
+/// Ids of runs, what is live first.
+pub fn runs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let part = current.to_string_lossy().into_owned();
+    let found = ask(|client| async move {
+        let runs = client.runs(None, None, MOST).await.ok()?.runs;
+        Some(runs.into_iter().map(|run| (run.id, format!("{} {}", run.state, run.workflow))).collect::<Vec<_>>())
+    });
+    by_short_id(&part, found.unwrap_or_default().into_iter())
+}
+
 /// Ids of jobs, what is live first.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     jobs_that_match(current, Filter::default())
 }
 
+/// Ids of jobs that have not ended.
+pub fn live_jobs(current: &OsStr) -> Vec<CompletionCandidate> {
+    jobs_that_match(current, Filter::default().only_states(Verb::Cancel.states()))
+}
+
 /// Ids of dead jobs.
 pub fn dead_jobs(current: &OsStr) -> Vec<CompletionCandidate> {
-    jobs_that_match(current, Filter::default().only_state(JobState::Dead))
+    jobs_that_match(current, Filter::default().only_states(&[JobState::Dead]))
 }
 
 fn jobs_that_match(current: &OsStr, filter: Filter) -> Vec<CompletionCandidate> {
     let part = current.to_string_lossy().into_owned();
+    let typed = part.clone();
     let found = ask(|client| async move {
-        let jobs = client.jobs(&filter, MOST).await.ok()?.jobs;
+        let jobs = if typed.is_empty() {
+            client.jobs(&filter, MOST).await.ok()?.jobs
+        } else {
+            let digits: String = typed.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+            let ids = client.store().find(&digits, MOST).await.ok()?;
+            let now = client.clock().now();
+            let found = client.store().get(&ids).await.ok()?.into_iter().flatten();
+            found.filter(|stored| filter.matches(stored, now)).collect()
+        };
         let described = |stored: &crate::store::Stored| {
             let help = format!("{} {}", stored.place.state(), stored.job.kind);
             (stored.job.id.to_string(), help)
         };
         Some(jobs.iter().map(described).collect::<Vec<_>>())
     });
-    // The short form is what lists show, so it is what people begin to type.
-    let candidates = found.unwrap_or_default().into_iter().filter_map(|(id, help)| {
+    by_short_id(&part, found.unwrap_or_default().into_iter())
+}
+
+/// The short form is what lists show, so it is what people begin to type.
+fn by_short_id(part: &str, named: impl Iterator<Item = (String, String)>) -> Vec<CompletionCandidate> {
+    let candidates = named.filter_map(|(id, help)| {
         let short = id[id.len() - 8..].to_owned();
-        let text = if short.starts_with(&part) { short } else { id };
-        text.starts_with(&part).then(|| CompletionCandidate::new(text).help(Some(help.into())))
+        let text = if short.starts_with(part) { short } else { id };
+        text.starts_with(part).then(|| CompletionCandidate::new(text).help(Some(help.into())))
     });
-    candidates.collect()
+    candidates.take(MOST).collect()
+}
+
+/// The last word of a filter over jobs: its field, or a value that the store knows.
+pub fn filter(current: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = current.to_string_lossy().into_owned();
+    let (before, word) = typed.rsplit_once(' ').map_or(("", typed.as_str()), |(before, word)| (before, word));
+    let glue = if before.is_empty() { String::new() } else { format!("{before} ") };
+    let (mark, bare) = word.strip_prefix('!').map_or(("", word), |bare| ("!", bare));
+    let words: Vec<String> = match bare.split_once(':') {
+        None => JOB_FIELDS.iter().map(|field| field.shown()).collect(),
+        Some(("state", _)) => JobState::ALL.iter().map(|state| format!("state:{state}")).collect(),
+        Some(("queue", _)) => queue_names().into_iter().map(|name| format!("queue:{name}")).collect(),
+        Some(("type", _)) => type_names().into_iter().map(|name| format!("type:{name}")).collect(),
+        Some(_) => Vec::new(),
+    };
+    let words = words.into_iter().filter(|word| word.starts_with(bare)).take(MOST);
+    words.map(|word| CompletionCandidate::new(format!("{glue}{mark}{word}"))).collect()
 }
 
 fn starting_with(current: &OsStr, names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
@@ -114,6 +192,10 @@ where
     let mut global = typed_flags();
     global.output = super::args::Format::Json;
     let context = Context::silent(Env::of_process(), global);
+    if matches!(context.store_choice().ok()?.0, StoreUrl::Sqlite(path) if !path.exists()) {
+        // To open it would make it.
+        return None;
+    }
     let runtime = runtime(tokio::runtime::Builder::new_current_thread()).ok()?;
     let answer = runtime.block_on(async {
         let asked = async { question(context.client().await.ok()?).await };

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::args::Global;
+use super::args::{Global, LogFormat};
 use super::codes::Code;
 use super::error::{Result, fail, unusable};
 use super::ui::Ui;
@@ -33,7 +33,10 @@ pub struct Context {
 
 impl Context {
     pub fn new(env: Env, global: Global) -> Context {
-        let ui = Ui::new(&env, global.output, global.color, global.verbose);
+        let mut ui = Ui::new(&env, global.output, global.color, global.verbose);
+        if global.log_format == LogFormat::Json {
+            ui.talk_json();
+        }
         let paths = Paths::find(&env);
         Context {
             ui,

@@ -167,7 +167,11 @@ impl From<ApiError> for CommandError {
         match error {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
-                let list = if noun == "run" { "goflow job list -o wide" } else { "goflow job list -n 0 -o name" };
+                let list = match noun {
+                    "run" => "goflow job list -o wide",
+                    "worker" => "goflow worker list",
+                    _ => "goflow job list -n 0 -o name",
+                };
                 fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
             }
             ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
@@ -187,7 +191,7 @@ impl From<ApiError> for CommandError {
 
 impl From<BadFilter> for CommandError {
     fn from(error: BadFilter) -> Self {
-        fail(Code::Filter, error.to_string()).hint("for example --where 'state:dead type:mail* age>5m error~timeout'")
+        fail(Code::Filter, error.to_string()).hint("`goflow explain GF0017` tells the language of --where")
     }
 }
 
@@ -228,4 +232,18 @@ pub fn mistake(code: Code, problem: &Problem) -> CommandError {
         Some((message, detail)) => fail(code, message).detail(detail),
         None => fail(code, rendered),
     }
+}
+
+/// More characters of a broken line are not shown.
+const WIDEST_SOURCE: usize = 160;
+
+/// A text with a mark under a part of it, both counted in characters from 0.
+pub fn pointing_at(text: &str, from: usize, len: usize) -> String {
+    let shown = |text: String| display_safe(&text).chars().count();
+    // Of a text that no screen holds, the part around the mark.
+    let skip = (from + len).saturating_sub(WIDEST_SOURCE);
+    let before = shown(text.chars().skip(skip).take(from - skip.min(from)).collect());
+    let marked = shown(text.chars().skip(from.max(skip)).take(len).collect()).max(1);
+    let text: String = text.chars().skip(skip).take(WIDEST_SOURCE).collect();
+    format!("  | {}\n  | {}{}", display_safe(&text), " ".repeat(before), "^".repeat(marked.min(WIDEST_SOURCE)))
 }

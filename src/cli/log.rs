@@ -1,16 +1,28 @@
 //! What a worker's jobs print, as lines on stderr, each with the job it comes from; and goflow's own
-//! log. Output comes in chunks cut anywhere, several jobs at once: a line is written whole.
+//! log. Output comes in chunks cut anywhere, several jobs at once: a line is written whole. No secret
+//! of the configuration stands in any of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
-use crate::domain::text::display_safe;
-use crate::domain::{Epoch, JobId};
+use super::args::LogFormat;
+use super::codes::Code;
+use super::context::Context;
+use super::error::{Result, fail};
+use crate::domain::text::{display_safe, json_safe};
+use crate::domain::{Clock, Epoch, JobId};
 use crate::exec::{Builtin, Captured, LogSink, Stream, Work};
-use crate::sys::env::Env;
+use crate::store::url::passwords;
+use crate::sys::clock::SystemClock;
 
 /// A line longer than this is written in parts.
 const LONGEST: usize = 16 << 10;
@@ -29,13 +41,19 @@ impl StderrLog {
     fn wants(&self, work: &Work) -> bool {
         self.everything || work.kind.as_str() == Builtin::Log.as_str()
     }
+
+    /// Keeps whole lines with the job, without secrets, and shows them if somebody wants to see them.
+    fn tell(&self, work: &Work, lines: &[u8]) {
+        let text = String::from_utf8_lossy(lines);
+        work.notes.log(without_secrets(&text).as_bytes());
+        if self.wants(work) {
+            write(work, lines);
+        }
+    }
 }
 
 impl LogSink for StderrLog {
     fn chunk(&self, work: &Work, stream: Stream, bytes: &[u8]) {
-        if !self.wants(work) {
-            return;
-        }
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = partial.entry((work.job, work.epoch, stream)).or_default();
         kept.extend_from_slice(bytes);
@@ -48,13 +66,14 @@ impl LogSink for StderrLog {
         if kept.is_empty() {
             partial.remove(&(work.job, work.epoch, stream));
         }
-        write(work, &lines);
+        drop(partial);
+        self.tell(work, &lines);
     }
 
     fn captured(&self, work: &Work, stream: Stream, _output: &Captured) {
         let rest = self.partial.lock().unwrap_or_else(PoisonError::into_inner).remove(&(work.job, work.epoch, stream));
         if let Some(rest) = rest {
-            write(work, &rest);
+            self.tell(work, &rest);
         }
     }
 
@@ -68,30 +87,81 @@ impl LogSink for StderrLog {
 fn write(work: &Work, lines: &[u8]) {
     let text = String::from_utf8_lossy(lines);
     let mut out = String::new();
-    for line in text.lines() {
-        out.push_str(&format!("{} {} | {}\n", work.kind, work.job.short(), display_safe(line)));
+    for line in text.lines().map(without_secrets) {
+        if *FORMAT.get_or_init(LogFormat::default) == LogFormat::Json {
+            let (time, job) = (SystemClock.now().rfc3339(), work.job.to_string());
+            let json = json!({"time": time, "level": "info", "msg": line, "job_id": job, "type": work.kind.as_str()});
+            out.push_str(&format!("{}\n", json_safe(&json.to_string())));
+        } else {
+            out.push_str(&format!("{} {} | {}\n", work.kind, work.job.short(), display_safe(&line)));
+        }
     }
     // In one piece, so that lines of different jobs do not mix; nobody may be listening.
     let _ = std::io::stderr().write_all(out.as_bytes());
 }
 
+/// How the log is written in this process.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+/// What must not be shown, the longest first: one may be a part of another.
+static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
+/// A shorter secret hides nothing, and to black it out would only tell where it stands.
+const SHORTEST_SECRET: usize = 4;
+
 /// goflow's own log on stderr: `GOFLOW_LOG` in the syntax of `tracing`'s filters, else warnings, and
-/// with `verbose` what it does. `drawn` says that something is drawn on the terminal that a line of
-/// log would tear: then only what ends the work is told.
-pub fn start(env: &Env, verbose: bool, drawn: bool) {
-    let usual = match (verbose, drawn) {
+/// with `-v` what it does, as text or as JSON. `drawn` says that something is drawn on the terminal
+/// that a line of log would tear: then only what ends the work is told.
+///
+/// # Errors
+/// A configuration that cannot be read, a `GOFLOW_LOG` that is no filter.
+pub fn start(context: &Context, drawn: bool) -> Result {
+    let usual = match (context.global.verbose, drawn) {
         (true, _) => "goflow=debug",
         (false, false) => "goflow=warn",
         (false, true) => "goflow=error",
     };
-    let filter = match env.get("GOFLOW_LOG") {
-        Some(filter) => EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(usual)),
+    let filter = match context.env.get("GOFLOW_LOG") {
+        Some(filter) => EnvFilter::try_new(filter).map_err(|error| {
+            fail(Code::Environment, format!("GOFLOW_LOG: `{filter}` is no filter: {error}"))
+                .hint("for example GOFLOW_LOG=goflow=debug, or info")
+        })?,
         None => EnvFilter::new(usual),
     };
+    // A second start, in one process, changes nothing.
+    let _ = FORMAT.set(context.global.log_format);
+    let _ = SECRETS.set(secrets(context)?);
     // Without colours: then no control character is goflow's own, and all of them can be shown.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| SafeStderr).with_ansi(false);
-    // A second start, in one process, changes nothing.
-    let _ = log.with_target(false).try_init();
+    let _ = match context.global.log_format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.event_format(JsonLines).try_init(),
+    };
+    Ok(())
+}
+
+/// The configured secrets, the token, and the passwords of the store's URL, also as it writes them.
+fn secrets(context: &Context) -> Result<Vec<String>> {
+    let mut secrets = context.config()?.secrets();
+    secrets.extend(context.env.get("GOFLOW_TOKEN").map(str::to_owned));
+    let url = context.store_choice()?.1.url;
+    secrets.extend(passwords(&url).into_iter().map(|place| url[place].to_owned()));
+    secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.dedup();
+    Ok(secrets)
+}
+
+fn without_secrets(line: &str) -> Cow<'_, str> {
+    black_out(line, SECRETS.get().map_or(&[], Vec::as_slice))
+}
+
+fn black_out<'a>(line: &'a str, secrets: &[String]) -> Cow<'a, str> {
+    let mut line = Cow::Borrowed(line);
+    for secret in secrets {
+        if line.contains(secret.as_str()) {
+            line = Cow::Owned(line.replace(secret.as_str(), "***"));
+        }
+    }
+    line
 }
 
 /// Makes lines harmless: errors in the log quote what handlers printed.
@@ -100,12 +170,77 @@ struct SafeStderr;
 impl Write for SafeStderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        let lines: String = text.lines().map(|line| display_safe(line).into_owned() + "\n").collect();
+        let is_json = FORMAT.get() == Some(&LogFormat::Json);
+        let lines: String = text.lines().map(without_secrets).fold(String::new(), |out, line| {
+            out + &if is_json { json_safe(&line) } else { display_safe(&line) } + "\n"
+        });
         std::io::stderr().write_all(lines.as_bytes())?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// An object a line: `time`, `level`, `msg`, then the event's own fields.
+struct JsonLines;
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut line = Map::new();
+        line.insert("time".to_owned(), SystemClock.now().rfc3339().into());
+        line.insert("level".to_owned(), event.metadata().level().as_str().to_lowercase().into());
+        line.insert("msg".to_owned(), fields.0.remove("message").unwrap_or_default());
+        line.append(&mut fields.0);
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_blacked_out_wherever_it_stands() {
+        let secrets = ["hunter2hunter2".to_owned(), "hunter2".to_owned()];
+        assert_eq!(black_out("a hunter2hunter2, hunter2 b", &secrets), "a ***, *** b");
+        assert!(matches!(black_out("nothing here", &secrets), Cow::Borrowed(_)));
     }
 }

@@ -1,19 +1,23 @@
 //! The command line: clap types, one file a command, output formats, and the composition root. The
 //! only layer that prints. It asks `api` to do things and decides nothing itself.
 
+mod alerts;
 pub mod args;
 pub mod codes;
 mod commands;
 mod complete;
 mod context;
+mod edit;
 mod error;
 mod handlers;
 mod log;
 mod manifests;
 mod output;
+mod select;
 mod tree;
 mod ui;
 mod usage;
+mod verbs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -76,13 +80,15 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
+        Command::Events(args) => commands::events::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),
         Command::Validate(args) => commands::validate::run(context, &args),
+        Command::Workflow(command) => commands::workflow::run(context, command),
         Command::Delete(args) => commands::delete::run(context, &args),
         Command::Get(args) => commands::get::run(context, &args),
-        Command::Worker(args) => commands::worker::run(context, args),
+        Command::Worker(command) => commands::worker::run(context, command),
         Command::Scheduler(args) => commands::scheduler::run(context, &args),
         Command::Up(args) => commands::up::run(context, args),
         Command::Bench(command) => commands::bench::run(context, command),

@@ -31,13 +31,15 @@ pub struct Column<T> {
     /// Shown in `-o wide` only.
     pub wide: bool,
     pub right: bool,
+    /// The least width where rows come one by one and nothing aligns them.
+    pub least: usize,
     pub cell: fn(&T, &Ui) -> String,
     pub tone: fn(&T) -> Option<Tone>,
 }
 
 impl<T> Column<T> {
     pub const fn new(title: &'static str, cell: fn(&T, &Ui) -> String) -> Column<T> {
-        Column { title, wide: false, right: false, cell, tone: |_| None }
+        Column { title, wide: false, right: false, least: 0, cell, tone: |_| None }
     }
 
     pub const fn wide(mut self) -> Self {
@@ -47,6 +49,11 @@ impl<T> Column<T> {
 
     pub const fn right(mut self) -> Self {
         self.right = true;
+        self
+    }
+
+    pub const fn least(mut self, width: usize) -> Self {
+        self.least = width;
         self
     }
 
@@ -76,6 +83,38 @@ impl Ui {
             Format::Table | Format::Wide if rows.is_empty() => Ok(()),
             Format::Table | Format::Wide => self.block(&self.table(rows, columns)),
         }
+    }
+
+    /// Prints some rows of a list that goes on: without a header, and aligned by the least widths.
+    ///
+    /// # Errors
+    /// Only of writing.
+    pub fn rows<T: Listed>(&self, rows: &[T], columns: &[Column<T>]) -> Result {
+        if !matches!(self.format, Format::Table | Format::Wide) {
+            return if rows.is_empty() { Ok(()) } else { self.list(rows, columns) };
+        }
+        for row in rows {
+            let mut line = String::new();
+            for column in columns.iter().filter(|column| self.format == Format::Wide || !column.wide) {
+                let text = (column.cell)(row, self);
+                let (text, least) = (display_safe(&text), column.least);
+                let (on, off) = (column.tone)(row).map_or(("", ""), |tone| ink(self.color, tone));
+                line.push_str(&match column.right {
+                    true => format!("{on}{text:>least$}{off}  "),
+                    false => format!("{on}{text:<least$}{off}  "),
+                });
+            }
+            self.line(line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Prints one value as JSON, without a line break behind it.
+    ///
+    /// # Errors
+    /// Only of writing.
+    pub fn bare(&self, value: &impl Serialize) -> Result {
+        self.block(&to_json(value, false)?)
     }
 
     /// Prints one thing: its fields for people, or its value for programs.
@@ -246,6 +285,11 @@ fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {
         Cow::Borrowed(_) => text,
         Cow::Owned(safe) => safe,
     })
+}
+
+/// The lines of a text, harmless on a terminal.
+pub fn to_lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| display_safe(line).into_owned()).collect()
 }
 
 /// A manifest's canonical JSON as YAML that reads as the same manifest; harmless on a terminal.

@@ -29,6 +29,8 @@ pub struct Ui {
     stderr_terminal: bool,
     verbose: bool,
     silent: bool,
+    /// Talk is JSON, a line each.
+    json_talk: bool,
 }
 
 impl Ui {
@@ -53,12 +55,18 @@ impl Ui {
             stderr_terminal: stderr_terminal && env.get("TERM") != Some("dumb"),
             verbose,
             silent: false,
+            json_talk: format.is_json(),
         }
     }
 
     /// No more talk on stderr.
     pub fn silence(&mut self) {
         self.silent = true;
+    }
+
+    /// What is said beside the data is for programs too.
+    pub fn talk_json(&mut self) {
+        self.json_talk = true;
     }
 
     /// Whether people, not programs, read stdout.
@@ -92,7 +100,7 @@ impl Ui {
         if self.silent {
             return;
         }
-        if self.format.is_json() {
+        if self.json_talk {
             let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "message": text }).to_string()));
         } else {
             let _ = writeln!(io::stderr(), "{}", display_safe(text));
@@ -110,7 +118,7 @@ impl Ui {
         if self.silent {
             return;
         }
-        if self.format.is_json() {
+        if self.json_talk {
             let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "warning": text }).to_string()));
         } else {
             let (on, off) = self.paint_err("1;33");
@@ -121,7 +129,7 @@ impl Ui {
     pub fn error(&self, error: &CommandError) {
         if let CommandError::Told(told) = error {
             let (on, off) = self.paint_err("1;31");
-            let text = if self.format.is_json() { told.json() } else { told.text(&on, off) };
+            let text = if self.json_talk { told.json() } else { told.text(&on, off) };
             let _ = io::stderr().write_all(text.as_bytes());
         }
     }
@@ -142,21 +150,41 @@ impl Ui {
             return Err(fail(Code::NeedsYes, format!("there is no terminal to ask on: {question}"))
                 .hint("--dry-run shows what would change; --yes does it without asking"));
         }
+        match self.ask(&format!("{question} [y/N]")).to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => self.declined(),
+        }
+    }
+
+    /// As [`Ui::confirm`], but a word has to be typed: for what cannot be undone at all.
+    ///
+    /// # Errors
+    /// As [`Ui::confirm`].
+    pub fn confirm_typed(&self, question: &str, word: &str, yes: bool) -> Result {
+        if yes || !self.stdin_terminal {
+            return self.confirm(question, yes);
+        }
+        if self.ask(&format!("{question} type {word} to do it:")) == word { Ok(()) } else { self.declined() }
+    }
+
+    fn ask(&self, question: &str) -> String {
         let mut err = io::stderr();
-        let _ = write!(err, "{} [y/N] ", display_safe(question));
+        let _ = write!(err, "{} ", display_safe(question));
         let _ = err.flush();
         let mut answer = String::new();
+        // What cannot be read is no Yes.
         let read = io::stdin().read_line(&mut answer).is_ok();
-        if read && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-            return Ok(());
-        }
+        if read { answer.trim().to_owned() } else { String::new() }
+    }
+
+    fn declined(&self) -> Result {
         self.say("nothing was changed");
         Err(CommandError::Silent(super::codes::exit::FAILED))
     }
 
     /// Whether things may be drawn on stderr and changed in place.
     pub fn draws(&self) -> bool {
-        self.stderr_terminal && !self.format.is_json()
+        self.stderr_terminal && !self.json_talk
     }
 
     /// A progress bar on stderr; hidden where stderr is no terminal. `total` 0 means unknown.

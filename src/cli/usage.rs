@@ -16,6 +16,10 @@ use crate::sys::env::Env;
 /// Prints help or version as asked for, or tells what was wrong; answers the exit code.
 pub fn answer(env: &Env, args: &[OsString], error: clap::Error) -> u8 {
     let ui = Ui::new(env, format_of(args), color_of(args), false);
+    if error.kind() == ErrorKind::DisplayHelp && is_of_root(args) && args.iter().any(|arg| arg == "-h") {
+        let _ = io::stdout().write_all(overview(ui.color).as_bytes());
+        return exit::DONE;
+    }
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked {
         let text = error.render();
@@ -34,10 +38,50 @@ pub fn answer(env: &Env, args: &[OsString], error: clap::Error) -> u8 {
 /// `goflow` alone: the short help, on stderr because nobody asked for it.
 pub fn short_help(env: &Env, args: &[OsString]) -> u8 {
     let ui = Ui::new(env, format_of(args), color_of(args), false);
-    let help = Cli::command().render_help();
-    let text = if ui.color { help.ansi().to_string() } else { help.to_string() };
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(overview(ui.color_err).as_bytes());
     exit::USAGE
+}
+
+/// Which commands stand together in the short help; one that is in no group comes last.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("Work", &["run", "up", "worker", "scheduler", "server", "top"]),
+    ("Jobs", &["enqueue", "job", "queue", "dlq", "events"]),
+    ("Workflows", &["workflow", "schedule", "apply", "diff", "get", "delete", "validate"]),
+    ("Together", &["lock", "semaphore", "shard", "scale"]),
+    ("Look after", &["doctor", "config", "token", "bench", "explain", "completions", "man"]),
+];
+
+/// The short help of goflow itself: there are more commands than lines on a screen, so they are
+/// named in groups; `--help` describes each.
+fn overview(color: bool) -> String {
+    let root = Cli::command();
+    let (heading, name, off) = if color { ("\u{1b}[1;33m", "\u{1b}[1;34m", "\u{1b}[0m") } else { ("", "", "") };
+    let mut left: Vec<&str> =
+        root.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (title, names) in GROUPS {
+        let known = names.iter().copied().filter(|name| left.contains(name)).collect();
+        left.retain(|name| !names.contains(name));
+        groups.push((title, known));
+    }
+    groups.push(("Others", left));
+    let about = root.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut text =
+        format!("{about}\n\n{heading}Usage:{off} {name}goflow{off} [OPTIONS] <COMMAND>\n\n{heading}Commands:{off}\n");
+    for (title, names) in groups.iter().filter(|(_, names)| !names.is_empty()) {
+        text.push_str(&format!("  {title:<12}{name}{}{off}\n", names.join(&format!("{off}, {name}"))));
+    }
+    let everywhere = root.get_after_help().map(ToString::to_string).unwrap_or_default();
+    text.push_str(&format!(
+        "\n{name}goflow COMMAND -h{off} tells what one takes, {name}goflow --help{off} what each does.\n{everywhere}\n"
+    ));
+    text
+}
+
+/// Whether no command was named.
+fn is_of_root(args: &[OsString]) -> bool {
+    let root = Cli::command();
+    args.iter().skip(1).filter_map(|arg| arg.to_str()).all(|word| root.find_subcommand(word).is_none())
 }
 
 fn told(error: &clap::Error, args: &[OsString]) -> CommandError {

@@ -1,6 +1,7 @@
 //! Store URLs: which backend, where. The password is taken in and never shown.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -96,21 +97,32 @@ impl fmt::Debug for StoreUrl {
 /// `scheme://user:secret@host` with `***` for the secret; also `password=…` in a query.
 pub fn hide_password(url: &str) -> String {
     let mut shown = url.to_owned();
-    if let Some(start) = shown.find("://").map(|at| at + 3) {
-        let end = shown[start..].find(['/', '?']).map_or(shown.len(), |at| start + at);
-        // A password may itself hold `@`: the last one before the path ends the user part.
-        if let Some(at) = shown[start..end].rfind('@').map(|at| start + at)
-            && let Some(colon) = shown[start..at].find(':').map(|colon| start + colon)
-        {
-            shown.replace_range(colon + 1..at, "***");
-        }
-    }
-    if let Some(at) = shown.find("password=") {
-        let start = at + "password=".len();
-        let end = shown[start..].find('&').map_or(shown.len(), |end| start + end);
-        shown.replace_range(start..end, "***");
+    // From the back, so that the places before stay where they are.
+    for secret in passwords(url).into_iter().rev() {
+        shown.replace_range(secret, "***");
     }
     shown
+}
+
+/// Where the passwords of a URL stand in it, in their order.
+pub fn passwords(url: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    if let Some(start) = url.find("://").map(|at| at + 3) {
+        let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+        // A password may itself hold `@`: the last one before the path ends the user part.
+        if let Some(at) = url[start..end].rfind('@').map(|at| start + at)
+            && let Some(colon) = url[start..at].find(':').map(|colon| start + colon)
+        {
+            found.push(colon + 1..at);
+        }
+    }
+    let after = found.last().map_or(0, |last| last.end);
+    if let Some(at) = url[after..].find("password=").map(|at| after + at) {
+        let start = at + "password=".len();
+        let end = url[start..].find('&').map_or(url.len(), |end| start + end);
+        found.push(start..end);
+    }
+    found
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod editor;
 pub mod entropy;
 pub mod env;
 pub mod host;

@@ -1,24 +1,37 @@
 //! `goflow explain`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 
+use super::get::KindArg;
 use crate::cli::codes::Code;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::{Result, fail};
 use crate::cli::output::{Column, Listed};
+use crate::workflow;
+use crate::workflow::manifest::Kind;
 
 /// Tell what an error code means and what to do about it; without a code, list them
+///
+/// With --schema it gives the JSON Schema of manifests instead, for editors.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   The code that stands at the end of an error:
-    goflow explain GF0012")]
+    goflow explain GF0012
+  A schema for the editor, named in a manifest's first line by
+  `# yaml-language-server: $schema=goflow.schema.json`:
+    goflow explain --schema > goflow.schema.json
+  Of one kind:
+    goflow explain --schema workflows")]
 pub struct ExplainArgs {
-    /// As in GF0012, or 12
+    /// As in GF0012, or 12; a kind of manifests with --schema
     #[arg(value_name = "CODE", add = ArgValueCompleter::new(complete::codes))]
     code: Option<String>,
+    /// Give the JSON Schema of all kinds of manifests, or of the one named
+    #[arg(long)]
+    schema: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -43,7 +56,20 @@ impl From<Code> for Page {
     }
 }
 
+fn kind(text: &str) -> Result<Kind> {
+    KindArg::from_str(text, true).map(Kind::from).map_err(|_| {
+        fail(Code::Usage, format!("`{text}` is not a kind of manifests"))
+            .hint("they are workflows, handlers, schedules, queues and webhooks")
+    })
+}
+
 pub fn run(context: &Context, args: &ExplainArgs) -> Result {
+    if args.schema {
+        let kind = args.code.as_deref().map(kind).transpose()?;
+        let schema = serde_json::to_string_pretty(&workflow::schema::schema(kind));
+        let schema = schema.map_err(|error| fail(Code::Bug, format!("the schema cannot be written: {error}")))?;
+        return context.ui.line(&schema);
+    }
     let Some(text) = &args.code else {
         let pages: Vec<Page> = Code::ALL.iter().copied().map(Page::from).collect();
         return context.ui.list(

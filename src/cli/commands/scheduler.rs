@@ -34,7 +34,7 @@ struct Done {
 }
 
 pub fn run(context: &Context, _: &SchedulerArgs) -> Result {
-    log::start(&context.env, context.global.verbose, false);
+    log::start(context, false)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (ticks, interrupted) = runtime.block_on(serve(context))?;
     let Ticks { started, skipped, missed } = ticks;

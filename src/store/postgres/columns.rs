@@ -49,8 +49,14 @@ pub(super) fn code(place: u8) -> i8 {
     place as i8
 }
 
+/// Where a move takes a job: what has crashed never goes back into the ordinary line.
+pub(super) fn goal(to: To, job: &Job) -> To {
+    if matches!(to, To::Pending | To::Front) && job.is_suspect() { To::Suspect } else { to }
+}
+
 /// Where a move goes, in the letters of `goflow.commit`, and the delay.
-pub(super) fn destination(to: To) -> (i8, i64) {
+pub(super) fn destination(to: To, job: &Job) -> (i8, i64) {
+    let to = goal(to, job);
     let delay = match to {
         To::Scheduled(delay) | To::Retrying(delay) => millis(delay),
         _ => 0,
@@ -90,6 +96,9 @@ pub(super) struct Jobs {
     pub timeouts: Vec<Option<i64>>,
     pub runs: Vec<Option<Uuid>>,
     pub keys: Vec<Option<Vec<u8>>>,
+    pub suspects: Vec<Option<bool>>,
+    pub key_names: Vec<Option<Vec<u8>>>,
+    pub key_limits: Vec<Option<i32>>,
     pub bodies: Vec<Vec<u8>>,
 }
 
@@ -103,12 +112,16 @@ impl Jobs {
         self.timeouts.push(job.timeout_ms.map(|ms| number(ms).min(i64::MAX / 4)));
         self.runs.push(job.link.as_ref().map(|link| run_uuid(link.run)));
         self.keys.push(job.unique_key.as_deref().map(key));
+        self.suspects.push(suspect(job));
+        let concurrency = job.concurrency.as_ref();
+        self.key_names.push(concurrency.map(|own| key(&own.key)));
+        self.key_limits.push(concurrency.map(|own| limit(own.limit)));
         self.bodies.push(encode(job)?);
         Ok(())
     }
 
-    /// In the order that `goflow.apply` and `goflow.start_run` take them.
-    pub fn params(&self) -> [Param<'_>; 9] {
+    /// In the order that the functions take them.
+    pub fn params(&self) -> [Param<'_>; 12] {
         [
             (&self.ids, Type::UUID_ARRAY),
             (&self.queues, Type::INT4_ARRAY),
@@ -118,9 +131,22 @@ impl Jobs {
             (&self.timeouts, Type::INT8_ARRAY),
             (&self.runs, Type::UUID_ARRAY),
             (&self.keys, Type::BYTEA_ARRAY),
+            (&self.suspects, Type::BOOL_ARRAY),
+            (&self.key_names, Type::BYTEA_ARRAY),
+            (&self.key_limits, Type::INT4_ARRAY),
             (&self.bodies, Type::BYTEA_ARRAY),
         ]
     }
+}
+
+/// Nothing where it is not: almost no job is, and nothing takes up nothing.
+pub(super) fn suspect(job: &Job) -> Option<bool> {
+    job.is_suspect().then_some(true)
+}
+
+/// A count of jobs that may run.
+pub(super) fn limit(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
@@ -129,69 +155,104 @@ pub(super) fn queue_number(names: &Names, queue: &Name) -> Result<i32, Fault> {
     })
 }
 
-/// The effects of an advance as columns.
+/// The effects of advances as columns, one part a run.
 #[derive(Default)]
 pub(super) struct EffectColumns {
-    pub workflow: Option<String>,
-    pub state: Option<String>,
-    pub terminal: Option<bool>,
-    pub rev: Option<i64>,
-    pub body: Option<Vec<u8>>,
-    pub events: Option<Vec<u8>>,
+    workflows: Vec<Option<String>>,
+    states: Vec<Option<String>>,
+    terminal: Vec<Option<bool>>,
+    revs: Vec<Option<i64>>,
+    bodies: Vec<Option<Vec<u8>>>,
+    events: Vec<Option<Vec<u8>>>,
+    job_parts: Vec<i32>,
     jobs: Jobs,
+    value_parts: Vec<i32>,
     value_keys: Vec<Vec<u8>>,
     values: Vec<Vec<u8>>,
+    dropped_parts: Vec<i32>,
     dropped: Vec<Vec<u8>>,
+    timer_parts: Vec<i32>,
     timer_keys: Vec<Vec<u8>>,
     timer_delays: Vec<i64>,
     timer_facts: Vec<Vec<u8>>,
+    cancel_parts: Vec<i32>,
+    cancel: Vec<Uuid>,
 }
 
 impl EffectColumns {
-    pub fn new(effects: &Effects, names: &Names) -> Result<Self, Fault> {
-        let mut columns = EffectColumns {
-            workflow: Some(effects.record.workflow.as_str().to_owned()),
-            state: Some(effects.record.state.as_str().to_owned()),
-            terminal: Some(effects.record.state.is_terminal()),
-            rev: Some(number(effects.record.rev)),
-            body: Some(effects.record.body.clone()),
-            ..EffectColumns::default()
-        };
-        if !effects.events.is_empty() {
-            columns.events = Some(packed(&effects.events)?);
-        }
+    /// Adds the part of one run; without effects it only keeps its place.
+    pub fn push(&mut self, effects: Option<&Effects>, names: &Names) -> Result<(), Fault> {
+        let record = effects.map(|effects| &effects.record);
+        self.workflows.push(record.map(|record| record.workflow.as_str().to_owned()));
+        self.states.push(record.map(|record| record.state.as_str().to_owned()));
+        self.terminal.push(record.map(|record| record.state.is_terminal()));
+        self.revs.push(record.map(|record| number(record.rev)));
+        self.bodies.push(record.map(|record| record.body.clone()));
+        let events = effects.map(|effects| &effects.events).filter(|events| !events.is_empty());
+        self.events.push(events.map(|events| packed(events)).transpose()?);
+        let Some(effects) = effects else { return Ok(()) };
+        let part = i32::try_from(self.workflows.len()).unwrap_or(i32::MAX);
         for job in &effects.jobs {
-            columns.jobs.push(job, names)?;
+            self.jobs.push(job, names)?;
+            self.job_parts.push(part);
         }
         for (name, value) in &effects.values {
-            columns.value_keys.push(key(name));
-            columns.values.push(value.as_str().as_bytes().to_vec());
+            self.value_keys.push(key(name));
+            self.values.push(value.as_str().as_bytes().to_vec());
+            self.value_parts.push(part);
         }
-        columns.dropped = effects.drop_timers.iter().map(|name| key(name)).collect();
+        for name in &effects.drop_timers {
+            self.dropped.push(key(name));
+            self.dropped_parts.push(part);
+        }
         for timer in &effects.timers {
-            columns.timer_keys.push(key(&timer.key));
-            columns.timer_delays.push(millis(timer.delay).min(i64::MAX / 4));
-            columns.timer_facts.push(timer.fact.clone());
+            self.timer_keys.push(key(&timer.key));
+            self.timer_delays.push(millis(timer.delay).min(i64::MAX / 4));
+            self.timer_facts.push(timer.fact.clone());
+            self.timer_parts.push(part);
         }
-        Ok(columns)
+        for id in &effects.cancel {
+            self.cancel.push(job_uuid(*id));
+            self.cancel_parts.push(part);
+        }
+        Ok(())
     }
 
-    /// The columns after the record's own.
+    /// Whether any run gets new jobs, or asks some to end: somebody has to know.
+    pub fn is_news(&self) -> bool {
+        !self.job_parts.is_empty() || !self.cancel.is_empty()
+    }
+
+    /// In the order that the functions take them.
     pub fn params(&self) -> Vec<Param<'_>> {
-        let mut params: Vec<Param<'_>> = self.jobs.params().into();
-        params.extend::<[Param<'_>; 6]>([
+        let mut params: Vec<Param<'_>> = vec![
+            (&self.workflows, Type::TEXT_ARRAY),
+            (&self.states, Type::TEXT_ARRAY),
+            (&self.terminal, Type::BOOL_ARRAY),
+            (&self.revs, Type::INT8_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+            (&self.events, Type::BYTEA_ARRAY),
+            (&self.job_parts, Type::INT4_ARRAY),
+        ];
+        params.extend(self.jobs.params());
+        params.extend::<[Param<'_>; 11]>([
+            (&self.value_parts, Type::INT4_ARRAY),
             (&self.value_keys, Type::BYTEA_ARRAY),
             (&self.values, Type::BYTEA_ARRAY),
+            (&self.dropped_parts, Type::INT4_ARRAY),
             (&self.dropped, Type::BYTEA_ARRAY),
+            (&self.timer_parts, Type::INT4_ARRAY),
             (&self.timer_keys, Type::BYTEA_ARRAY),
             (&self.timer_delays, Type::INT8_ARRAY),
             (&self.timer_facts, Type::BYTEA_ARRAY),
+            (&self.cancel_parts, Type::INT4_ARRAY),
+            (&self.cancel, Type::UUID_ARRAY),
         ]);
         params
     }
 }
 
-/// `$1, $2 … $n`.
-pub(super) fn placeholders(n: usize) -> String {
-    (1..=n).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+/// `$first, … $last`.
+pub(super) fn placeholders(first: usize, last: usize) -> String {
+    (first..=last).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }

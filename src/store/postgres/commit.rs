@@ -8,6 +8,7 @@ use super::columns::*;
 use super::errors::Fault;
 use super::names::Names;
 use super::pool::Param;
+use crate::domain::To;
 use crate::store::contract::{Commit, Committed, Expect, Moved, RunAnswer};
 
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct Columns {
     tos: Vec<i8>,
     delays: Vec<i64>,
     events: Vec<Vec<u8>>,
+    after_moves: Vec<i32>,
+    after: Vec<Uuid>,
     jobs: Jobs,
     run: Option<Uuid>,
     facts: Vec<Vec<u8>>,
@@ -29,19 +32,23 @@ pub(super) struct Columns {
 impl Columns {
     pub fn new(commit: &Commit, names: &Names) -> Result<Columns, Fault> {
         let mut columns = Columns::default();
-        for step in &commit.moves {
+        for (nth, step) in (1..).zip(&commit.moves) {
             let (right, number, from) = match step.expect {
                 Expect::Lease(epoch) => (b'l', number(epoch.0), b'r'),
                 Expect::Lapsed(epoch) => (b'e', number(epoch.0), b'r'),
                 Expect::Idle(place, rev) => (b'i', i64::from(rev), place.code()),
             };
-            let (to, delay) = destination(step.to);
+            let (to, delay) = destination(step.to, &step.job);
             columns.rights.push(code(right));
             columns.numbers.push(number);
             columns.froms.push(code(from));
             columns.tos.push(to);
             columns.delays.push(delay);
             columns.events.push(packed(&[step.log_entry()])?);
+            if step.to == To::Held {
+                columns.after.extend(step.job.after.iter().copied().map(job_uuid));
+                columns.after_moves.resize(columns.after.len(), nth);
+            }
             columns.jobs.push(&step.job, names)?;
         }
         if let Some(part) = &commit.run {
@@ -50,14 +57,14 @@ impl Columns {
             if let Some(advance) = &part.advance {
                 columns.from_rev = Some(number(advance.from_rev));
                 columns.drained = advance.drained.map(number);
-                columns.effects = EffectColumns::new(&advance.effects, names)?;
+                columns.effects.push(Some(&advance.effects), names)?;
             }
         }
         Ok(columns)
     }
 
     pub async fn send(&self, client: &Client) -> Result<Row, Fault> {
-        let [ids, queues, types, lanes, revs, timeouts, runs, keys, bodies] = self.jobs.params();
+        let [ids, jobs @ ..] = self.jobs.params();
         let mut params: Vec<Param<'_>> = vec![
             ids,
             (&self.rights, Type::CHAR_ARRAY),
@@ -65,28 +72,19 @@ impl Columns {
             (&self.froms, Type::CHAR_ARRAY),
             (&self.tos, Type::CHAR_ARRAY),
             (&self.delays, Type::INT8_ARRAY),
-            queues,
-            types,
-            lanes,
-            revs,
-            timeouts,
-            runs,
-            keys,
-            bodies,
+        ];
+        params.extend(jobs);
+        params.extend::<[Param<'_>; 7]>([
             (&self.events, Type::BYTEA_ARRAY),
+            (&self.after_moves, Type::INT4_ARRAY),
+            (&self.after, Type::UUID_ARRAY),
             (&self.run, Type::UUID),
             (&self.facts, Type::BYTEA_ARRAY),
             (&self.from_rev, Type::INT8),
             (&self.drained, Type::INT8),
-            (&self.effects.workflow, Type::TEXT),
-            (&self.effects.state, Type::TEXT),
-            (&self.effects.terminal, Type::BOOL),
-            (&self.effects.rev, Type::INT8),
-            (&self.effects.body, Type::BYTEA),
-            (&self.effects.events, Type::BYTEA),
-        ];
+        ]);
         params.extend(self.effects.params());
-        let sql = format!("SELECT * FROM goflow.commit({})", placeholders(params.len()));
+        let sql = format!("SELECT * FROM goflow.commit({})", placeholders(1, params.len()));
         Ok(client.query_typed_one(&sql, &params).await?)
     }
 }
@@ -99,13 +97,17 @@ pub(super) fn read(row: &Row, commit: &Commit) -> Committed {
         (Some(2), Some(holder)) => Moved::Conflict(job_id(holder)),
         _ => Moved::Stale,
     };
-    let run = match row.get::<_, i16>("part") {
+    Committed { moves: (0..commit.moves.len()).map(told).collect(), run: run_answer(row.get("part")) }
+}
+
+/// What became of a run's part, in the numbers of the functions.
+pub(super) fn run_answer(part: i16) -> RunAnswer {
+    match part {
         1 => RunAnswer::Advanced { more: false },
         2 => RunAnswer::Advanced { more: true },
         3 => RunAnswer::Inboxed,
         4 => RunAnswer::Contended,
         5 => RunAnswer::Gone,
         _ => RunAnswer::None,
-    };
-    Committed { moves: (0..commit.moves.len()).map(told).collect(), run }
+    }
 }

@@ -2,26 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
+use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::columns::{EffectColumns, Jobs, job_id, number, packed, placeholders, run_uuid};
+use super::columns::{EffectColumns, Jobs, job_id, job_uuid, number, packed, placeholders, run_uuid};
 use super::errors::Fault;
+use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::{PostgresStore, WAKE};
-use crate::domain::EventKind;
+use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
-use crate::store::contract::{Effects, Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
-
-const ENQUEUE: &str = "SELECT * FROM goflow.enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-                       $16, $17, $18)";
+use crate::domain::{EventKind, Name};
+use crate::store::contract::{Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
 
 /// A batch of jobs as columns.
 #[derive(Default)]
-struct Batch {
-    producer: Uuid,
+pub(super) struct Batch {
+    /// Nobody: nothing is remembered of it.
+    producer: Option<Uuid>,
     sequence: i64,
     plain: bool,
     last: bool,
@@ -29,33 +27,31 @@ struct Batch {
     lanes: Vec<i16>,
     jobs: Jobs,
     starts: Vec<i64>,
+    key_for: Vec<Option<i64>>,
+    after_jobs: Vec<i32>,
+    after: Vec<Uuid>,
     created: Vec<Vec<u8>>,
     scheduled: Vec<Vec<u8>>,
 }
 
-impl Batch {
-    fn params(&self) -> Vec<Param<'_>> {
-        let [ids, queues, types, lanes, revs, timeouts, runs, keys, bodies] = self.jobs.params();
-        vec![
-            (&self.producer, Type::UUID),
-            (&self.sequence, Type::INT8),
-            (&self.plain, Type::BOOL),
-            (&self.last, Type::BOOL),
-            (&self.lane_queues, Type::INT4_ARRAY),
-            (&self.lanes, Type::INT2_ARRAY),
-            ids,
-            queues,
-            types,
-            lanes,
-            (&self.starts, Type::INT8_ARRAY),
-            revs,
-            timeouts,
-            runs,
-            keys,
-            bodies,
-            (&self.created, Type::BYTEA_ARRAY),
-            (&self.scheduled, Type::BYTEA_ARRAY),
-        ]
+/// What the server says of a batch of jobs.
+pub(super) struct Told {
+    again: bool,
+    newest: Option<i64>,
+    states: Vec<i16>,
+    holders: Vec<Option<Uuid>>,
+}
+
+impl Told {
+    pub fn answers(&self) -> Vec<Enqueued> {
+        let answer = |(state, holder): (&i16, &Option<Uuid>)| match (state, holder) {
+            (0, _) => Enqueued::Created,
+            (2, Some(holder)) => Enqueued::Conflict(job_id(*holder)),
+            (3, Some(parent)) => Enqueued::NoParent(job_id(*parent)),
+            (4, _) => Enqueued::Busy,
+            _ => Enqueued::Exists,
+        };
+        self.states.iter().zip(&self.holders).map(answer).collect()
     }
 }
 
@@ -68,6 +64,63 @@ fn start(new: &NewJob) -> i64 {
     }
 }
 
+impl Batch {
+    /// Jobs that nobody sends again by their number.
+    pub fn of(jobs: &[NewJob], names: &Names) -> Result<Batch, Fault> {
+        let mut batch = Batch { plain: true, last: true, ..Batch::default() };
+        let mut seen = BTreeSet::new();
+        for (nth, new) in (1..).zip(jobs) {
+            let job = &new.job;
+            batch.jobs.push(job, names)?;
+            let start = start(new);
+            batch.starts.push(start);
+            batch.key_for.push(new.unique_for.map(|time| millis(time).min(i64::MAX / 4)));
+            batch.after.extend(job.after.iter().copied().map(job_uuid));
+            batch.after_jobs.resize(batch.after.len(), nth);
+            batch.created.push(packed(&[new.log_entry(EventKind::JobCreated)])?);
+            let waits = start != 0 || !job.after.is_empty();
+            batch.scheduled.push(if waits { packed(&[new.log_entry(EventKind::JobScheduled)])? } else { Vec::new() });
+            batch.plain &= job.unique_key.is_none() && job.after.is_empty() && seen.insert(job.id);
+        }
+        let lanes: BTreeSet<_> = batch.jobs.queues.iter().copied().zip(batch.jobs.lanes.iter().copied()).collect();
+        (batch.lane_queues, batch.lanes) = lanes.into_iter().unzip();
+        Ok(batch)
+    }
+
+    pub async fn send(&self, client: &Client) -> Result<Told, Fault> {
+        let [ids, queues, types, lanes, rest @ ..] = self.jobs.params();
+        let mut params: Vec<Param<'_>> = vec![
+            (&self.producer, Type::UUID),
+            (&self.sequence, Type::INT8),
+            (&self.plain, Type::BOOL),
+            (&self.last, Type::BOOL),
+            (&self.lane_queues, Type::INT4_ARRAY),
+            (&self.lanes, Type::INT2_ARRAY),
+            ids,
+            queues,
+            types,
+            lanes,
+            (&self.starts, Type::INT8_ARRAY),
+        ];
+        params.extend(rest);
+        params.extend::<[Param<'_>; 5]>([
+            (&self.key_for, Type::INT8_ARRAY),
+            (&self.after_jobs, Type::INT4_ARRAY),
+            (&self.after, Type::UUID_ARRAY),
+            (&self.created, Type::BYTEA_ARRAY),
+            (&self.scheduled, Type::BYTEA_ARRAY),
+        ]);
+        let sql = format!("SELECT * FROM goflow.enqueue({})", placeholders(1, params.len()));
+        let row = client.query_typed_one(&sql, &params).await?;
+        Ok(Told {
+            again: row.get("again"),
+            newest: row.get("newest"),
+            states: row.get("states"),
+            holders: row.get("holders"),
+        })
+    }
+}
+
 impl PostgresStore {
     pub(super) async fn enqueue_batch(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
@@ -77,130 +130,113 @@ impl PostgresStore {
     }
 
     async fn try_enqueue(&self, connection: &mut Connection, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
-        let of_runs = batch.runs.iter().flat_map(|new| &new.effects.jobs);
-        let queues = batch.jobs.iter().map(|new| &new.job).chain(of_runs).map(|job| &job.queue);
-        self.names.make(connection, queues).await?;
-        let columns = self.columns(batch)?;
+        let mut queues: Vec<&Name> = batch.jobs.iter().map(|new| &new.job.queue).collect();
+        batch.runs.iter().for_each(|new| starts::queues(&new.effects, &mut queues));
+        self.names.make(connection, queues.into_iter()).await?;
+        let columns = Batch {
+            producer: Some(Uuid::from_bytes(*batch.producer.as_bytes())),
+            sequence: number(batch.sequence),
+            last: batch.runs.is_empty(),
+            ..Batch::of(&batch.jobs, &self.names)?
+        };
         if batch.runs.is_empty() {
             // The notification is a transaction of its own behind the first, in the same flight: those
             // that notify hold a lock of the whole server while they commit.
-            let row = connection
-                .run(async |client| {
-                    let params = columns.params();
-                    let (row, _) = tokio::join!(client.query_typed_one(ENQUEUE, &params), client.simple_query(WAKE));
-                    Ok(row?)
-                })
+            let told = connection
+                .run(async |client| tokio::join!(biased; columns.send(client), client.simple_query(WAKE)).0)
                 .await?;
-            return read_answer(&row, batch);
+            return answer(&told, batch);
         }
-        let runs = batch.runs.iter().map(|new| EffectColumns::new(&new.effects, &self.names));
-        let runs = runs.collect::<Result<Vec<_>, Fault>>()?;
         connection
             .run(async |client| {
                 client.simple_query("BEGIN").await?;
-                let done = with_runs(client, &columns, &runs, batch).await;
+                let done = with_runs(client, &columns, batch, &self.names).await;
                 client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
                 let _ = client.simple_query(WAKE).await;
                 done
             })
             .await
     }
-
-    fn columns(&self, batch: &Enqueue) -> Result<Batch, Fault> {
-        let mut columns = Batch {
-            producer: Uuid::from_bytes(*batch.producer.as_bytes()),
-            sequence: number(batch.sequence),
-            plain: true,
-            last: batch.runs.is_empty(),
-            ..Batch::default()
-        };
-        let mut seen = BTreeSet::new();
-        let mut lanes = BTreeSet::new();
-        for new in &batch.jobs {
-            columns.jobs.push(&new.job, &self.names)?;
-            let start = start(new);
-            columns.starts.push(start);
-            columns.created.push(packed(&[new.log_entry(EventKind::JobCreated)])?);
-            columns.scheduled.push(match start {
-                0 => Vec::new(),
-                _ => packed(&[new.log_entry(EventKind::JobScheduled)])?,
-            });
-            columns.plain &= new.job.unique_key.is_none() && seen.insert(new.job.id);
-        }
-        lanes.extend(columns.jobs.queues.iter().copied().zip(columns.jobs.lanes.iter().copied()));
-        (columns.lane_queues, columns.lanes) = lanes.into_iter().unzip();
-        Ok(columns)
-    }
 }
 
-/// Jobs, then runs, then the answer for the one who asks again; in an open transaction.
-async fn with_runs(
+/// Jobs, then runs and the answer for the one who asks again; in an open transaction.
+async fn with_runs(client: &Client, columns: &Batch, batch: &Enqueue, names: &Names) -> Result<EnqueueAnswer, Fault> {
+    let mut told = columns.send(client).await?;
+    if !told.again {
+        if batch.runs.iter().all(starts::is_plain) {
+            start_all(client, columns, batch, names, &mut told).await?;
+        } else {
+            start_each(client, columns, batch, names, &mut told).await?;
+        }
+    }
+    answer(&told, batch)
+}
+
+/// Runs that touch nothing else: one call for all.
+async fn start_all(
     client: &Client,
     columns: &Batch,
-    runs: &[EffectColumns],
     batch: &Enqueue,
-) -> Result<EnqueueAnswer, Fault> {
-    let row = client.query_typed_one(ENQUEUE, &columns.params()).await?;
-    if row.get::<_, bool>("again") {
-        return read_answer(&row, batch);
+    names: &Names,
+    told: &mut Told,
+) -> Result<(), Fault> {
+    let mut effects = EffectColumns::default();
+    for new in &batch.runs {
+        effects.push(Some(&new.effects), names)?;
     }
-    let started = batch.runs.iter().zip(runs).map(|(new, columns)| start_run(client, &new.effects, columns));
-    let mut states: Vec<i16> = row.get("states");
-    let mut holders: Vec<Option<Uuid>> = row.get("holders");
-    for started in join_all(started).await {
-        states.push(if started? { 0 } else { 1 });
-        holders.push(None);
+    let ids: Vec<Uuid> = batch.runs.iter().map(|new| run_uuid(new.effects.record.id)).collect();
+    let mut params: Vec<Param<'_>> = vec![
+        (&columns.producer, Type::UUID),
+        (&columns.sequence, Type::INT8),
+        (&told.states, Type::INT2_ARRAY),
+        (&told.holders, Type::UUID_ARRAY),
+        (&ids, Type::UUID_ARRAY),
+    ];
+    params.extend(effects.params());
+    let sql = format!("SELECT goflow.start_runs({})", placeholders(1, params.len()));
+    let states = client.query_typed_one(&sql, &params).await?.get(0);
+    told.states = states;
+    told.holders.resize(told.states.len(), None);
+    Ok(())
+}
+
+async fn start_each(
+    client: &Client,
+    columns: &Batch,
+    batch: &Enqueue,
+    names: &Names,
+    told: &mut Told,
+) -> Result<(), Fault> {
+    for new in &batch.runs {
+        told.states.push(match starts::start(client, new, names).await? {
+            Enqueued::Created => 0,
+            Enqueued::Busy => 4,
+            _ => 1,
+        });
+        told.holders.push(None);
     }
     let params: [Param<'_>; 4] = [
         (&columns.producer, Type::UUID),
         (&columns.sequence, Type::INT8),
-        (&states, Type::INT2_ARRAY),
-        (&holders, Type::UUID_ARRAY),
+        (&told.states, Type::INT2_ARRAY),
+        (&told.holders, Type::UUID_ARRAY),
     ];
     client.query_typed("SELECT goflow.remember($1, $2, $3, $4)", &params).await?;
-    answer(&states, &holders, batch)
+    Ok(())
 }
 
-async fn start_run(client: &Client, effects: &Effects, columns: &EffectColumns) -> Result<bool, Fault> {
-    let id = run_uuid(effects.record.id);
-    let mut params: Vec<Param<'_>> = vec![
-        (&id, Type::UUID),
-        (&columns.workflow, Type::TEXT),
-        (&columns.state, Type::TEXT),
-        (&columns.terminal, Type::BOOL),
-        (&columns.rev, Type::INT8),
-        (&columns.body, Type::BYTEA),
-        (&columns.events, Type::BYTEA),
-    ];
-    params.extend(columns.params());
-    let sql = format!("SELECT goflow.start_run({})", placeholders(params.len()));
-    Ok(client.query_typed_one(&sql, &params).await?.get(0))
-}
-
-fn read_answer(row: &Row, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
-    let newest: i64 = row.get("newest");
-    if newest > number(batch.sequence) {
+fn answer(told: &Told, batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
+    if let Some(newest) = told.newest.filter(|newest| *newest > number(batch.sequence)) {
         let text = format!("batch {} of producer {} came after batch {newest}", batch.sequence, batch.producer);
         return Err(StoreError::Refused(text).into());
     }
-    answer(&row.get::<_, Vec<i16>>("states"), &row.get::<_, Vec<Option<Uuid>>>("holders"), batch)
-}
-
-fn answer(states: &[i16], holders: &[Option<Uuid>], batch: &Enqueue) -> Result<EnqueueAnswer, Fault> {
-    let mut all = Vec::with_capacity(states.len());
-    for (place, state) in states.iter().enumerate() {
-        all.push(match (state, holders.get(place).copied().flatten()) {
-            (0, _) => Enqueued::Created,
-            (2, Some(holder)) => Enqueued::Conflict(job_id(holder)),
-            _ => Enqueued::Exists,
-        });
-    }
-    if all.len() != batch.jobs.len() + batch.runs.len() {
+    let mut jobs = told.answers();
+    if jobs.len() != batch.jobs.len() + batch.runs.len() {
         let text = format!("batch {} of producer {} was sent again with other work", batch.sequence, batch.producer);
         return Err(StoreError::Refused(text).into());
     }
-    let runs = all.split_off(batch.jobs.len());
-    Ok(EnqueueAnswer { jobs: all, runs })
+    let runs = jobs.split_off(batch.jobs.len());
+    Ok(EnqueueAnswer { jobs, runs })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The core verb. A batch of plain settles and a claim are one statement; as soon as one commit is
-//! anything else, all commits go one by one through `goflow.commit`, in one transaction whose
-//! statements are sent in one flight.
+//! The core verb. A batch of settles, of jobs and of steps with the advances of their runs, and a claim
+//! are one statement; as soon as one commit is anything else, all commits go one by one through
+//! `goflow.commit`, in one transaction whose statements are sent in one flight.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -13,27 +13,14 @@ use uuid::Uuid;
 use super::columns::*;
 use super::errors::Fault;
 use super::floors::{Lane, Sight};
+use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::{PostgresStore, WAKE};
+use super::steps::{Settles, reaches_out};
+use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
-use crate::store::codec::decode_job;
+use crate::store::codec::read_job;
 use crate::store::contract::*;
-
-const EXCHANGE: &str =
-    "SELECT * FROM goflow.exchange($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-
-/// Plain settles as columns.
-#[derive(Default)]
-struct Settles {
-    ids: Vec<Uuid>,
-    epochs: Vec<i64>,
-    places: Vec<i8>,
-    delays: Vec<i64>,
-    revs: Vec<i64>,
-    bodies: Vec<Vec<u8>>,
-    events: Vec<Vec<u8>>,
-}
 
 /// A claim as columns.
 #[derive(Default)]
@@ -46,87 +33,165 @@ struct Wish {
     floors: (Vec<i32>, Vec<i16>, Vec<i64>),
 }
 
-/// The move of a commit that `goflow.exchange` can carry out itself: a lease ends outside the line,
-/// and no key and no run are concerned.
-fn plain(commit: &Commit) -> Option<(&Move, Epoch)> {
-    let ([step], None) = (commit.moves.as_slice(), &commit.run) else { return None };
-    let Expect::Lease(epoch) = step.expect else { return None };
-    let outside = !matches!(step.to, To::Pending | To::Front | To::Gone);
-    (outside && step.job.unique_key.is_none()).then_some((step, epoch))
-}
-
-impl Settles {
-    /// `None` if one of the commits is not plain or two are about the same job.
-    fn new(commits: &[Commit]) -> Result<Option<Settles>, Fault> {
-        let mut settles = Settles::default();
-        let mut seen = BTreeSet::new();
-        for commit in commits {
-            let Some((step, epoch)) = plain(commit) else { return Ok(None) };
-            if !seen.insert(step.job.id) {
-                return Ok(None);
-            }
-            let (place, delay) = destination(step.to);
-            settles.ids.push(job_uuid(step.job.id));
-            settles.epochs.push(number(epoch.0));
-            settles.places.push(place);
-            settles.delays.push(delay);
-            settles.revs.push(i64::from(step.job.rev));
-            settles.bodies.push(crate::store::codec::encode(&step.job)?);
-            settles.events.push(packed(&[step.log_entry()])?);
-        }
-        Ok(Some(settles))
+impl Wish {
+    fn params(&self) -> [Param<'_>; 8] {
+        [
+            (&self.worker, Type::UUID),
+            (&self.queues, Type::INT4_ARRAY),
+            (&self.want, Type::INT4),
+            (&self.alone, Type::BOOL),
+            (&self.grace, Type::INT8),
+            (&self.floors.0, Type::INT4_ARRAY),
+            (&self.floors.1, Type::INT2_ARRAY),
+            (&self.floors.2, Type::INT8_ARRAY),
+        ]
     }
 }
 
 async fn ask(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
-    let params: [Param<'_>; 15] = [
-        (&settles.ids, Type::UUID_ARRAY),
-        (&settles.epochs, Type::INT8_ARRAY),
-        (&settles.places, Type::CHAR_ARRAY),
-        (&settles.delays, Type::INT8_ARRAY),
-        (&settles.revs, Type::INT8_ARRAY),
-        (&settles.bodies, Type::BYTEA_ARRAY),
-        (&settles.events, Type::BYTEA_ARRAY),
-        (&wish.worker, Type::UUID),
-        (&wish.queues, Type::INT4_ARRAY),
-        (&wish.want, Type::INT4),
-        (&wish.alone, Type::BOOL),
-        (&wish.grace, Type::INT8),
-        (&wish.floors.0, Type::INT4_ARRAY),
-        (&wish.floors.1, Type::INT2_ARRAY),
-        (&wish.floors.2, Type::INT8_ARRAY),
-    ];
-    Ok(client.query_typed_one(EXCHANGE, &params).await?)
+    let mut params: Vec<Param<'_>> = settles.params().into();
+    params.extend(wish.params());
+    let sql = format!("SELECT * FROM goflow.exchange({})", placeholders(1, params.len()));
+    Ok(client.query_typed_one(&sql, &params).await?)
+}
+
+/// Both calls as one statement, and so one transaction. The second takes something from the first, so
+/// that it cannot come before it.
+async fn ask_with_steps(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
+    let mut params = settles.step_params();
+    let given = params.len();
+    params.extend(wish.params());
+    let sql = format!(
+        "SELECT s.moved AS settled, s.parts, s.woke, e.* FROM goflow.settle_steps({}) s,
+         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',
+             CASE WHEN s.woke IS NOT NULL THEN ${} END, {}) e",
+        placeholders(1, given),
+        given + 1,
+        placeholders(given + 2, params.len()),
+    );
+    Ok(client.query_typed_one(&sql, &params).await?)
+}
+
+fn effects_of(commit: &Commit) -> Option<&Effects> {
+    Some(&commit.run.as_ref()?.advance.as_ref()?.effects)
+}
+
+/// The runs of commits and those that they tell something, in the order of their ids: whoever needs
+/// several takes them like this, before anything else.
+fn runs_of(commits: &[Commit]) -> Vec<Uuid> {
+    let parts = commits.iter().filter_map(|commit| commit.run.as_ref()).map(|part| part.run);
+    let told = commits.iter().filter_map(effects_of).flat_map(|effects| &effects.tell).map(|(run, _)| *run);
+    let runs: BTreeSet<Uuid> = parts.chain(told).map(run_uuid).collect();
+    runs.into_iter().collect()
+}
+
+async fn lock(client: &Client, runs: &Vec<Uuid>) -> Result<(), Fault> {
+    let sql = "SELECT FROM goflow.run WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+    client.query_typed(sql, &[(runs, Type::UUID_ARRAY)]).await?;
+    Ok(())
+}
+
+type Carried = (Vec<Committed>, Row, bool);
+
+/// Commits and a claim as one transaction, sent without waiting for each other.
+async fn at_once(
+    client: &Client,
+    commits: &[Commit],
+    columns: &[super::commit::Columns],
+    runs: &Vec<Uuid>,
+    wish: &Wish,
+) -> Result<Carried, Fault> {
+    let none = Settles::default();
+    let (begun, locked, rows, last, ended) = tokio::join!(
+        biased;
+        client.simple_query("BEGIN"),
+        lock(client, runs),
+        join_all(columns.iter().map(|columns| columns.send(client))),
+        ask(client, &none, wish),
+        client.simple_query("COMMIT"),
+    );
+    begun?;
+    locked?;
+    let rows = rows.into_iter().collect::<Result<Vec<Row>, Fault>>()?;
+    let last = last?;
+    ended?;
+    let woke = rows.iter().any(|row| row.get("woke"));
+    Ok((rows.iter().zip(commits).map(|(row, commit)| super::commit::read(row, commit)).collect(), last, woke))
+}
+
+/// The same in an open transaction, where what an advance does to other runs follows it.
+async fn in_turn(
+    client: &Client,
+    commits: &[Commit],
+    columns: &[super::commit::Columns],
+    runs: &Vec<Uuid>,
+    wish: &Wish,
+    names: &Names,
+) -> Result<Carried, Fault> {
+    lock(client, runs).await?;
+    let (mut answers, mut woke) = (Vec::new(), false);
+    for (commit, columns) in commits.iter().zip(columns) {
+        let row = columns.send(client).await?;
+        woke |= row.get::<_, bool>("woke");
+        let mut answer = super::commit::read(&row, commit);
+        let effects = effects_of(commit).filter(|effects| reaches_out(effects));
+        if let (RunAnswer::Advanced { .. }, Some(effects)) = (answer.run, effects) {
+            starts::reach_out(client, effects, names).await?;
+            answer.run = RunAnswer::Advanced { more: starts::look_again(client, effects.record.id).await? };
+            woke = true;
+        }
+        answers.push(answer);
+    }
+    let last = ask(client, &Settles::default(), wish).await?;
+    Ok((answers, last, woke))
 }
 
 impl PostgresStore {
     pub(super) async fn exchange_batch(&self, exchange: &Exchange) -> Result<Exchanged> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let answer = again!(self.try_exchange(&mut connection, exchange))?;
+        let mut answer = again!(self.try_exchange(&mut connection, exchange))?;
+        self.find_claimed(&mut connection, &mut answer.claimed).await?;
         self.look_after(&mut connection, answer.claimed.len()).await;
         Ok(answer)
     }
 
     async fn try_exchange(&self, connection: &mut Connection, exchange: &Exchange) -> Result<Exchanged, Fault> {
         let wish = self.wish(connection, exchange.claim.as_ref()).await?;
-        let answer = match Settles::new(&exchange.commits)? {
-            Some(settles) => {
-                let row = connection.run(async |client| ask(client, &settles, &wish).await).await?;
-                let moved: BTreeSet<i64> = row.get::<_, Vec<i64>>("moved").into_iter().collect();
-                let told = |place: usize| {
-                    if moved.contains(&number(place as u64 + 1)) { Moved::Applied } else { Moved::Stale }
-                };
-                let committed = |place| Committed { moves: vec![told(place)], run: RunAnswer::None };
-                let commits = (0..exchange.commits.len()).map(committed).collect();
-                let suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
-                if exchange.commits.iter().any(suspect) {
-                    self.wake(connection).await;
-                }
-                self.read_exchanged(&row, commits)?
-            }
-            None => self.one_by_one(connection, exchange, &wish).await?,
+        let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
+        self.names.make(connection, advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue)).await?;
+        let Some(settles) = Settles::new(&exchange.commits, &self.names)? else {
+            return self.one_by_one(connection, exchange, &wish).await;
         };
-        Ok(answer)
+        let is_suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
+        let sure = settles.brings_work() || exchange.commits.iter().any(is_suspect);
+        let with_steps = settles.has_runs();
+        let row = connection
+            .run(async |client| {
+                // The notification is a transaction of its own behind the first, in the same flight.
+                let call = async {
+                    if with_steps {
+                        ask_with_steps(client, &settles, &wish).await
+                    } else {
+                        ask(client, &settles, &wish).await
+                    }
+                };
+                let notify = async {
+                    if sure {
+                        let _ = client.simple_query(WAKE).await;
+                    }
+                };
+                let (row, ()) = tokio::join!(biased; call, notify);
+                row
+            })
+            .await?;
+        let (moved, parts): (Vec<i64>, Vec<i16>) =
+            if with_steps { (row.get("settled"), row.get("parts")) } else { (row.get("moved"), Vec::new()) };
+        if sure {
+            self.hint();
+        } else if with_steps && row.get("woke") {
+            self.wake(connection).await;
+        }
+        self.read_exchanged(&row, Settles::answers(&exchange.commits, &moved, &parts))
     }
 
     async fn wish(&self, connection: &mut Connection, claim: Option<&Claim>) -> Result<Wish, Fault> {
@@ -150,50 +215,33 @@ impl PostgresStore {
         exchange: &Exchange,
         wish: &Wish,
     ) -> Result<Exchanged, Fault> {
-        let moved = exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue);
-        let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
-        let effects = advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue);
-        let queues: Vec<&Name> = moved.chain(effects).collect();
-        self.names.make(connection, queues.iter().copied()).await?;
-        let commits = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
-        let commits = commits.collect::<Result<Vec<_>, Fault>>()?;
-        // Runs first and in the order of their ids: whoever needs several takes them like this.
-        let mut runs: Vec<Uuid> =
-            exchange.commits.iter().filter_map(|commit| commit.run.as_ref()).map(|part| run_uuid(part.run)).collect();
-        runs.sort();
-        runs.dedup();
-        let (rows, last, woke) = connection
+        let mut queues: Vec<&Name> =
+            exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue).collect();
+        exchange.commits.iter().filter_map(effects_of).for_each(|effects| starts::queues(effects, &mut queues));
+        self.names.make(connection, queues.into_iter()).await?;
+        let columns = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
+        let columns = columns.collect::<Result<Vec<_>, Fault>>()?;
+        let lock = runs_of(&exchange.commits);
+        let reaches_out = exchange.commits.iter().filter_map(effects_of).any(reaches_out);
+        let (committed, last, woke) = connection
             .run(async |client| {
-                let lock: Param<'_> = (&runs, Type::UUID_ARRAY);
-                let none = Settles::default();
-                let (begun, locked, rows, last, ended) = tokio::join!(
-                    biased;
-                    client.simple_query("BEGIN"),
-                    client.query_typed(
-                        "SELECT FROM goflow.run WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
-                        std::slice::from_ref(&lock)
-                    ),
-                    join_all(commits.iter().map(|commit| commit.send(client))),
-                    ask(client, &none, wish),
-                    client.simple_query("COMMIT"),
-                );
-                begun?;
-                locked?;
-                let rows = rows.into_iter().collect::<Result<Vec<Row>, Fault>>()?;
-                let last = last?;
-                ended?;
-                let woke = rows.iter().any(|row| row.get::<_, bool>("woke"));
+                let (committed, last, woke) = if reaches_out {
+                    client.simple_query("BEGIN").await?;
+                    let done = in_turn(client, &exchange.commits, &columns, &lock, wish, &self.names).await;
+                    client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+                    done?
+                } else {
+                    at_once(client, &exchange.commits, &columns, &lock, wish).await?
+                };
                 if woke {
                     let _ = client.simple_query(WAKE).await;
                 }
-                Ok((rows, last, woke))
+                Ok((committed, last, woke))
             })
             .await?;
         if woke {
             self.hint();
         }
-        let committed =
-            rows.iter().zip(&exchange.commits).map(|(row, commit)| super::commit::read(row, commit)).collect();
         self.read_exchanged(&last, committed)
     }
 
@@ -203,8 +251,8 @@ impl PostgresStore {
             commits,
             claimed: Vec::new(),
             suspects: row.get("suspects"),
-            asked: false,
-            freed: false,
+            asked: row.get("asked"),
+            freed: row.get("freed"),
             dirty: row.get("dirty"),
             next_due: row.get::<_, Option<i64>>("due").map(Ms),
         };
@@ -219,7 +267,7 @@ impl PostgresStore {
         let epochs: Vec<i64> = row.get("epochs");
         let bodies: Vec<&[u8]> = row.get("bodies");
         for ((id, epoch), body) in ids.into_iter().zip(epochs).zip(bodies) {
-            let job = decode_job(job_id(id), body)?;
+            let job = read_job(job_id(id), body);
             let run = job.link.as_ref().and_then(|link| runs.iter().find(|run| run.id == link.run)).cloned();
             answer.claimed.push(Claimed { job, epoch: Epoch(epoch as u64), run });
         }

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //!  exchange ─→ goflow.exchange   plain settles (arrays) + due + claim: one statement, one commit
+//!           ├→ goflow.settle_steps  before it in the same statement: settles of steps, and what their
+//!           │                    runs make of them
 //!           └→ goflow.commit ×n  everything else, one flight, one commit
 //!  enqueue  ─→ goflow.enqueue    a batch (arrays), its answer kept for the producer
 //!  hints    ←─ LISTEN            one direct connection of its own; a NOTIFY follows each batch
@@ -21,11 +23,16 @@ mod exchange;
 mod floors;
 mod health;
 mod hints;
+mod lost;
 mod names;
 mod pool;
 mod read;
 mod runs;
+mod schedules;
 mod schema;
+mod starts;
+mod steps;
+mod talk;
 mod upkeep;
 mod verify;
 
@@ -41,7 +48,7 @@ use self::columns::{job_id, run_id};
 use self::floors::Floors;
 use self::names::Names;
 use self::pool::{Connection, DEADLINE, LONG_DEADLINE, Param, again};
-use crate::domain::{Event, EventKind, JobId, Json, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, EventKind, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::codec::encode;
 use crate::store::contract::*;
 use crate::store::url::hide_password;
@@ -150,6 +157,46 @@ impl Store for PostgresStore {
         self.trim_all(retention, limit).await
     }
 
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        self.ask_jobs(ids).await
+    }
+
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
+        self.list_asked(worker, limit).await
+    }
+
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        self.take_notes(notes).await
+    }
+
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
+        self.read_log(id, after).await
+    }
+
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
+        self.list_freed(limit).await
+    }
+
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        self.give_permits(requests).await
+    }
+
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
+        self.inform_runs(facts).await
+    }
+
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
+        self.list_schedules().await
+    }
+
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
+        self.change_schedule(commit).await
+    }
+
+    async fn drain(&self, worker: WorkerId) -> Result<bool> {
+        self.tell_to_drain(worker).await
+    }
+
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         self.get_jobs(ids).await
     }
@@ -172,16 +219,21 @@ impl Store for PostgresStore {
 
     async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let bytes = encode(settings)?;
-        let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
-        let event = columns::packed(&[Event { queue: Some(queue.clone()), ..Event::new(kind) }])?;
-        let params: [Param<'_>; 4] = [
+        let (bytes, plain) = (encode(settings)?, encode(&QueueSettings::default())?);
+        let of = |kind| columns::packed(&[Event { queue: Some(queue.clone()), ..Event::new(kind) }]);
+        let turned = of(if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed })?;
+        let set = of(EventKind::QueueSet)?;
+        let concurrency = settings.concurrency.map(columns::limit);
+        let params: [Param<'_>; 7] = [
             (&queue.as_str(), Type::TEXT),
             (&settings.paused, Type::BOOL),
+            (&concurrency, Type::INT4),
             (&bytes, Type::BYTEA),
-            (&event, Type::BYTEA),
+            (&plain, Type::BYTEA),
+            (&turned, Type::BYTEA),
+            (&set, Type::BYTEA),
         ];
-        again!(connection.rows("SELECT goflow.set_queue($1, $2, $3, $4)", &params))?;
+        again!(connection.rows("SELECT goflow.set_queue($1, $2, $3, $4, $5, $6, $7)", &params))?;
         self.wake(&mut connection).await;
         Ok(())
     }
@@ -212,6 +264,10 @@ impl Store for PostgresStore {
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {
         self.keep_definitions(definitions).await
+    }
+
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
+        self.take_back(kind, name).await
     }
 
     async fn definition(&self, hash: &str) -> Result<Option<Definition>> {

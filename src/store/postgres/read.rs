@@ -9,24 +9,31 @@ use super::columns::{job_id, job_uuid, number, worker_id};
 use super::pool::{Connection, DEADLINE, LONG_DEADLINE, Param};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, JobId, Ms, Name, Place, QueueSettings, QueueStats, limits};
-use crate::store::codec::{decode, decode_job};
+use crate::store::codec::{decode, read_job};
 use crate::store::contract::*;
 
 /// What [`stored`] reads, of a job `j` and its lease `r`.
-pub(super) const STORED: &str = "j.id, j.body, j.place, j.at, r.epoch, r.worker, r.since";
+pub(super) const STORED: &str = "j.id, j.body, j.place, j.at, r.epoch, r.worker, r.since, r.progress,
+    EXISTS (SELECT FROM goflow.ask k WHERE k.id = j.id) AS asked";
+
+/// A place by its letter.
+pub(super) fn place_of(id: JobId, letter: i8) -> Result<Place> {
+    let unknown = || StoreError::Corrupt(format!("job {id} is in the unknown place {letter}"));
+    Place::from_code(letter as u8).ok_or_else(unknown)
+}
 
 pub(super) fn stored(row: &Row) -> Result<Stored> {
     let id = job_id(row.get(0));
-    let job = decode_job(id, row.get(1))?;
-    let letter: i8 = row.get(2);
-    let place = Place::from_code(letter as u8)
-        .ok_or_else(|| StoreError::Corrupt(format!("job {id} is in the unknown place {letter}")))?;
+    let job = read_job(id, row.get(1));
+    let place = place_of(id, row.get(2))?;
+    let asked = row.get(8);
     let Some(epoch) = row.get::<_, Option<i64>>(4) else {
-        return Ok(Stored::idle(job, place, Ms(row.get(3))));
+        return Ok(Stored { asked, ..Stored::idle(job, place, Ms(row.get(3))) });
     };
     let (worker, since): (Uuid, i64) = (row.get(5), row.get(6));
     let lease = Lease { worker: worker_id(worker), epoch: Epoch(epoch as u64), since: Ms(since) };
-    Ok(Stored::leased(job, lease))
+    let progress = row.get::<_, Option<&[u8]>>(7).map(decode).transpose()?;
+    Ok(Stored { asked, progress, ..Stored::leased(job, lease) })
 }
 
 impl PostgresStore {
@@ -41,7 +48,7 @@ impl PostgresStore {
              WHERE j.id = ANY ($1)"
         );
         let rows = connection.rows(&sql, &[(&uuids, Type::UUID_ARRAY)]).await.map_err(StoreError::from)?;
-        let found = rows.iter().map(stored).collect::<Result<Vec<_>>>()?;
+        let found = self.find_stored(&mut connection, rows.iter().map(stored).collect::<Result<_>>()?).await?;
         Ok(ids.iter().map(|id| found.iter().find(|stored| stored.job.id == *id).cloned()).collect())
     }
 
@@ -69,11 +76,12 @@ impl PostgresStore {
         let params: [Param<'_>; 5] =
             [(&after, Type::TEXT), (&a, Type::INT8), (&b, Type::INT8), (&only, Type::TEXT), (&most, Type::INT8)];
         let rows = connection.rows(&statement(query.place, latest_first), &params).await.map_err(StoreError::from)?;
-        let mut page = Page { items: rows.iter().map(stored).collect::<Result<Vec<_>>>()?, next: None };
+        let items = self.find_stored(&mut connection, rows.iter().map(stored).collect::<Result<_>>()?).await?;
+        let mut page = Page { items, next: None };
         if page.items.len() > budget {
             page.items.truncate(budget);
             let last = &rows[budget - 1];
-            let (queue, a, b): (&str, i64, i64) = (last.get(7), last.get(8), last.get(9));
+            let (queue, a, b): (&str, i64, i64) = (last.get(9), last.get(10), last.get(11));
             page.next = Some(Cursor(format!("{queue} {a}.{b}")));
         }
         Ok(page)
@@ -104,7 +112,7 @@ impl PostgresStore {
     }
 }
 
-fn name(text: &str) -> Result<Name> {
+pub(super) fn name(text: &str) -> Result<Name> {
     text.parse().map_err(|error| StoreError::Corrupt(format!("a queue has a bad name: {error}")))
 }
 
@@ -163,7 +171,7 @@ fn statement(place: Place, latest_first: bool) -> String {
         ),
     };
     format!(
-        "SELECT s.id, s.body, s.place, s.at, s.epoch, s.worker, s.since, q.name, s.a, s.b
+        "SELECT s.id, s.body, s.place, s.at, s.epoch, s.worker, s.since, s.progress, s.asked, q.name, s.a, s.b
          FROM (SELECT id, name FROM goflow.queue WHERE ($1::text IS NULL OR name >= $1) AND ($4::text IS NULL OR name = $4)
                ORDER BY name) q, LATERAL ({rows}) s
          ORDER BY q.name, s.a {order}, s.b {order} LIMIT $5"

@@ -13,7 +13,7 @@ use super::events::unpack;
 use super::exchange::record;
 use super::pool::{Connection, DEADLINE, Param, again};
 use crate::domain::time::millis;
-use crate::domain::{Event, Json, Ms, RunId, limits};
+use crate::domain::{Event, Json, Ms, Name, RunId, limits};
 use crate::store::contract::*;
 
 const RECORD: &str = "SELECT id, rev, workflow, state, body FROM goflow.run";
@@ -128,6 +128,13 @@ impl PostgresStore {
         ];
         again!(connection.rows(sql, &params))?;
         Ok(())
+    }
+
+    pub(super) async fn take_back(&self, kind: &str, name: &Name) -> Result<bool> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let sql = "DELETE FROM goflow.current_definition WHERE kind = $1 AND name = $2 RETURNING hash";
+        let params: [Param<'_>; 2] = [(&kind, Type::TEXT), (&name.as_str(), Type::TEXT)];
+        Ok(!again!(connection.rows(sql, &params))?.is_empty())
     }
 
     pub(super) async fn get_definition(&self, hash: &str) -> Result<Option<Definition>> {

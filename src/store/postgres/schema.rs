@@ -2,20 +2,37 @@
 //! alone.
 
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
+use super::columns::job_id;
 use super::errors::Fault;
-use super::pool::Connection;
+use super::pool::{Connection, Param};
+use crate::store::codec::decode_job;
 use crate::store::contract::StoreError;
 
-/// Migration n brings version n - 1 to n. What is released is never edited, only added to.
-const MIGRATIONS: &[&[&str]] = &[&[
-    include_str!("schema/tables.sql"),
+/// Migration n brings the tables of version n - 1 to n. What is released is never edited, only added to.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+
+/// Functions keep nothing, so no migration changes them: all are made anew after the last one.
+const FUNCTIONS: &[&str] = &[
     include_str!("schema/common.sql"),
+    include_str!("schema/limits.sql"),
+    include_str!("schema/talk.sql"),
+    include_str!("schema/steps.sql"),
     include_str!("schema/enqueue.sql"),
     include_str!("schema/commit.sql"),
     include_str!("schema/exchange.sql"),
     include_str!("schema/upkeep.sql"),
-]];
+];
+
+const FORGET_FUNCTIONS: &str = "DO $$
+    DECLARE
+        old regprocedure;
+    BEGIN
+        FOR old IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'goflow'::regnamespace LOOP
+            EXECUTE 'DROP FUNCTION ' || old;
+        END LOOP;
+    END $$";
 
 pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
@@ -67,9 +84,30 @@ async fn step_up(client: &tokio_postgres::Client) -> Result<(), Fault> {
     if found > KNOWN {
         return Err(StoreError::TooNew { found, known: KNOWN }.into());
     }
-    for part in MIGRATIONS.iter().skip(found as usize).copied().flatten() {
-        client.batch_execute(part).await?;
+    if found < KNOWN {
+        client.batch_execute(FORGET_FUNCTIONS).await?;
+        for part in MIGRATIONS.iter().skip(found as usize).chain(FUNCTIONS) {
+            client.batch_execute(part).await?;
+        }
+        if found == 1 {
+            mark_suspects(client).await?;
+        }
     }
     client.query_typed("UPDATE goflow.version SET number = $1", &[(&(KNOWN as i32), Type::INT4)]).await?;
+    Ok(())
+}
+
+/// Schema 1 did not note beside the record which jobs have crashed.
+async fn mark_suspects(client: &tokio_postgres::Client) -> Result<(), Fault> {
+    let sql = "SELECT id, body FROM goflow.job WHERE place IN ('s', 't', 'k', 'u')";
+    let mut suspects: Vec<Uuid> = Vec::new();
+    for row in client.query_typed(sql, &[]).await? {
+        let id: Uuid = row.get(0);
+        if decode_job(job_id(id), row.get(1))?.is_suspect() {
+            suspects.push(id);
+        }
+    }
+    let params: [Param<'_>; 1] = [(&suspects, Type::UUID_ARRAY)];
+    client.query_typed("UPDATE goflow.job SET suspect = true WHERE id = ANY ($1)", &params).await?;
     Ok(())
 }

@@ -11,9 +11,9 @@ use super::PostgresStore;
 use super::columns::*;
 use super::errors::Fault;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::read::{STORED, stored};
+use super::read::{STORED, name, stored};
 use crate::domain::time::millis;
-use crate::domain::{Epoch, Event, EventKind, Ms, Place, WorkerId, limits};
+use crate::domain::{Epoch, Event, EventKind, Ms, Name, Place, QueueSettings, WorkerId, limits};
 use crate::store::codec::{decode, encode};
 use crate::store::contract::*;
 
@@ -47,7 +47,7 @@ impl PostgresStore {
         let ids = row.get::<_, Option<Vec<Uuid>>>("ids").unwrap_or_default();
         let epochs = row.get::<_, Option<Vec<i64>>>("epochs").unwrap_or_default();
         let held = ids.into_iter().zip(epochs).map(|(id, epoch)| (job_id(id), Epoch(epoch as u64))).collect();
-        Ok(Beat { now: Ms(row.get("now")), held, drain: false })
+        Ok(Beat { now: Ms(row.get("now")), held, drain: row.get("drain") })
     }
 
     pub(super) async fn strike_off(&self, worker: WorkerId) -> Result<()> {
@@ -83,8 +83,8 @@ impl PostgresStore {
         let unhandled = connection.rows(&sql, &params).await?;
         let overdue = Overdue {
             now: Ms(now),
-            lapsed: lapsed.iter().map(stored).collect::<Result<_>>()?,
-            unhandled: unhandled.iter().map(stored).collect::<Result<_>>()?,
+            lapsed: self.find_stored(connection, lapsed.iter().map(stored).collect::<Result<_>>()?).await?,
+            unhandled: self.find_stored(connection, unhandled.iter().map(stored).collect::<Result<_>>()?).await?,
         };
         let silent = connection.rows("SELECT id FROM goflow.worker WHERE expires < $1", &[(&now, Type::INT8)]).await?;
         for row in silent {
@@ -107,22 +107,17 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Trimmed, Fault> {
         connection.rows("SELECT goflow.fold()", &[]).await?;
-        self.names.refresh(connection).await?;
         let row = connection.row("SELECT goflow.now_ms()", &[]).await?;
         let now: i64 = row.get(0);
-        let before = now.saturating_sub(millis(retention.age));
-        let keep = number(retention.count as u64);
         let mut trimmed = Trimmed::default();
         let finished = [Place::Completed, Place::Cancelled].map(|place| code(place.code()));
-        let sql = "SELECT DISTINCT queue FROM goflow.delta WHERE place = ANY ($1)";
-        let mut queues: Vec<_> = connection
-            .rows(sql, &[(&finished.to_vec(), Type::CHAR_ARRAY)])
-            .await?
-            .iter()
-            .filter_map(|row| Some((self.names.name(row.get(0))?, row.get::<_, i32>(0))))
-            .collect();
-        queues.sort();
-        for (name, queue) in queues {
+        let sql = "SELECT q.name, q.id, q.settings FROM goflow.queue q
+                   WHERE q.id IN (SELECT d.queue FROM goflow.delta d WHERE d.place = ANY ($1)) ORDER BY q.name";
+        for row in connection.rows(sql, &[(&finished.to_vec(), Type::CHAR_ARRAY)]).await? {
+            let (name, queue): (Name, i32) = (name(row.get(0))?, row.get(1));
+            let settings: QueueSettings = row.get::<_, Option<&[u8]>>(2).map(decode).transpose()?.unwrap_or_default();
+            let own = settings.retention.unwrap_or(retention);
+            let (before, keep) = (now.saturating_sub(millis(own.age)), number(own.count as u64));
             let mut dropped = 0;
             for place in finished {
                 let left = i32::try_from(limit - trimmed.jobs).unwrap_or(i32::MAX);
@@ -145,6 +140,7 @@ impl PostgresStore {
             }
         }
         let most = i32::try_from(limit).unwrap_or(i32::MAX);
+        let before = now.saturating_sub(millis(retention.age));
         let params: [Param<'_>; 2] = [(&before, Type::INT8), (&most, Type::INT4)];
         let row = connection.row("SELECT goflow.trim_runs($1, $2)", &params).await?;
         trimmed.runs = row.get::<_, i32>(0) as usize;
@@ -156,7 +152,7 @@ impl PostgresStore {
 
     pub(super) async fn list_workers(&self) -> Result<Vec<WorkerStatus>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let sql = "SELECT w.info, w.expires, (SELECT count(*) FROM goflow.running r WHERE r.worker = w.id)
+        let sql = "SELECT w.info, w.expires, (SELECT count(*) FROM goflow.running r WHERE r.worker = w.id), w.draining
                    FROM goflow.worker w ORDER BY w.id";
         let rows = connection.rows(sql, &[]).await.map_err(StoreError::from)?;
         let status = |row: &tokio_postgres::Row| {
@@ -165,7 +161,7 @@ impl PostgresStore {
                 info: decode(row.get(0))?,
                 expires_at: Ms(row.get(1)),
                 running: running as u64,
-                draining: false,
+                draining: row.get(3),
             })
         };
         rows.iter().map(status).collect()

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::columns::{job_id, key, lane, run_uuid};
+use super::columns::{job_id, key, lane, limit, run_uuid, suspect};
 use super::errors::Fault;
 use super::pool::{Connection, LONG_DEADLINE, Param};
 use crate::domain::Place;
@@ -41,7 +41,21 @@ const CHECKS: &[&str] = &[
          (SELECT DISTINCT queue, lane FROM goflow.waiting) w JOIN goflow.queue q ON q.id = w.queue
      WHERE NOT EXISTS (SELECT FROM goflow.lane l WHERE l.queue = w.queue AND l.lane = w.lane)",
     "SELECT 'a unique key is held by ' || k.id || ', which is not live' FROM goflow.unique_key k
-     LEFT JOIN goflow.job j ON j.id = k.id AND j.place NOT IN ('d', 'c', 'x') WHERE j.id IS NULL",
+     LEFT JOIN goflow.job j ON j.id = k.id AND j.place NOT IN ('d', 'c', 'x') WHERE j.id IS NULL AND k.until IS NULL",
+    "SELECT 'job ' || a.id || ' is asked to end and is not live' FROM goflow.ask a
+     WHERE NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = a.id AND j.place NOT IN ('d', 'c', 'x'))",
+    "SELECT 'job ' || t.child || ' is tied to ' || t.parent || ' and is not held' FROM goflow.tie t
+     WHERE NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = t.child AND j.place = 'h')",
+    "SELECT 'the tie of ' || t.child || ' to ' || t.parent || CASE WHEN t.loose THEN ' is loose, and the parent lives'
+            ELSE ' is not loose, and the parent has ended' END FROM goflow.tie t
+     LEFT JOIN goflow.job j ON j.id = t.parent AND j.place NOT IN ('d', 'c', 'x') WHERE t.loose = (j.id IS NOT NULL)",
+    "SELECT 'the lease of ' || r.id || ' has another concurrency key than the job' FROM goflow.running r
+     JOIN goflow.job j ON j.id = r.id WHERE r.ckey IS DISTINCT FROM j.ckey",
+    "SELECT 'job ' || c.id || ' is not there, but its log is' FROM
+         (SELECT id FROM goflow.job_log UNION SELECT id FROM goflow.chunk) c
+     WHERE NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = c.id)",
+    "SELECT 'run ' || g.run_id || ' has a place at a gate and is not live' FROM goflow.gate g
+     WHERE NOT EXISTS (SELECT FROM goflow.run r WHERE r.id = g.run_id AND r.live)",
     "SELECT 'run ' || run_id || ' has an inbox but is not dirty' FROM (SELECT DISTINCT run_id FROM goflow.inbox) b
      WHERE NOT EXISTS (SELECT FROM goflow.dirty d WHERE d.run_id = b.run_id)",
     "SELECT 'run ' || t.run_id || ' is not there, but its ' || t.what || ' are' FROM
@@ -78,8 +92,8 @@ async fn look(client: &Client) -> Result<Vec<String>, Fault> {
     for row in client.query_typed("SELECT id, name FROM goflow.queue", &[]).await? {
         queues.insert(row.get::<_, i32>(0), row.get::<_, String>(1));
     }
-    let sql = "SELECT j.id, j.queue, j.type, j.lane, j.rev, j.timeout_ms, j.run_id, j.place, j.body, k.key
-               FROM goflow.job j LEFT JOIN goflow.unique_key k ON k.id = j.id";
+    let sql = "SELECT j.id, j.queue, j.type, j.lane, j.rev, j.timeout_ms, j.run_id, j.place, j.body, k.key, j.suspect, j.ckey,
+               j.climit FROM goflow.job j LEFT JOIN goflow.unique_key k ON k.id = j.id AND j.place NOT IN ('d', 'c', 'x')";
     let none: [Param<'_>; 0] = [];
     let mut rows = std::pin::pin!(client.query_typed_raw(sql, none).await?);
     let before = differences.len();
@@ -104,6 +118,7 @@ fn record_and_columns(row: &tokio_postgres::Row, queues: &BTreeMap<i32, String>)
     let its_lane: i16 = row.get(3);
     let waits_for = job.unique_key.as_deref().filter(|_| !place.state().is_terminal()).map(key);
     let run: Option<Uuid> = row.get(6);
+    let concurrency = job.concurrency.as_ref();
     let checks = [
         ("queue", queues.get(&row.get::<_, i32>(1)).map(String::as_str) == Some(job.queue.as_str())),
         ("type", row.get::<_, &str>(2) == job.kind.as_str()),
@@ -115,6 +130,14 @@ fn record_and_columns(row: &tokio_postgres::Row, queues: &BTreeMap<i32, String>)
         ),
         ("run", run == job.link.as_ref().map(|link| run_uuid(link.run))),
         ("unique key", row.get::<_, Option<Vec<u8>>>(9) == waits_for),
+        // Of a job that runs or has ended it does not matter, and an older schema did not say.
+        (
+            "suspicion",
+            matches!(place, Place::Pending | Place::Dead | Place::Completed | Place::Cancelled)
+                || row.get::<_, Option<bool>>(10) == suspect(&job),
+        ),
+        ("concurrency key", row.get::<_, Option<Vec<u8>>>(11) == concurrency.map(|own| key(&own.key))),
+        ("concurrency limit", row.get::<_, Option<i32>>(12) == concurrency.map(|own| limit(own.limit))),
     ];
     let wrong = checks.into_iter().filter(|(_, agrees)| !agrees);
     wrong.map(|(what, _)| format!("job {id}: its {what} is not what its record says")).collect()

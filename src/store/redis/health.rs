@@ -10,8 +10,8 @@ use super::keys::Keys;
 use super::reply;
 use crate::store::contract::{Health, Result, StoreError};
 
-/// The schema this goflow writes.
-pub const SCHEMA: u32 = 1;
+/// The schema this goflow writes. What 1 wrote is read as it is; 2 has short records of waiting jobs.
+pub const SCHEMA: u32 = 2;
 
 /// What was found out about the server; a setting it does not tell is absent.
 pub struct Server {
@@ -141,7 +141,8 @@ pub async fn mend_log(link: &Link, keys: &Keys, server: &Server) -> Result<()> {
     }
 }
 
-/// Reads the schema; writes it into an empty store.
+/// Reads the schema; writes it into an empty store, and into one of an older goflow, which from then on
+/// leaves it alone.
 ///
 /// # Errors
 /// [`StoreError::TooNew`] for a store of a newer goflow.
@@ -156,6 +157,9 @@ pub async fn check_schema(link: &Link, keys: &Keys) -> Result<()> {
         .map_err(|_| StoreError::Corrupt(format!("the key {} does not hold a schema number", keys.schema())))?;
     if found > SCHEMA {
         return Err(StoreError::TooNew { found, known: SCHEMA });
+    }
+    if found < SCHEMA {
+        link.command(cmd("SET").arg(keys.schema()).arg(SCHEMA)).await?;
     }
     Ok(())
 }

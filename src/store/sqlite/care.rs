@@ -18,36 +18,39 @@ impl Tx<'_> {
         if !known {
             self.log(Event { worker: Some(id), ..Event::new(EventKind::WorkerStarted) });
         }
-        let mut keep =
-            self.conn.prepare_cached("INSERT OR REPLACE INTO workers(id, expires, info) VALUES (?1, ?2, ?3)")?;
-        keep.execute(params![id.as_bytes(), self.now.after(beat.lease).0, codec::encode(&beat.info)?])?;
+        let mut keep = self.conn.prepare_cached(
+            "INSERT INTO workers(id, expires, info) VALUES (?1, ?2, ?3)
+             ON CONFLICT(id) DO UPDATE SET expires = excluded.expires, info = excluded.info RETURNING draining",
+        )?;
+        let kept = params![id.as_bytes(), self.now.after(beat.lease).0, codec::encode(&beat.info)?];
+        let drain = keep.query_row(kept, |row| row.get(0))?;
         self.unpark(&beat.info.types)?;
         let mut held = self.conn.prepare_cached("SELECT id, epoch FROM running WHERE worker = ?1 ORDER BY id")?;
         let held = held.query_map([id.as_bytes()], |row| {
             Ok((JobId::from_bytes(row.get(0)?), Epoch(row.get::<_, i64>(1)? as u64)))
         })?;
-        Ok(Beat { now: self.now, held: held.collect::<rusqlite::Result<_>>()?, drain: false })
+        Ok(Beat { now: self.now, held: held.collect::<rusqlite::Result<_>>()?, drain })
     }
 
     /// Brings parked jobs of these types back to the head of their lines.
     fn unpark(&mut self, types: &[Name]) -> Result<(), Fault> {
-        let mut wanted: Vec<(Spot, i8)> = Vec::new();
+        let mut wanted: Vec<(Spot, i8, u8)> = Vec::new();
         for kind in types {
             let mut parked = self.conn.prepare_cached(
-                "SELECT parked.rank, parked.turn, parked.job, jobs.queue, jobs.priority
+                "SELECT parked.rank, parked.turn, parked.job, jobs.queue, jobs.priority, jobs.flags
                  FROM parked CROSS JOIN jobs ON jobs.n = parked.job WHERE parked.kind = ?1",
             )?;
             let mut rows = parked.query([kind.as_str()])?;
             while let Some(row) = rows.next()? {
                 let (rank, turn, n, queue) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-                wanted.push((Spot { n, queue, place: Place::Parked, rank, turn }, row.get(4)?));
+                wanted.push((Spot { n, queue, place: Place::Parked, rank, turn }, row.get(4)?, row.get(5)?));
             }
         }
-        wanted.sort_by_key(|(spot, _)| (spot.rank, spot.turn));
-        wanted.dedup_by_key(|(spot, _)| spot.n);
+        wanted.sort_by_key(|(spot, _, _)| (spot.rank, spot.turn));
+        wanted.dedup_by_key(|(spot, _, _)| spot.n);
         // The one parked first shall be the first out, so it is the last one put in front.
-        for (spot, priority) in wanted.into_iter().rev() {
-            self.shift(spot, priority, To::Front)?;
+        for (spot, priority, flags) in wanted.into_iter().rev() {
+            self.shift(spot, priority, flags, To::Front)?;
         }
         Ok(())
     }
@@ -74,12 +77,14 @@ impl Tx<'_> {
 
     pub(super) fn trim(&mut self, retention: Retention, limit: usize) -> Result<Trimmed, Fault> {
         let mut trimmed = Trimmed::default();
-        let before = Ms(self.now.0.saturating_sub(millis(retention.age)));
+        let now = self.now.0;
+        let before = |age| Ms(now.saturating_sub(millis(age)));
         for (name, queue) in self.queue_ids() {
+            let keep = self.settings(queue).and_then(|settings| settings.retention).unwrap_or(retention);
             let mut dropped = 0;
             for place in [Place::Completed, Place::Cancelled] {
                 let left = limit.saturating_sub(trimmed.jobs);
-                let removed = self.trim_place(queue, place, before, retention.count, left)?;
+                let removed = self.trim_place(queue, place, before(keep.age), keep.count, left)?;
                 dropped += removed;
                 trimmed.jobs += removed;
             }
@@ -88,7 +93,8 @@ impl Tx<'_> {
                 self.log(Event { queue: Some(name), data, ..Event::new(EventKind::QueueTrimmed) });
             }
         }
-        trimmed.runs = self.trim_runs(before, limit)?;
+        trimmed.runs = self.trim_runs(before(retention.age), limit)?;
+        self.conn.prepare_cached("DELETE FROM uniques WHERE NOT live AND until <= ?1")?.execute([self.now.0])?;
         let forgotten = self.now.0.saturating_sub(millis(PRODUCER_MEMORY));
         self.conn.prepare_cached("DELETE FROM producers WHERE at <= ?1")?.execute([forgotten])?;
         let mut forget =
@@ -103,18 +109,22 @@ impl Tx<'_> {
         let kept = usize::try_from(self.counted(queue, place)?).unwrap_or(0);
         let mut surplus = kept.saturating_sub(count);
         let mut oldest = self.conn.prepare_cached(
-            "SELECT job, rank, turn FROM line WHERE queue = ?1 AND place = ?2 ORDER BY rank, turn LIMIT ?3",
+            "SELECT line.job, line.rank, line.turn, jobs.id FROM line CROSS JOIN jobs ON jobs.n = line.job
+             WHERE line.queue = ?1 AND line.place = ?2 ORDER BY line.rank, line.turn LIMIT ?3",
         )?;
         let oldest = oldest.query_map(params![queue, place.code(), limit as i64], |row| {
-            Ok(Spot { n: row.get(0)?, queue, place, rank: row.get(1)?, turn: row.get(2)? })
+            let spot = Spot { n: row.get(0)?, queue, place, rank: row.get(1)?, turn: row.get(2)? };
+            Ok((spot, JobId::from_bytes(row.get(3)?)))
         })?;
         let mut removed = 0;
-        for spot in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
+        for (spot, id) in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
             if surplus == 0 && spot.rank > before.0 {
                 break;
             }
             self.leave(spot)?;
             self.conn.prepare_cached("DELETE FROM jobs WHERE n = ?1")?.execute([spot.n])?;
+            self.has_ended(id)?;
+            self.forget(id)?;
             surplus = surplus.saturating_sub(1);
             removed += 1;
         }
@@ -123,12 +133,22 @@ impl Tx<'_> {
 
     pub(super) fn change_queue(&mut self, name: &Name, settings: &QueueSettings) -> Result<(), Fault> {
         let (_, before) = self.set_queue(name, settings)?;
-        if before.paused != settings.paused {
-            let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
+        let kind = match (before.paused, settings.paused) {
+            (false, true) => Some(EventKind::QueuePaused),
+            (true, false) => Some(EventKind::QueueResumed),
+            _ if before != *settings => Some(EventKind::QueueSet),
+            _ => None,
+        };
+        if let Some(kind) = kind {
             self.log(Event { queue: Some(name.clone()), ..Event::new(kind) });
         }
         self.wake();
         Ok(())
+    }
+
+    pub(super) fn undefine(&mut self, kind: &str, name: &Name) -> Result<bool, Fault> {
+        let mut take = self.conn.prepare_cached("DELETE FROM current WHERE kind = ?1 AND name = ?2")?;
+        Ok(take.execute(params![kind, name.as_str()])? > 0)
     }
 
     pub(super) fn define(&mut self, definitions: &[Definition]) -> Result<(), Fault> {

@@ -89,18 +89,24 @@ impl Tx<'_> {
     }
 
     fn carry_out(&mut self, step: &MoveRow, found: Found) -> Result<(), Fault> {
-        let n = match found {
+        let (n, place) = match found {
             Found::Lease { epoch, n, queue } => {
                 self.hot.end_lease.execute([epoch])?;
                 self.count(queue, Place::Running, -1);
-                n
+                self.drop_progress(step.row.id)?;
+                (n, Place::Running)
             }
             Found::Idle(spot) => {
                 self.leave(spot)?;
-                spot.n
+                (spot.n, spot.place)
             }
         };
-        self.put(n, &step.row, step.to)
+        let key = self.key_of(n, place)?;
+        self.put(n, &step.row, step.to)?;
+        match key {
+            Some(key) => self.call_up(&key),
+            None => Ok(()),
+        }
     }
 }
 

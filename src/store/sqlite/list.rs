@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::fault::Fault;
 use super::read::{blob, idle, lease, running};
+use super::talk::add_talk;
 use super::tx::{Spot, read_queues};
 use crate::domain::limits::LIST_BUDGET;
 use crate::domain::{JobId, Name, Place};
@@ -28,7 +29,9 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page<Stored>,
         };
         // One more than there is room for tells whether there is a next page.
         let room = budget - page.items.len() + 1;
-        for (key, stored) in entries(conn, queue, query.place, from, room)? {
+        let mut entries = entries(conn, queue, query.place, from, room)?;
+        add_talk(conn, entries.iter_mut().map(|(_, stored)| stored))?;
+        for (key, stored) in entries {
             if page.items.len() == budget {
                 page.next = last;
                 return Ok(page);
@@ -65,7 +68,7 @@ fn entries(
         )?;
         let mut rows = select.query(params![queue, from.map_or(0, |(epoch, _)| epoch), room])?;
         while let Some(row) = rows.next()? {
-            let stored = running(JobId::from_bytes(row.get(3)?), blob(row, 4)?, lease(row, 0)?)?;
+            let stored = running(conn, JobId::from_bytes(row.get(3)?), blob(row, 4)?, lease(row, 0)?)?;
             found.push(((row.get(0)?, 0), stored));
         }
         return Ok(found);
@@ -91,7 +94,7 @@ fn entries(
     let mut rows = select.query(params![queue, place.code(), rank, turn, room])?;
     while let Some(row) = rows.next()? {
         let spot = Spot { n: row.get(0)?, queue, place, rank: row.get(1)?, turn: row.get(2)? };
-        let stored = idle(spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?;
+        let stored = idle(conn, spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?;
         found.push(((spot.rank, spot.turn), stored));
     }
     Ok(found)

@@ -16,13 +16,16 @@ mod care;
 mod commit;
 mod events;
 mod fault;
+mod limits;
 mod list;
 mod open;
 mod read;
 mod row;
 mod runs;
+mod schedules;
 mod schema;
 mod space;
+mod talk;
 mod tx;
 mod verify;
 mod wake;
@@ -40,13 +43,13 @@ use rusqlite::params;
 use tokio::sync::watch;
 
 use self::fault::{Fault, name_file};
-use self::row::{CommitRow, EffectsRow, Row};
+use self::row::{CommitRow, NewRunRow};
 use self::wake::{Bells, Ear, Folder};
-use self::work::Batch;
+use self::work::{Batch, NewRow};
 use self::writer::{Desk, Writer};
 use super::codec;
 use super::contract::*;
-use crate::domain::{Clock, Event, EventKind, JobId, Json, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Clock, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
 /// What can be set on a SQLite store.
 #[derive(Clone, Debug)]
@@ -125,12 +128,11 @@ impl Store for SqliteStore {
     }
 
     async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
-        let prepare = |new: &NewJob| Ok((Row::new(&new.job)?, new.start, new.log_entry(EventKind::JobCreated)));
         let batch = Batch {
             producer: batch.producer,
             sequence: batch.sequence,
-            jobs: batch.jobs.iter().map(prepare).collect::<Result<_>>()?,
-            runs: batch.runs.iter().map(|new| EffectsRow::new(&new.effects)).collect::<Result<_>>()?,
+            jobs: batch.jobs.iter().map(NewRow::new).collect::<Result<_>>()?,
+            runs: batch.runs.iter().map(NewRunRow::new).collect::<Result<_>>()?,
         };
         let size = batch.jobs.len() + batch.runs.len();
         self.writer.submit(size, true, move |tx| tx.enqueue(&batch)).await
@@ -158,11 +160,17 @@ impl Store for SqliteStore {
                 (answer.suspects, answer.next_due) = tx.outlook(claim)?;
             }
             answer.dirty = tx.is_dirty()?;
+            answer.asked = tx.any(tx::Rare::Asks)? && tx.is_asked()?;
+            answer.freed = tx.any(tx::Rare::Ties)? && tx.is_freed()?;
             Ok((answer, leased))
         };
         let (mut answer, leased) = self.writer.submit(size, false, work).await?;
-        for work::Leased { id, epoch, body, run } in leased {
-            answer.claimed.push(Claimed { job: codec::decode_job(id, &body)?, epoch, run });
+        for work::Leased { id, queue, epoch, body, run } in leased {
+            let mut job = codec::read_job(id, &body);
+            if codec::is_lost(&job) {
+                job.queue = queue;
+            }
+            answer.claimed.push(Claimed { job, epoch, run });
         }
         Ok(answer)
     }
@@ -195,6 +203,54 @@ impl Store for SqliteStore {
 
     async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
         self.writer.submit(limit, false, move |tx| tx.trim(retention, limit)).await
+    }
+
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        let ids = ids.to_vec();
+        self.writer.submit(ids.len(), false, move |tx| tx.ask(&ids)).await
+    }
+
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
+        let now = self.clock.now();
+        self.readers.read(move |conn| talk::asked(conn, now, worker, limit)).await
+    }
+
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        let notes = notes.to_vec();
+        self.writer.submit(notes.len(), false, move |tx| tx.note(&notes)).await
+    }
+
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
+        self.readers.read(move |conn| talk::log(conn, id, after)).await
+    }
+
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
+        self.readers.read(move |conn| talk::freed(conn, limit)).await
+    }
+
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        let requests = requests.to_vec();
+        self.writer.submit(requests.len(), false, move |tx| tx.permits(&requests)).await
+    }
+
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
+        let facts = facts.to_vec();
+        let tell = move |tx: &mut tx::Tx<'_>| facts.iter().map(|(run, fact)| tx.tell(*run, fact)).collect();
+        self.writer.submit(1, true, tell).await
+    }
+
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
+        let now = self.clock.now();
+        Ok((now, self.readers.read(schedules::all).await?))
+    }
+
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
+        let change = schedules::Change::new(commit)?;
+        self.writer.submit(1, true, move |tx| tx.set_schedule(&change)).await
+    }
+
+    async fn drain(&self, worker: WorkerId) -> Result<bool> {
+        self.writer.submit(1, false, move |tx| tx.drain(worker)).await
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
@@ -257,6 +313,11 @@ impl Store for SqliteStore {
     async fn define(&self, definitions: &[Definition]) -> Result<()> {
         let definitions = definitions.to_vec();
         self.writer.submit(definitions.len(), true, move |tx| tx.define(&definitions)).await
+    }
+
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
+        let (kind, name) = (kind.to_owned(), name.clone());
+        self.writer.submit(1, false, move |tx| tx.undefine(&kind, &name)).await
     }
 
     async fn definition(&self, hash: &str) -> Result<Option<Definition>> {

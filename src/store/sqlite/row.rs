@@ -2,9 +2,9 @@
 //! that the writer only moves bytes. It knows what the tables need of a record, and no SQL.
 
 use crate::domain::To;
-use crate::domain::{Event, Job, JobId, Json, Name, RunId};
+use crate::domain::{Concurrency, Event, Job, JobId, Json, Name, RunId};
 use crate::store::codec;
-use crate::store::{Commit, Effects, Expect, Move, Result, RunRecord, Timer};
+use crate::store::{Commit, Effects, Expect, Gate, Move, NewRun, Result, RunRecord, Timer};
 
 /// A job's record as bytes, and beside it what the indexes need.
 pub(super) struct Row {
@@ -16,6 +16,9 @@ pub(super) struct Row {
     pub timeout_ms: Option<i64>,
     pub run: Option<RunId>,
     pub unique: Option<String>,
+    pub suspect: bool,
+    pub concurrency: Option<Concurrency>,
+    pub after: Vec<JobId>,
     pub body: Vec<u8>,
 }
 
@@ -30,6 +33,9 @@ impl Row {
             timeout_ms: job.timeout_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
             run: job.link.as_ref().map(|link| link.run),
             unique: job.unique_key.clone(),
+            suspect: job.is_suspect(),
+            concurrency: job.concurrency.clone(),
+            after: job.after.clone(),
             body: codec::encode(job)?,
         })
     }
@@ -57,6 +63,20 @@ pub(super) struct EffectsRow {
     pub events: Vec<Event>,
     /// The events once more, as the run's own history keeps them.
     pub history: Option<Vec<u8>>,
+    pub cancel: Vec<JobId>,
+    pub runs: Vec<NewRunRow>,
+    pub tell: Vec<(RunId, Vec<u8>)>,
+}
+
+pub(super) struct NewRunRow {
+    pub effects: EffectsRow,
+    pub gate: Option<Gate>,
+}
+
+impl NewRunRow {
+    pub(super) fn new(new: &NewRun) -> Result<NewRunRow> {
+        Ok(NewRunRow { effects: EffectsRow::new(&new.effects)?, gate: new.gate.clone() })
+    }
 }
 
 impl EffectsRow {
@@ -70,6 +90,9 @@ impl EffectsRow {
             drop_timers: effects.drop_timers.clone(),
             events: effects.events.clone(),
             history,
+            cancel: effects.cancel.clone(),
+            runs: effects.runs.iter().map(NewRunRow::new).collect::<Result<_>>()?,
+            tell: effects.tell.clone(),
         })
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::fault::Fault;
-use super::row::{EffectsRow, RunPart};
-use super::tx::{Tx, parse_name};
+use super::row::{EffectsRow, NewRunRow, RunPart};
+use super::tx::{Rare, Tx, parse_name};
 use crate::domain::limits::DRAIN_BATCH;
 use crate::domain::{Ms, RunId, RunState, To};
 use crate::store::{Enqueued, Moved, RunAnswer, RunRecord, RunWork, StoreError, Ticked};
@@ -32,8 +32,15 @@ pub(super) fn read_run(conn: &Connection, id: RunId) -> Result<Option<RunRecord>
 }
 
 impl Tx<'_> {
-    pub(super) fn start_run(&mut self, effects: &EffectsRow) -> Result<Enqueued, Fault> {
+    pub(super) fn start_run(&mut self, new: &NewRunRow) -> Result<Enqueued, Fault> {
+        let effects = &new.effects;
         let RunRecord { id, workflow, state, rev, body } = &effects.record;
+        if let Some(gate) = new.gate.as_ref().filter(|gate| gate.reject.is_some())
+            && !self.has_room(gate)?
+        {
+            let kept = self.run_number(*id)?.is_some();
+            return Ok(if kept { Enqueued::Exists } else { Enqueued::Busy });
+        }
         let mut add = self.conn.prepare_cached(
             "INSERT INTO runs(id, workflow, state, rev, terminal, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT(id) DO NOTHING",
@@ -47,8 +54,27 @@ impl Tx<'_> {
         if terminal {
             self.write_record(n, &effects.record)?;
         }
+        if let Some(gate) = &new.gate {
+            self.wait_at(n, gate)?;
+        }
         self.apply(n, effects)?;
+        if let Some(gate) = &new.gate {
+            self.admit(&gate.key)?;
+        }
         Ok(Enqueued::Created)
+    }
+
+    pub(super) fn run_number(&self, id: RunId) -> Result<Option<i64>, Fault> {
+        let mut get = self.conn.prepare_cached("SELECT n FROM runs WHERE id = ?1")?;
+        Ok(get.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
+    }
+
+    /// Puts a fact into a run's inbox. `false` if there is no such run.
+    pub(super) fn tell(&mut self, id: RunId, fact: &[u8]) -> Result<bool, Fault> {
+        match self.run_number(id)? {
+            Some(n) => self.inbox(n, fact).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     fn write_record(&self, n: i64, record: &RunRecord) -> Result<(), Fault> {
@@ -95,6 +121,21 @@ impl Tx<'_> {
         for row in &effects.jobs {
             self.add(row, To::Pending)?;
         }
+        self.ask(&effects.cancel)?;
+        for new in &effects.runs {
+            let refused = new.gate.as_ref().and_then(|gate| gate.reject.as_deref());
+            if self.start_run(new)? == Enqueued::Busy
+                && let Some(fact) = refused
+            {
+                self.inbox(n, fact)?;
+            }
+        }
+        for (run, fact) in &effects.tell {
+            self.tell(*run, fact)?;
+        }
+        if effects.record.state.is_terminal() && self.any(Rare::Gates)? {
+            self.leave_gate(n)?;
+        }
         Ok(())
     }
 
@@ -109,9 +150,10 @@ impl Tx<'_> {
         {
             let mut drain = self.conn.prepare_cached("DELETE FROM inbox WHERE run = ?1 AND seq <= ?2")?;
             drain.execute(params![n, i64::try_from(advance.drained).unwrap_or(i64::MAX)])?;
-            let more = self.conn.prepare_cached("SELECT 1 FROM inbox WHERE run = ?1")?.exists([n])?;
             self.write_record(n, &advance.effects.record)?;
             self.apply(n, &advance.effects)?;
+            // Also what its own effects have told it.
+            let more = self.conn.prepare_cached("SELECT 1 FROM inbox WHERE run = ?1")?.exists([n])?;
             if more {
                 let mut mark =
                     self.conn.prepare_cached("INSERT OR REPLACE INTO dirty(run, hidden_until) VALUES (?1, ?2)")?;
@@ -130,7 +172,7 @@ impl Tx<'_> {
         Ok(if kept { RunAnswer::Inboxed } else { RunAnswer::Contended })
     }
 
-    fn inbox(&mut self, run: i64, fact: &[u8]) -> Result<(), Fault> {
+    pub(super) fn inbox(&mut self, run: i64, fact: &[u8]) -> Result<(), Fault> {
         let seq = self.next_turn();
         let mut keep = self.conn.prepare_cached("INSERT INTO inbox(run, seq, fact) VALUES (?1, ?2, ?3)")?;
         keep.execute(params![run, seq, fact])?;

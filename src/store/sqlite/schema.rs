@@ -10,13 +10,14 @@ use super::fault::Fault;
 use crate::store::StoreError;
 
 /// What this goflow writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// `application_id`: says that a SQLite file is goflow's.
 const APPLICATION: i32 = 0x676f_666c;
 
 /// One entry a version: what makes version n out of n - 1.
-const STEPS: [&str; VERSION as usize] = ["
+const STEPS: [&str; VERSION as usize] = [
+    "
     -- The counters that every transaction reads and writes: one row.
     CREATE TABLE state(
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -159,7 +160,76 @@ const STEPS: [&str; VERSION as usize] = ["
         at INTEGER NOT NULL,
         record BLOB NOT NULL
     );
-"];
+",
+    "
+    -- 1: it has crashed, and waits apart; 2: it has a row in `keyed`.
+    ALTER TABLE jobs ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE workers ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+    -- A key may be taken for a time although its job has ended.
+    ALTER TABLE uniques ADD COLUMN live INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE uniques ADD COLUMN until INTEGER;
+
+    -- Live jobs with a concurrency key: waiting (0), running (1), or blocked (2), and then with their order.
+    CREATE TABLE keyed(
+        job INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        most INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        turn INTEGER NOT NULL
+    );
+    CREATE INDEX keyed_key ON keyed(key, state, rank, turn);
+    CREATE TABLE buckets(
+        name TEXT PRIMARY KEY,
+        next INTEGER NOT NULL       -- microseconds
+    ) WITHOUT ROWID;
+
+    -- A held job and each of its parents, and the parents among them that have ended.
+    CREATE TABLE ties(
+        parent BLOB NOT NULL,
+        child INTEGER NOT NULL,
+        PRIMARY KEY (parent, child)
+    ) WITHOUT ROWID;
+    CREATE INDEX ties_child ON ties(child);
+    CREATE TABLE ended(parent BLOB PRIMARY KEY) WITHOUT ROWID;
+
+    CREATE TABLE asks(id BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE progress(
+        id BLOB PRIMARY KEY,
+        progress BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE logs(
+        id BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (id, seq)
+    );
+    CREATE TABLE log_sizes(
+        id BLOB PRIMARY KEY,
+        last INTEGER NOT NULL,      -- the last seq
+        bytes INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    -- Live runs under a concurrency key: waiting, or inside.
+    CREATE TABLE gates(
+        run INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        most INTEGER NOT NULL,
+        inside INTEGER NOT NULL,
+        turn INTEGER NOT NULL,
+        go BLOB NOT NULL
+    );
+    CREATE INDEX gates_key ON gates(key, inside, turn);
+    CREATE TABLE schedules(
+        name TEXT PRIMARY KEY,
+        rev INTEGER NOT NULL,
+        due INTEGER,
+        body BLOB NOT NULL
+    ) WITHOUT ROWID;
+",
+];
 
 /// The schema version of a file: 0 for an empty one.
 ///

@@ -59,7 +59,23 @@ pub(super) struct Tx<'c> {
     counts: BTreeMap<(i64, u8), i64>,
     log: Pack,
     wake: bool,
+    rare: [Option<bool>; 6],
 }
+
+/// Tables that are mostly empty: they are looked into only where they are not.
+#[derive(Clone, Copy)]
+pub(super) enum Rare {
+    Asks,
+    Ties,
+    Logs,
+    Gates,
+    Keyed,
+    Progress,
+}
+
+/// Flags of a job's row.
+pub(super) const SUSPECT: u8 = 1;
+pub(super) const KEYED: u8 = 2;
 
 impl<'c> Tx<'c> {
     pub(super) fn begin(conn: &'c Connection, now: Ms, queues: &'c mut Queues) -> Result<Tx<'c>, Fault> {
@@ -72,7 +88,7 @@ impl<'c> Tx<'c> {
         }
         let (counts, log) = (BTreeMap::new(), Pack::default());
         let hot = Hot::prepare(conn)?;
-        Ok(Tx { conn, now, hot, queues, state, begun: state, counts, log, wake: false })
+        Ok(Tx { conn, now, hot, queues, state, begun: state, counts, log, wake: false, rare: [None; 6] })
     }
 
     /// Writes what was gathered. Whether somebody may find new work.
@@ -96,6 +112,29 @@ impl<'c> Tx<'c> {
             self.queues.version = Some(settings);
         }
         Ok(self.wake)
+    }
+
+    /// Whether there is anything in a table; looked up once a transaction.
+    pub(super) fn any(&mut self, table: Rare) -> Result<bool, Fault> {
+        if let Some(known) = self.rare[table as usize] {
+            return Ok(known);
+        }
+        let sql = match table {
+            Rare::Asks => "SELECT EXISTS (SELECT 1 FROM asks)",
+            Rare::Ties => "SELECT EXISTS (SELECT 1 FROM ties)",
+            Rare::Logs => "SELECT EXISTS (SELECT 1 FROM log_sizes)",
+            Rare::Gates => "SELECT EXISTS (SELECT 1 FROM gates)",
+            Rare::Keyed => "SELECT EXISTS (SELECT 1 FROM keyed)",
+            Rare::Progress => "SELECT EXISTS (SELECT 1 FROM progress)",
+        };
+        let any = self.conn.prepare_cached(sql)?.query_row((), |row| row.get(0))?;
+        self.rare[table as usize] = Some(any);
+        Ok(any)
+    }
+
+    /// Something was put into a table.
+    pub(super) fn is_used(&mut self, table: Rare) {
+        self.rare[table as usize] = Some(true);
     }
 
     /// Somebody may find new work after this.
@@ -133,6 +172,10 @@ impl<'c> Tx<'c> {
         let id = self.queues.ids.get(name)?;
         let (_, settings) = self.queues.known.get(id)?;
         Some((*id, settings.paused))
+    }
+
+    pub(super) fn settings(&self, queue: i64) -> Option<&QueueSettings> {
+        self.queues.known.get(&queue).map(|(_, settings)| settings)
     }
 
     pub(super) fn queue_name(&self, id: i64) -> Result<Name, Fault> {
@@ -177,7 +220,7 @@ impl<'c> Tx<'c> {
 
     /// The key under which a job is put into a place: by priority and turn where jobs wait to be
     /// claimed, by time elsewhere.
-    fn key(&mut self, to: To, priority: i8) -> (i64, i64) {
+    pub(super) fn key(&mut self, to: To, priority: i8) -> (i64, i64) {
         let turn = if to == To::Front {
             self.state.front -= 1;
             self.state.front
@@ -196,14 +239,15 @@ impl<'c> Tx<'c> {
         Ok(self.conn.prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?.exists([id.as_bytes()])?)
     }
 
-    /// The live job that holds a unique key.
+    /// The job that holds a unique key: it lives, or the time of the key is not over.
     pub(super) fn holder(&self, key: &str) -> Result<Option<JobId>, Fault> {
-        let mut get = self.conn.prepare_cached("SELECT id FROM uniques WHERE key = ?1")?;
-        Ok(get.query_row([key], |row| row.get::<_, [u8; 16]>(0)).optional()?.map(JobId::from_bytes))
+        let mut get = self.conn.prepare_cached("SELECT id FROM uniques WHERE key = ?1 AND (live OR until > ?2)")?;
+        Ok(get.query_row(params![key, self.now.0], |row| row.get::<_, [u8; 16]>(0)).optional()?.map(JobId::from_bytes))
     }
 
     /// Adds a job. `false` if one with its id is kept: then nothing was changed.
     pub(super) fn add(&mut self, row: &Row, to: To) -> Result<bool, Fault> {
+        let to = apart(to, row.suspect);
         let Some(place) = to.place() else { return Ok(true) };
         let queue = self.queue(&row.queue)?;
         let (rank, turn) = self.key(to, row.priority);
@@ -217,7 +261,8 @@ impl<'c> Tx<'c> {
             row.rev,
             row.timeout_ms,
             row.run.as_ref().map(|run| run.as_bytes()),
-            row.body
+            row.body,
+            flags(row)
         ])?;
         if added == 0 {
             return Ok(false);
@@ -229,9 +274,13 @@ impl<'c> Tx<'c> {
 
     /// Writes a job's record anew and puts it into a place; it must have left the one before.
     pub(super) fn put(&mut self, n: i64, row: &Row, to: To) -> Result<(), Fault> {
+        let to = apart(to, row.suspect);
         let Some(place) = to.place() else {
             self.conn.prepare_cached("DELETE FROM jobs WHERE n = ?1")?.execute([n])?;
-            return self.free_unique(row);
+            self.free_unique(row)?;
+            self.drop_keyed(n)?;
+            self.has_ended(row.id)?;
+            return self.forget(row.id);
         };
         let queue = self.queue(&row.queue)?;
         let (rank, turn) = self.key(to, row.priority);
@@ -245,8 +294,10 @@ impl<'c> Tx<'c> {
             row.rev,
             row.timeout_ms,
             row.run.as_ref().map(|run| run.as_bytes()),
-            row.body
+            row.body,
+            flags(row)
         ])?;
+        self.drop_keyed(n)?;
         self.arrive(Spot { n, queue, place, rank, turn }, row, to)
     }
 
@@ -258,24 +309,48 @@ impl<'c> Tx<'c> {
             park.execute(params![row.kind.as_str(), spot.rank, spot.turn, spot.n])?;
         }
         if to.frees_unique() {
-            return self.free_unique(row);
+            self.free_unique(row)?;
+            self.has_ended(row.id)?;
+            return self.no_longer_asked(row.id);
+        }
+        self.lives(row.id)?;
+        if spot.place == Place::Held {
+            self.tie(spot.n, &row.after)?;
+        }
+        if let Some(concurrency) = &row.concurrency {
+            self.add_keyed(spot, concurrency)?;
         }
         if let Some(key) = &row.unique {
-            let mut take = self.conn.prepare_cached("INSERT OR REPLACE INTO uniques(key, id) VALUES (?1, ?2)")?;
+            let mut take = self.conn.prepare_cached(
+                "INSERT INTO uniques(key, id) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE
+                 SET until = CASE WHEN id = excluded.id THEN until END, id = excluded.id, live = 1",
+            )?;
             take.execute(params![key, row.id.as_bytes()])?;
         }
         Ok(())
     }
 
+    /// A unique key stays taken until then, whatever becomes of its job.
+    pub(super) fn hold_unique(&self, key: &str, until: Ms) -> Result<(), Fault> {
+        let mut hold = self.conn.prepare_cached("UPDATE uniques SET until = ?2 WHERE key = ?1")?;
+        hold.execute(params![key, until.0])?;
+        Ok(())
+    }
+
     fn free_unique(&self, row: &Row) -> Result<(), Fault> {
         if let Some(key) = &row.unique {
-            let mut free = self.conn.prepare_cached("DELETE FROM uniques WHERE key = ?1 AND id = ?2")?;
-            free.execute(params![key, row.id.as_bytes()])?;
+            let mut free = self
+                .conn
+                .prepare_cached("DELETE FROM uniques WHERE key = ?1 AND id = ?2 AND coalesce(until <= ?3, true)")?;
+            if free.execute(params![key, row.id.as_bytes(), self.now.0])? == 0 {
+                let mut end = self.conn.prepare_cached("UPDATE uniques SET live = 0 WHERE key = ?1 AND id = ?2")?;
+                end.execute(params![key, row.id.as_bytes()])?;
+            }
         }
         Ok(())
     }
 
-    fn enter(&mut self, spot: Spot) -> Result<(), Fault> {
+    pub(super) fn enter(&mut self, spot: Spot) -> Result<(), Fault> {
         self.hot.enter.execute(params![spot.queue, spot.place.code(), spot.rank, spot.turn, spot.n])?;
         self.count(spot.queue, spot.place, 1);
         self.wake |= !spot.place.state().is_terminal();
@@ -295,12 +370,16 @@ impl<'c> Tx<'c> {
             let mut leave = self.conn.prepare_cached("DELETE FROM parked WHERE rank = ?1 AND turn = ?2")?;
             leave.execute([spot.rank, spot.turn])?;
         }
+        if spot.place == Place::Held {
+            self.untie(spot.n)?;
+        }
         self.count(spot.queue, spot.place, -1);
         Ok(true)
     }
 
-    /// Moves an idle job without touching its record: what is due, or parked and wanted again.
-    pub(super) fn shift(&mut self, from: Spot, priority: i8, to: To) -> Result<(), Fault> {
+    /// Moves an idle job without touching its record: what is due, or parked or blocked and wanted again.
+    pub(super) fn shift(&mut self, from: Spot, priority: i8, flags: u8, to: To) -> Result<(), Fault> {
+        let to = apart(to, flags & SUSPECT != 0);
         let Some(place) = to.place() else { return Ok(()) };
         self.leave(from)?;
         let (rank, turn) = self.key(to, priority);
@@ -310,18 +389,27 @@ impl<'c> Tx<'c> {
     }
 }
 
+/// Where a job goes: one with crashes enters the line of suspects wherever it would enter the other.
+fn apart(to: To, suspect: bool) -> To {
+    if suspect && matches!(to, To::Pending | To::Front) { To::Suspect } else { to }
+}
+
+fn flags(row: &Row) -> u8 {
+    u8::from(row.suspect) * SUSPECT + u8::from(row.concurrency.is_some()) * KEYED
+}
+
 impl<'c> Hot<'c> {
     fn prepare(conn: &'c Connection) -> Result<Hot<'c>, Fault> {
         Ok(Hot {
             lease: conn.prepare_cached("SELECT job, id, queue, worker, expires FROM running WHERE epoch = ?1")?,
             end_lease: conn.prepare_cached("DELETE FROM running WHERE epoch = ?1")?,
             add: conn.prepare_cached(
-                "INSERT INTO jobs(id, queue, place, rank, turn, priority, rev, timeout, run, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT(id) DO NOTHING",
+                "INSERT INTO jobs(id, queue, place, rank, turn, priority, rev, timeout, run, body, flags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT(id) DO NOTHING",
             )?,
             put: conn.prepare_cached(
                 "UPDATE jobs SET queue = ?2, place = ?3, rank = ?4, turn = ?5, priority = ?6, rev = ?7, timeout = ?8,
-                     run = ?9, body = ?10 WHERE n = ?1",
+                     run = ?9, body = ?10, flags = ?11 WHERE n = ?1",
             )?,
             enter: conn
                 .prepare_cached("INSERT INTO line(queue, place, rank, turn, job) VALUES (?1, ?2, ?3, ?4, ?5)")?,

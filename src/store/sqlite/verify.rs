@@ -27,7 +27,7 @@ pub(super) fn verify(conn: &Connection) -> Result<Vec<String>, Fault> {
 }
 
 /// What must not exist: a query that gives one text for each, and the sentence around it.
-const STRAYS: [(&str, &str); 12] = [
+const STRAYS: [(&str, &str); 17] = [
     (
         "SELECT printf('%d in queue %d', line.job, line.queue) FROM line LEFT JOIN jobs ON jobs.n = line.job
          WHERE jobs.n IS NULL OR (jobs.queue, jobs.place, jobs.rank, jobs.turn)
@@ -53,7 +53,8 @@ const STRAYS: [(&str, &str); 12] = [
     ),
     (
         "SELECT key FROM uniques LEFT JOIN jobs ON jobs.id = uniques.id
-         WHERE jobs.id IS NULL OR (jobs.place IN (99, 100, 120) AND jobs.n NOT IN (SELECT job FROM running))",
+         WHERE uniques.live
+             AND (jobs.id IS NULL OR (jobs.place IN (99, 100, 120) AND jobs.n NOT IN (SELECT job FROM running)))",
         "the unique key {} is held by a job that is not live",
     ),
     (
@@ -63,6 +64,31 @@ const STRAYS: [(&str, &str); 12] = [
     ("SELECT DISTINCT run FROM inbox WHERE run NOT IN (SELECT n FROM runs)", "an inbox is of no run ({})"),
     ("SELECT run FROM dirty WHERE run NOT IN (SELECT n FROM runs)", "a dirty mark is of no run ({})"),
     ("SELECT DISTINCT run FROM timers WHERE run NOT IN (SELECT n FROM runs)", "a timer is of no run ({})"),
+    (
+        "SELECT ties.child FROM ties LEFT JOIN jobs ON jobs.n = ties.child WHERE jobs.place IS NOT 104",
+        "job number {} is tied to a parent and not held",
+    ),
+    (
+        "SELECT lower(hex(ties.parent)) FROM ties LEFT JOIN jobs ON jobs.id = ties.parent
+         WHERE (ties.parent IN (SELECT parent FROM ended)) IS NOT
+             (jobs.id IS NULL OR (jobs.place IN (99, 100, 120) AND jobs.n NOT IN (SELECT job FROM running)))",
+        "the end of parent {} is not noted as it is",
+    ),
+    (
+        "SELECT lower(hex(asks.id)) FROM asks LEFT JOIN jobs ON jobs.id = asks.id
+         WHERE jobs.id IS NULL OR (jobs.place IN (99, 100, 120) AND jobs.n NOT IN (SELECT job FROM running))",
+        "job {} is asked to end and is not live",
+    ),
+    (
+        "SELECT keyed.job FROM keyed LEFT JOIN jobs ON jobs.n = keyed.job
+         WHERE jobs.n IS NULL OR keyed.state IS NOT CASE
+             WHEN keyed.job IN (SELECT job FROM running) THEN 1 WHEN jobs.place = 98 THEN 2 ELSE 0 END",
+        "job number {} is not where its concurrency key says",
+    ),
+    (
+        "SELECT gates.run FROM gates LEFT JOIN runs ON runs.n = gates.run WHERE runs.n IS NULL OR runs.terminal",
+        "run number {} holds or awaits a place under its key and is not live",
+    ),
     (
         "SELECT kind || ' ' || name FROM current WHERE hash NOT IN (SELECT hash FROM definitions)",
         "the current definition of {} is not kept",

@@ -299,5 +299,5 @@ impl WorkflowSpec {
     }
 }
 
-pub(super) const BACKOFFS: [(&str, Backoff); 3] =
+pub(in crate::workflow) const BACKOFFS: [(&str, Backoff); 3] =
     [("exponential", Backoff::Exponential), ("linear", Backoff::Linear), ("constant", Backoff::Constant)];

@@ -1,14 +1,22 @@
 //! Commands as a user types them: the binary in a hermetic place, one text an answer.
 
+mod acting;
 mod bad_input;
+mod contract;
 mod enqueue;
 pub mod env;
 mod generated;
 mod jobs;
+mod manifests;
 mod output;
 mod redis;
+mod replaced;
 mod run;
 mod schedule;
 mod signals;
+mod terminal;
+mod verbs;
+mod watching;
+mod workflows;
 
 pub use env::TestEnvironment;

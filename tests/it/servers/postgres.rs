@@ -88,16 +88,17 @@ impl Cluster {
 
     /// Runs statements past the store.
     pub fn sql(&self, statements: &str) {
-        run(Command::new(binary("psql")).args([
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            &self.url(),
-            "-c",
-            statements,
-        ]));
+        self.psql(&["-c", statements]);
+    }
+
+    /// Runs the statements of a file.
+    pub fn load(&self, file: &Path) {
+        self.psql(&["-f", &file.display().to_string()]);
+    }
+
+    fn psql(&self, what: &[&str]) {
+        let url = self.url();
+        run(Command::new(binary("psql")).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url]).args(what));
     }
 }
 

@@ -39,7 +39,7 @@ async fn files_are_for_their_owner_only() {
         assert_eq!(mode(&folder.path().join("new").join(name)), 0o600, "{name}");
     }
     let health = store.health().await.expect("health");
-    assert_eq!((health.schema, health.warnings), (1, vec![]));
+    assert_eq!((health.schema, health.warnings), (2, vec![]));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
     assert_eq!(store.health().await.expect("health").warnings.len(), 1);
 }
@@ -82,7 +82,7 @@ async fn a_newer_store_is_refused_by_its_version() {
     let conn = rusqlite::Connection::open(&path).expect("a database");
     conn.execute_batch("PRAGMA user_version = 99").expect("a version");
     drop(conn);
-    assert_eq!(open(&path).err(), Some(StoreError::TooNew { found: 99, known: 1 }));
+    assert_eq!(open(&path).err(), Some(StoreError::TooNew { found: 99, known: 2 }));
 }
 
 /// What each statement breaks must be told, and in the right words.
@@ -181,4 +181,25 @@ async fn two_stores_of_one_process_ring_each_other() {
 async fn one_job() {
     let Some(path) = told() else { return };
     put(&open(&path).expect("the store opens")).await;
+}
+
+/// Stores of every released schema are read for ever.
+#[tokio::test]
+async fn a_store_of_schema_1_is_taken_over_whole() {
+    let folder = folder();
+    let path = folder.path().join("queue.db");
+    let conn = rusqlite::Connection::open(&path).expect("a database");
+    conn.execute_batch(include_str!("../../fixtures/schema/sqlite-1.sql")).expect("the fixture loads");
+    drop(conn);
+    let store = open(&path).expect("the store opens");
+    assert_eq!(store.health().await.expect("health").schema, 2);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+    let stats = store.stats().await.expect("stats");
+    let of = |name: &str| stats.iter().find(|queue| queue.name.as_str() == name).expect("a queue").clone();
+    let default = of("default");
+    assert_eq!((default.parked, default.scheduled, default.dead, of("low").completed), (1, 1, 4, 1));
+    let finished = RunQuery { finished: true, after: None, budget: 10 };
+    assert_eq!(store.runs(&finished).await.expect("runs").items.len(), 2);
+    put(&store).await;
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }

@@ -2,12 +2,13 @@
 //! transactions, a line that is consumed from the head for long.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{Epoch, EventKind, JobId, Place, WorkerId};
+use goflow::domain::{Epoch, EventKind, JobId, Place, QueueSettings, QueueStats, WorkerId};
 use goflow::store::*;
 use tokio_postgres::NoTls;
 
@@ -249,4 +250,65 @@ async fn verify_finds_what_was_broken() {
     for expected in ["pending without a turn", "its revision is not", "counts 3 jobs in place d and has 0"] {
         assert!(differences.contains(expected), "{expected:?} in:\n{differences}");
     }
+}
+
+/// The fixture was written by the first release: jobs in every place, a run at work, a run that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_the_first_schema_is_taken_over() {
+    let cluster = Cluster::start();
+    cluster.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/postgres/schema-1.sql"));
+    let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
+    assert!(store.health().await.expect("health answers").schema > 1, "it was brought up to date");
+    let found = |stats: &[QueueStats]| -> Vec<(String, [u64; 7])> {
+        let row = |one: &QueueStats| {
+            let counts =
+                [one.scheduled, one.pending, one.running, one.retrying, one.dead, one.completed, u64::from(one.paused)];
+            (one.name.to_string(), counts)
+        };
+        stats.iter().map(row).collect()
+    };
+    let expected = [
+        ("cut", [0, 1, 0, 0, 0, 0, 0]),
+        ("cut2", [0, 0, 0, 1, 0, 0, 0]),
+        ("dead", [0, 0, 0, 0, 1, 0, 0]),
+        ("default", [0, 0, 1, 0, 1, 5, 0]),
+        ("done", [0, 0, 0, 0, 0, 2, 0]),
+        ("parked", [0, 1, 0, 0, 0, 0, 0]),
+        ("waiting", [1, 3, 0, 0, 0, 0, 1]),
+    ];
+    let stats = store.stats().await.expect("stats answer");
+    assert_eq!(found(&stats), expected.map(|(name, counts)| (name.to_owned(), counts)));
+    assert!(store.verify().await.expect("verify answers").is_empty());
+
+    for (place, queue, count) in [
+        (Place::Completed, "default", 5),
+        (Place::Completed, "done", 2),
+        (Place::Dead, "dead", 1),
+        (Place::Scheduled, "waiting", 1),
+        (Place::Retrying, "cut2", 1),
+        (Place::Suspect, "cut", 1),
+        (Place::Running, "default", 1),
+    ] {
+        let query = ListQuery { place, queue: Some(name(queue)), after: None, budget: 100 };
+        assert_eq!(store.list(&query).await.expect("a list").items.len(), count, "{place:?} of {queue}");
+    }
+    let query = RunQuery { finished: true, after: None, budget: 100 };
+    assert_eq!(store.runs(&query).await.expect("runs").items.len(), 2);
+    let query = RunQuery { finished: false, ..query };
+    let live = store.runs(&query).await.expect("runs").items;
+    assert_eq!(live.len(), 1);
+    assert!(!store.history(live[0].id).await.expect("a history").is_empty());
+    assert!(!store.events(None, 1_000).await.expect("events").0.is_empty());
+
+    // And it works on: what waits is claimed in its order, a silent worker's lease may still be settled.
+    store.set_queue(&name("waiting"), &QueueSettings::default()).await.expect("it is resumed");
+    let worker = worker();
+    store.heartbeat(&Heartbeat { info: info(worker, &["nobody_has_this"]), lease: LONG }).await.expect("a beat");
+    let exchange = Exchange { commits: vec![], claim: Some(wish(worker, &["waiting", "parked"], 64)) };
+    let claimed = store.exchange(&exchange).await.expect("an exchange").claimed;
+    assert_eq!(claimed.iter().map(|one| one.job.priority).collect::<Vec<_>>(), [50, 5, 0, 0]);
+    let commits = claimed.iter().map(|one| alone(settle(one, done()))).collect();
+    let answer = store.exchange(&Exchange { commits, claim: None }).await.expect("an exchange");
+    assert!(answer.commits.iter().all(|one| one.moves == [Moved::Applied]));
+    assert!(store.verify().await.expect("verify answers").is_empty());
 }

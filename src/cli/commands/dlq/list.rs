@@ -1,12 +1,14 @@
 //! `goflow dlq list`.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
-use crate::api::{Filter, JobView};
+use crate::api::JobView;
 use crate::cli::commands::rows::JOBS;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
-use crate::domain::JobState;
+use crate::cli::select::Limit;
 
 /// List dead jobs, the latest first in each queue
 ///
@@ -18,23 +20,20 @@ Examples:
   What died within the last hour of a time-out:
     goflow dlq list --where 'error~timeout age<1h'")]
 pub struct ListArgs {
-    /// At most so many; 0 means all
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[command(flatten)]
+    limit: Limit,
     /// Only jobs that match, as in 'type:mail* queue:default error~timeout age>5m'
-    #[arg(long = "where", value_name = "FILTER")]
+    #[arg(long = "where", value_name = "FILTER", add = ArgValueCompleter::new(complete::filter))]
     filter: Option<String>,
 }
 
 pub fn run(context: &Context, args: &ListArgs) -> Result {
-    let filter = Filter::parse(args.filter.as_deref().unwrap_or_default())?.only_state(JobState::Dead);
+    let filter = super::dead(args.filter.as_deref())?;
     context.block_on(async {
-        let page = context.client().await?.jobs(&filter, args.limit).await?;
+        let page = context.client().await?.jobs(&filter, args.limit.limit).await?;
         let views: Vec<JobView> = page.jobs.iter().map(JobView::from).collect();
         context.ui.list(&views, JOBS)?;
-        if page.cut {
-            context.ui.say(&format!("only the first {} are listed; -n 0 lists all", args.limit));
-        }
+        args.limit.tell_cut(context, "first", page.cut);
         Ok(())
     })
 }

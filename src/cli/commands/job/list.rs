@@ -3,11 +3,12 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use crate::api::{Filter, JobView};
+use crate::api::JobView;
 use crate::cli::commands::rows::JOBS;
-use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
+use crate::cli::select::Limit;
+use crate::cli::{complete, select};
 use crate::domain::Name;
 
 /// List jobs
@@ -27,32 +28,26 @@ pub struct ListArgs {
     /// Only jobs in these states, comma-separated
     #[arg(short, long, value_name = "STATE", value_delimiter = ',', add = ArgValueCompleter::new(complete::states))]
     state: Vec<String>,
-    /// At most so many; 0 means all
-    #[arg(short = 'n', long = "limit", value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[command(flatten)]
+    limit: Limit,
     /// Only jobs of this queue
     #[arg(short, long, value_name = "QUEUE", add = ArgValueCompleter::new(complete::queues))]
     queue: Option<Name>,
     /// Only jobs that match, as in 'state:dead type:mail* queue:default error~timeout age>5m'
-    #[arg(long = "where", value_name = "FILTER")]
+    #[arg(long = "where", value_name = "FILTER", add = ArgValueCompleter::new(complete::filter))]
     filter: Option<String>,
 }
 
 pub fn run(context: &Context, args: &ListArgs) -> Result {
-    let mut filter = Filter::parse(args.filter.as_deref().unwrap_or_default())?;
-    for state in &args.state {
-        filter.add_state(state)?;
-    }
+    let mut filter = select::jobs(args.filter.as_deref())?.only_states_named(&args.state)?;
     if let Some(queue) = &args.queue {
-        filter.add_queue(queue);
+        filter = filter.only_queue(queue);
     }
     context.block_on(async {
-        let page = context.client().await?.jobs(&filter, args.limit).await?;
+        let page = context.client().await?.jobs(&filter, args.limit.limit).await?;
         let views: Vec<JobView> = page.jobs.iter().map(JobView::from).collect();
         context.ui.list(&views, JOBS)?;
-        if page.cut {
-            context.ui.say(&format!("only the first {} are listed; -n 0 lists all", args.limit));
-        }
+        args.limit.tell_cut(context, "first", page.cut);
         Ok(())
     })
 }

@@ -28,9 +28,14 @@ pub struct ShowArgs {
 pub fn run(context: &Context, args: &ShowArgs) -> Result {
     context.block_on(async {
         let stored = context.client().await?.job(&args.id).await?;
-        let view = JobView::from(&stored);
-        context.ui.one(&view, &fields(&stored, &view, &context.ui))
+        print(context, &stored)
     })
+}
+
+/// Prints one job, whole.
+pub fn print(context: &Context, stored: &Stored) -> Result {
+    let view = JobView::from(stored);
+    context.ui.one(&view, &fields(stored, &view, &context.ui))
 }
 
 fn fields(stored: &Stored, view: &JobView, ui: &Ui) -> Vec<(&'static str, String)> {
@@ -55,6 +60,12 @@ fn fields(stored: &Stored, view: &JobView, ui: &Ui) -> Vec<(&'static str, String
     some("run", view.run_id.clone());
     some("step", view.step.clone());
     some("worker", view.worker.clone());
+    some("progress", stored.progress.as_ref().or(job.progress.as_ref()).map(ToString::to_string));
+    some("asked to end", stored.asked.then(|| "yes".to_owned()));
+    some(
+        "after",
+        (!job.after.is_empty()).then(|| job.after.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+    );
     some("crashes", (view.crashes > 0).then(|| view.crashes.to_string()));
     for (key, value) in &view.metadata {
         some("metadata", Some(format!("{key}={value}")));

@@ -2,7 +2,9 @@
 
 mod list;
 mod pause;
+mod purge;
 mod resume;
+mod set;
 mod stats;
 
 use clap::Subcommand;
@@ -10,13 +12,15 @@ use clap::Subcommand;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 
-/// Look at queues, pause and resume them
+/// Look at queues, pause, limit and empty them
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     List(list::ListArgs),
     Stats(stats::StatsArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
+    Purge(purge::PurgeArgs),
+    Set(set::SetArgs),
 }
 
 pub fn run(context: &Context, command: QueueCommand) -> Result {
@@ -25,5 +29,7 @@ pub fn run(context: &Context, command: QueueCommand) -> Result {
         QueueCommand::Stats(args) => stats::run(context, &args),
         QueueCommand::Pause(args) => pause::run(context, &args),
         QueueCommand::Resume(args) => resume::run(context, &args),
+        QueueCommand::Purge(args) => purge::run(context, &args),
+        QueueCommand::Set(args) => set::run(context, &args),
     }
 }

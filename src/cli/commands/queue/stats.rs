@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use crate::api::QueueView;
+use crate::api::{ApiError, QueueView};
 use crate::cli::commands::rows::QUEUES;
 use crate::cli::complete;
 use crate::cli::context::Context;
@@ -27,16 +27,13 @@ pub struct StatsArgs {
 pub fn run(context: &Context, args: &StatsArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
-        let stats = if args.queues.is_empty() {
-            client.queue_stats().await?
-        } else {
-            let mut stats = Vec::new();
-            for name in &args.queues {
-                stats.push(client.queue(name).await?);
-            }
-            stats
-        };
-        let views: Vec<QueueView> = stats.iter().map(QueueView::from).collect();
+        let all = client.queue_views().await?;
+        let mut views: Vec<QueueView> = Vec::new();
+        for name in &args.queues {
+            let found = all.iter().find(|view| view.name == name.as_str());
+            views.push(found.ok_or_else(|| ApiError::NoQueue(name.clone()))?.clone());
+        }
+        let views = if args.queues.is_empty() { all } else { views };
         context.ui.list(&views, QUEUES)
     })
 }

@@ -1,20 +1,24 @@
 -- One commit of an exchange in its general form: any moves, by any right, with or without a part for
--- a run. All rights are checked before anything is written. What is common (a worker settles plain
--- jobs) goes by `goflow.exchange` instead, a batch at a time.
+-- a run. All rights are checked before anything is written. What is common (a worker settles jobs and
+-- steps) goes by `goflow.exchange` and `goflow.settle_steps` instead, a batch at a time.
 
 -- `m_rights`: l = lease, e = lapsed lease, i = idle. `m_numbers`: the epoch, or the record's rev.
--- `m_tos`: a place, or f = front of the line, or g = out of the store.
+-- `m_tos`: a place, or f = front of the line, or g = out of the store. `m_after`: the parents of jobs that
+-- are to be held, each with the number of its move.
 -- Answers: moved 0 applied, 1 stale, 2 conflict; part 0 none, 1 advanced, 2 advanced and more to
 -- drain, 3 inboxed, 4 contended, 5 gone.
 CREATE FUNCTION goflow.commit(
     m_ids uuid[], m_rights "char"[], m_numbers bigint[], m_froms "char"[], m_tos "char"[], m_delays bigint[],
     m_queues int[], m_types text[], m_lanes smallint[], m_revs bigint[], m_timeouts bigint[], m_runs uuid[],
-    m_keys bytea[], m_bodies bytea[], m_events bytea[],
+    m_keys bytea[], m_suspects boolean[], m_ckeys bytea[], m_climits int[], m_bodies bytea[], m_events bytea[],
+    m_after_moves int[], m_after uuid[],
     r_run uuid, r_facts bytea[], a_rev bigint, a_drained bigint,
-    e_workflow text, e_state text, e_terminal boolean, e_rev bigint, e_body bytea, e_events bytea,
-    j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
-    j_runs uuid[], j_keys bytea[], j_bodies bytea[],
-    v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[],
+    e_workflows text[], e_states text[], e_terminal boolean[], e_revs bigint[], e_bodies bytea[], e_events bytea[],
+    j_parts int[], j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[],
+    j_timeouts bigint[], j_runs uuid[], j_keys bytea[], j_suspects boolean[], j_ckeys bytea[], j_climits int[],
+    j_bodies bytea[],
+    v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
+    t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[],
     OUT moved smallint[], OUT holders uuid[], OUT part smallint, OUT woke boolean)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -47,18 +51,10 @@ BEGIN
             v_state := 1;
         END IF;
         live := m_tos[i] NOT IN ('d', 'c', 'x', 'g');
-        WHILE v_state = 0 AND live AND m_keys[i] IS NOT NULL LOOP
-            INSERT INTO goflow.unique_key (key, id) VALUES (m_keys[i], m_ids[i]) ON CONFLICT (key) DO NOTHING;
-            EXIT WHEN FOUND;
-            SELECT k.id INTO v_holder FROM goflow.unique_key k WHERE k.key = m_keys[i];
-            CONTINUE WHEN NOT FOUND;
-            IF v_holder <> m_ids[i] THEN
-                v_state := 2;
-            ELSE
-                v_holder := NULL;
-            END IF;
-            EXIT;
-        END LOOP;
+        IF v_state = 0 AND live AND m_keys[i] IS NOT NULL THEN
+            v_holder := goflow.take_key(v_now, m_keys[i], m_ids[i], NULL, false);
+            v_state := CASE WHEN v_holder IS NULL THEN 0 ELSE 2 END;
+        END IF;
         moved[i] := v_state;
         holders[i] := v_holder;
         applied := applied + (v_state = 0)::int;
@@ -69,20 +65,19 @@ BEGIN
         IF a_rev IS NOT NULL AND applied = given AND kept.rev = a_rev THEN
             DELETE FROM goflow.inbox b WHERE b.run_id = r_run AND b.seq <= coalesce(a_drained, 0);
             part := CASE WHEN EXISTS (SELECT FROM goflow.inbox b WHERE b.run_id = r_run) THEN 2 ELSE 1 END;
-            UPDATE goflow.run r SET rev = e_rev, workflow = e_workflow, state = e_state, body = e_body,
-                live = NOT e_terminal, finished = CASE WHEN e_terminal THEN coalesce(kept.finished, v_now) END
+            UPDATE goflow.run r SET rev = e_revs[1], workflow = e_workflows[1], state = e_states[1], body = e_bodies[1],
+                live = NOT e_terminal[1], finished = CASE WHEN e_terminal[1] THEN coalesce(kept.finished, v_now) END
             WHERE r.id = r_run;
-            PERFORM goflow.apply(v_now, r_run, e_terminal, e_events, j_ids, j_queues, j_types, j_lanes, j_revs,
-                j_timeouts, j_runs, j_keys, j_bodies, v_keys, v_values, d_keys, t_keys, t_delays, t_facts);
+            PERFORM goflow.apply(v_now, ARRAY[r_run], '{true}', e_terminal, e_events, j_parts, j_ids, j_queues, j_types,
+                j_lanes, j_revs, j_timeouts, j_runs, j_keys, j_suspects, j_ckeys, j_climits, j_bodies,
+                v_parts, v_keys, v_values, d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
             IF part = 2 THEN
                 INSERT INTO goflow.dirty (run_id, until) VALUES (r_run, v_now)
                 ON CONFLICT (run_id) DO UPDATE SET until = v_now;
             ELSE
                 DELETE FROM goflow.dirty d WHERE d.run_id = r_run;
             END IF;
-            IF e_events IS NOT NULL THEN
-                logged := logged || e_events;
-            END IF;
+            logged := logged || array_remove(e_events, NULL);
             woke := cardinality(j_ids) > 0 OR part = 2;
         ELSIF facts > 0 THEN
             part := 3;
@@ -106,7 +101,9 @@ BEGIN
     FOR i IN 1 .. given LOOP
         CONTINUE WHEN moved[i] <> 0;
         PERFORM goflow.move(v_now, m_ids[i], m_rights[i], m_numbers[i], m_tos[i], m_delays[i], m_queues[i], m_types[i],
-            m_lanes[i], m_revs[i], m_timeouts[i], m_runs[i], m_keys[i], m_bodies[i]);
+            m_lanes[i], m_revs[i], m_timeouts[i], m_runs[i], m_keys[i], m_suspects[i], m_ckeys[i], m_climits[i], m_bodies[i],
+            CASE WHEN m_tos[i] = 'h' THEN
+                ARRAY(SELECT u.id FROM unnest(m_after_moves, m_after) AS u(nth, id) WHERE u.nth = i) END);
         logged := logged || m_events[i];
         woke := woke OR m_tos[i] IN ('p', 'f', 'u');
     END LOOP;
@@ -154,7 +151,8 @@ $$;
 
 -- Carries out a move that was judged right.
 CREATE FUNCTION goflow.move(p_now bigint, p_id uuid, p_right "char", p_number bigint, p_to "char", p_delay bigint,
-    p_queue int, p_type text, p_lane smallint, p_rev bigint, p_timeout bigint, p_run uuid, p_key bytea, p_body bytea)
+    p_queue int, p_type text, p_lane smallint, p_rev bigint, p_timeout bigint, p_run uuid, p_key bytea,
+    p_suspect boolean, p_ckey bytea, p_climit int, p_body bytea, p_after uuid[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job goflow.job;
@@ -162,6 +160,7 @@ DECLARE
     v_turn bigint;
     v_lane smallint := p_lane;
     v_place "char" := p_to;
+    ends boolean := p_to IN ('d', 'c', 'x', 'g');
 BEGIN
     SELECT * INTO job FROM goflow.job j WHERE j.id = p_id FOR UPDATE;
     IF p_right = 'i' THEN
@@ -173,12 +172,27 @@ BEGIN
         v_from := 'r';
         DELETE FROM goflow.running r WHERE r.epoch = p_number;
     END IF;
-    IF p_key IS NOT NULL AND p_to IN ('d', 'c', 'x', 'g') THEN
-        DELETE FROM goflow.unique_key k WHERE k.key = p_key AND k.id = p_id;
+    IF p_key IS NOT NULL AND ends THEN
+        PERFORM goflow.free_key(p_now, p_key, p_id);
+    END IF;
+    IF v_from = 'h' THEN
+        DELETE FROM goflow.tie t WHERE t.child = p_id;
+    ELSIF v_from IN ('d', 'c', 'x') AND NOT ends THEN
+        UPDATE goflow.tie t SET loose = false WHERE t.parent = p_id AND t.loose;
+    END IF;
+    IF p_to = 'h' THEN
+        PERFORM goflow.tie_again(p_id, p_after);
     END IF;
     INSERT INTO goflow.delta (n, queue, place) VALUES (-1, job.queue, v_from);
+    IF ends THEN
+        PERFORM goflow.over(ARRAY[p_id]);
+    END IF;
     IF p_to = 'g' THEN
         DELETE FROM goflow.job j WHERE j.id = p_id;
+        PERFORM goflow.forget_jobs(ARRAY[p_id]);
+        IF v_from IN ('r', 'p', 'u') AND job.ckey IS NOT NULL THEN
+            PERFORM goflow.unblock(p_now, job.ckey, 0);
+        END IF;
         RETURN;
     END IF;
     v_turn := nextval('goflow.turn');
@@ -188,12 +202,16 @@ BEGIN
         v_lane := p_lane - 1;
     END IF;
     UPDATE goflow.job j SET turn = v_turn, at = p_now + p_delay, rev = p_rev, queue = p_queue, lane = v_lane,
-        place = v_place, type = p_type, timeout_ms = p_timeout, run_id = p_run, body = p_body
+        place = v_place, type = p_type, timeout_ms = p_timeout, run_id = p_run, suspect = p_suspect, ckey = p_ckey,
+        climit = p_climit, body = p_body
     WHERE j.id = p_id;
     IF v_place = 'p' THEN
         INSERT INTO goflow.lane (queue, lane) VALUES (p_queue, v_lane) ON CONFLICT DO NOTHING;
         INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (v_turn, p_queue, v_lane, p_id);
     END IF;
     INSERT INTO goflow.delta (n, queue, place) VALUES (1, p_queue, v_place);
+    IF v_from IN ('r', 'p', 'u') AND job.ckey IS NOT NULL THEN
+        PERFORM goflow.unblock(p_now, job.ckey, 0);
+    END IF;
 END
 $$;

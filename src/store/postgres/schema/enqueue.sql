@@ -2,11 +2,14 @@
 -- sent again while the first is still under way waits and finds its answer.
 
 -- A negative start is a moment (negated), any other a delay; both in milliseconds. `p_plain` says
--- that no id comes twice and no job has a unique key. `p_last` says that no runs follow.
+-- that no id comes twice and no job has a unique key or parents. Without a producer nothing is remembered.
+-- `p_key_for`: how long a unique key stays taken at least. `p_after`: parents, each with the number of its
+-- job. States: 0 created, 1 exists, 2 conflict with the holder, 3 the holder's place names a parent that is not kept. `p_last` says that no runs follow.
 CREATE FUNCTION goflow.enqueue(p_producer uuid, p_sequence bigint, p_plain boolean, p_last boolean,
     p_new_queues int[], p_new_lanes smallint[],
     p_ids uuid[], p_queues int[], p_types text[], p_lanes smallint[], p_starts bigint[], p_revs bigint[],
-    p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_bodies bytea[], p_created bytea[], p_scheduled bytea[],
+    p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_suspects boolean[], p_ckeys bytea[], p_climits int[],
+    p_bodies bytea[], p_key_for bigint[], p_after_jobs int[], p_after uuid[], p_created bytea[], p_scheduled bytea[],
     OUT again boolean, OUT newest bigint, OUT states smallint[], OUT holders uuid[])
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -19,13 +22,19 @@ DECLARE
     item record;
     v_state smallint;
     v_holder uuid;
+    v_place "char";
+    is_now boolean;
+    v_taken boolean;
+    parents uuid[];
     logged bytea[];
     kept_ids uuid[];
 BEGIN
     again := false;
-    INSERT INTO goflow.producer (id, sequence, at, states, holders)
-    VALUES (p_producer, p_sequence, v_now, '{}', '{}') ON CONFLICT (id) DO NOTHING;
-    IF NOT FOUND THEN
+    IF p_producer IS NOT NULL THEN
+        INSERT INTO goflow.producer (id, sequence, at, states, holders)
+        VALUES (p_producer, p_sequence, v_now, '{}', '{}') ON CONFLICT (id) DO NOTHING;
+    END IF;
+    IF p_producer IS NOT NULL AND NOT FOUND THEN
         SELECT p.sequence, p.states, p.holders INTO newest, states, holders
         FROM goflow.producer p WHERE p.id = p_producer FOR UPDATE;
         IF newest >= p_sequence THEN
@@ -42,14 +51,16 @@ BEGIN
     END IF;
     IF given > 0 AND p_plain THEN
         WITH new AS (
-            INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, body)
+            INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, suspect, ckey, climit, body)
             SELECT u.id, base + u.ord - 1,
                    CASE WHEN u.start < 0 THEN greatest(-u.start, v_now) ELSE v_now + u.start END,
                    u.rev, u.queue, u.lane,
-                   CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now) THEN 'p' ELSE 's' END,
-                   u.type, u.timeout_ms, u.run_id, u.body
-            FROM unnest(p_ids, p_queues, p_types, p_lanes, p_starts, p_revs, p_timeouts, p_runs, p_bodies)
-                 WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, body, ord)
+                   CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now)
+                        THEN CASE WHEN u.suspect THEN 'u' ELSE 'p' END ELSE 's' END,
+                   u.type, u.timeout_ms, u.run_id, u.suspect, u.ckey, u.climit, u.body
+            FROM unnest(p_ids, p_queues, p_types, p_lanes, p_starts, p_revs, p_timeouts, p_runs, p_suspects, p_ckeys,
+                        p_climits, p_bodies)
+                 WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, suspect, ckey, climit, body, ord)
             ORDER BY u.id
             ON CONFLICT (id) DO NOTHING
             RETURNING id, queue, lane, turn, place
@@ -74,46 +85,54 @@ BEGIN
     ELSIF given > 0 THEN
         states := array_fill(1::smallint, ARRAY[given]);
         holders := array_fill(NULL::uuid, ARRAY[given]);
-        -- By key, so that two batches with the same keys do not wait for each other in a ring.
+        -- By key, so that two batches with the same keys do not wait for each other in a ring. Where there
+        -- are parents, in order: one that comes before its child counts.
         FOR item IN
             SELECT * FROM unnest(p_ids, p_queues, p_types, p_lanes, p_starts, p_revs, p_timeouts, p_runs, p_keys,
-                                 p_bodies, p_created, p_scheduled)
-            WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, key, body, created, scheduled, ord)
-            ORDER BY u.key NULLS FIRST, u.ord
+                                 p_suspects, p_ckeys, p_climits, p_bodies, p_key_for, p_created, p_scheduled)
+            WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, key, suspect, ckey, climit, body,
+                                 key_for, created, scheduled, ord)
+            ORDER BY CASE WHEN cardinality(p_after) = 0 THEN u.key END NULLS FIRST, u.ord
         LOOP
-            v_state := 1;
+            v_state := 0;
             v_holder := NULL;
-            IF NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = item.id) THEN
-                v_state := 0;
-                WHILE item.key IS NOT NULL LOOP
-                    INSERT INTO goflow.unique_key (key, id) VALUES (item.key, item.id) ON CONFLICT (key) DO NOTHING;
-                    EXIT WHEN FOUND;
-                    SELECT k.id INTO v_holder FROM goflow.unique_key k WHERE k.key = item.key;
-                    -- Not there any more: it became free just now.
-                    CONTINUE WHEN NOT FOUND;
-                    v_state := 2;
-                    EXIT;
-                END LOOP;
+            v_taken := false;
+            parents := ARRAY(SELECT a.parent FROM unnest(p_after_jobs, p_after) WITH ORDINALITY AS a(nth, parent, ord)
+                             WHERE a.nth = item.ord ORDER BY a.ord);
+            is_now := item.start = 0 OR (item.start < 0 AND -item.start <= v_now);
+            v_place := CASE WHEN cardinality(parents) > 0 THEN 'h' WHEN NOT is_now THEN 's'
+                            WHEN item.suspect THEN 'u' ELSE 'p' END;
+            IF EXISTS (SELECT FROM goflow.job j WHERE j.id = item.id) THEN
+                v_state := 1;
+            ELSIF item.key IS NOT NULL THEN
+                v_holder := goflow.take_key(v_now, item.key, item.id, v_now + item.key_for, true);
+                v_taken := v_holder IS NULL;
+                v_state := CASE WHEN v_taken THEN 0 ELSE 2 END;
+            END IF;
+            IF v_state = 0 AND cardinality(parents) > 0 THEN
+                v_holder := goflow.tie(item.id, parents);
+                v_state := CASE WHEN v_holder IS NULL THEN 0 ELSE 3 END;
             END IF;
             IF v_state = 0 THEN
-                INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, body)
+                INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, suspect, ckey, climit, body)
                 VALUES (item.id, base + item.ord - 1,
                     CASE WHEN item.start < 0 THEN greatest(-item.start, v_now) ELSE v_now + item.start END,
-                    item.rev, item.queue, item.lane,
-                    CASE WHEN item.start = 0 OR (item.start < 0 AND -item.start <= v_now) THEN 'p' ELSE 's' END,
-                    item.type, item.timeout_ms, item.run_id, item.body)
+                    item.rev, item.queue, item.lane, v_place, item.type, item.timeout_ms, item.run_id,
+                    item.suspect, item.ckey, item.climit, item.body)
                 ON CONFLICT (id) DO NOTHING;
                 IF NOT FOUND THEN
                     v_state := 1;
-                    DELETE FROM goflow.unique_key k WHERE k.key = item.key AND k.id = item.id;
-                ELSIF item.start = 0 OR (item.start < 0 AND -item.start <= v_now) THEN
-                    INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (base + item.ord - 1, item.queue, item.lane, item.id);
-                    INSERT INTO goflow.delta (n, queue, place) VALUES (1, item.queue, 'p');
-                    logged := logged || item.created;
-                ELSE
-                    INSERT INTO goflow.delta (n, queue, place) VALUES (1, item.queue, 's');
-                    logged := logged || item.scheduled;
+                    DELETE FROM goflow.tie t WHERE t.child = item.id AND cardinality(parents) > 0;
                 END IF;
+            END IF;
+            IF v_state = 0 THEN
+                INSERT INTO goflow.delta (n, queue, place) VALUES (1, item.queue, v_place);
+                IF v_place = 'p' THEN
+                    INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (base + item.ord - 1, item.queue, item.lane, item.id);
+                END IF;
+                logged := logged || CASE WHEN v_place IN ('p', 'u') THEN item.created ELSE item.scheduled END;
+            ELSIF v_taken THEN
+                DELETE FROM goflow.unique_key k WHERE k.key = item.key AND k.id = item.id;
             END IF;
             states[item.ord] := v_state;
             holders[item.ord] := v_holder;
@@ -122,7 +141,7 @@ BEGIN
     IF logged IS NOT NULL THEN
         PERFORM goflow.log(v_now, logged, NULL, NULL, NULL);
     END IF;
-    IF p_last THEN
+    IF p_last AND p_producer IS NOT NULL THEN
         PERFORM goflow.remember(p_producer, p_sequence, states, holders);
     END IF;
 END
@@ -136,32 +155,5 @@ BEGIN
     VALUES (p_producer, p_sequence, goflow.now_ms(), p_states, p_holders)
     ON CONFLICT (id) DO UPDATE
     SET sequence = EXCLUDED.sequence, at = EXCLUDED.at, states = EXCLUDED.states, holders = EXCLUDED.holders;
-END
-$$;
-
--- A new run with its first effects. False: it is there already.
-CREATE FUNCTION goflow.start_run(p_run uuid, p_workflow text, p_state text, p_terminal boolean, p_rev bigint,
-    p_body bytea, p_events bytea,
-    j_ids uuid[], j_queues int[], j_types text[], j_lanes smallint[], j_revs bigint[], j_timeouts bigint[],
-    j_runs uuid[], j_keys bytea[], j_bodies bytea[],
-    v_keys bytea[], v_values bytea[], d_keys bytea[], t_keys bytea[], t_delays bigint[], t_facts bytea[])
-RETURNS boolean LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    v_now bigint := goflow.now_ms();
-BEGIN
-    INSERT INTO goflow.run (id, rev, finished, live, workflow, state, body)
-    VALUES (p_run, p_rev, CASE WHEN p_terminal THEN v_now END, NOT p_terminal, p_workflow, p_state, p_body)
-    ON CONFLICT (id) DO NOTHING;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    PERFORM goflow.apply(v_now, p_run, p_terminal, p_events, j_ids, j_queues, j_types, j_lanes, j_revs, j_timeouts,
-        j_runs, j_keys, j_bodies, v_keys, v_values, d_keys, t_keys, t_delays, t_facts);
-    IF p_events IS NOT NULL THEN
-        PERFORM goflow.log(v_now, ARRAY[p_events], NULL, NULL, NULL);
-    END IF;
-    RETURN true;
 END
 $$;

@@ -13,23 +13,26 @@ BEGIN
                  ORDER BY j.at, j.turn LIMIT 500) d;
     PERFORM pg_current_xact_id();
     WITH due AS MATERIALIZED (
-        SELECT j.id, j.at, j.turn, j.queue, j.lane, j.place FROM goflow.job j
+        SELECT j.id, j.at, j.turn, j.queue, j.lane, j.place, coalesce(j.suspect, false) AS suspect FROM goflow.job j
         WHERE j.id = ANY (ready) AND j.place IN ('s', 't') AND j.at <= p_now
         ORDER BY j.id FOR UPDATE SKIP LOCKED
     ), line AS MATERIALIZED (
         SELECT d.*, nextval('goflow.turn') AS next FROM (SELECT * FROM due ORDER BY at, turn) d
     ), laned AS (
         -- A job that was given back to the front and failed then waits in its own lane again.
-        INSERT INTO goflow.lane (queue, lane) SELECT DISTINCT l.queue, l.lane | 1 FROM line l ON CONFLICT DO NOTHING
+        INSERT INTO goflow.lane (queue, lane) SELECT DISTINCT l.queue, l.lane | 1 FROM line l WHERE NOT l.suspect ON CONFLICT DO NOTHING
     ), moved AS (
-        UPDATE goflow.job j SET place = 'p', turn = l.next, at = p_now, lane = l.lane | 1 FROM line l WHERE j.id = l.id
+        UPDATE goflow.job j SET place = CASE WHEN l.suspect THEN 'u'::"char" ELSE 'p' END, turn = l.next, at = p_now,
+            lane = l.lane | 1
+        FROM line l WHERE j.id = l.id
     ), lined AS (
-        INSERT INTO goflow.waiting (turn, queue, lane, id) SELECT l.next, l.queue, l.lane | 1, l.id FROM line l ORDER BY l.next
+        INSERT INTO goflow.waiting (turn, queue, lane, id) SELECT l.next, l.queue, l.lane | 1, l.id FROM line l
+        WHERE NOT l.suspect ORDER BY l.next
     )
     INSERT INTO goflow.delta (n, queue, place)
     SELECT -count(*), l.queue, l.place FROM line l GROUP BY l.queue, l.place
     UNION ALL
-    SELECT count(*), l.queue, 'p' FROM line l GROUP BY l.queue;
+    SELECT count(*), l.queue, CASE WHEN l.suspect THEN 'u'::"char" ELSE 'p' END FROM line l GROUP BY l.queue, l.suspect;
 END
 $$;
 
@@ -43,23 +46,48 @@ BEGIN
 END
 $$;
 
+-- The first suspect of a queue that may run now, locked; those whose key is full are blocked on the way.
+CREATE FUNCTION goflow.claim_suspect(p_now bigint, p_queue int, p_limited boolean) RETURNS goflow.job LANGUAGE plpgsql AS $$
+DECLARE
+    job goflow.job;
+BEGIN
+    IF p_limited AND goflow.room(p_queue) <= 0 THEN
+        RETURN NULL;
+    END IF;
+    LOOP
+        SELECT j.* INTO job FROM goflow.job j WHERE j.place = 'u' AND j.queue = p_queue
+        ORDER BY j.at, j.turn LIMIT 1 FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        IF job.ckey IS NOT NULL THEN
+            PERFORM goflow.lock_limits();
+        END IF;
+        IF job.ckey IS NULL OR goflow.key_runs(job.ckey) < job.climit THEN
+            RETURN job;
+        END IF;
+        PERFORM goflow.block(p_now, job.id);
+        INSERT INTO goflow.delta (n, queue, place) VALUES (-1, p_queue, 'u'), (1, p_queue, 'b');
+    END LOOP;
+END
+$$;
+
 -- `s_…`: plain settles, each by its lease to a place outside the line. `f_…`: below these turns the
 -- lanes are known to be empty (see floors.rs); only a shortcut past dead rows.
 -- `moved`: the numbers (from 1) of the settles that applied. `t_…`: how far each lane was taken.
 CREATE FUNCTION goflow.exchange(
-    s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_bodies bytea[],
-    s_events bytea[],
+    s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_suspects boolean[],
+    s_bodies bytea[], s_events bytea[],
     c_worker uuid, c_queues int[], c_want int, c_alone boolean, c_grace bigint,
     f_queues int[], f_lanes smallint[], f_turns bigint[],
     OUT now bigint, OUT moved bigint[], OUT ids uuid[], OUT epochs bigint[], OUT bodies bytea[],
     OUT r_ids uuid[], OUT r_revs bigint[], OUT r_workflows text[], OUT r_states text[], OUT r_bodies bytea[],
     OUT t_queues int[], OUT t_lanes smallint[], OUT t_turns bigint[],
-    OUT suspects boolean, OUT dirty boolean, OUT due bigint)
+    OUT suspects boolean, OUT dirty boolean, OUT asked boolean, OUT freed boolean, OUT due bigint)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    given int := cardinality(s_ids);
     base bigint;
     v_queue int;
     v_lane smallint;
@@ -72,9 +100,16 @@ DECLARE
     logged bytea[];
     v_job goflow.job;
     next_timer bigint;
+    taken_epochs bigint[];
     v_count int;
+    v_leased int;
     has_runs boolean := false;
+    is_limited boolean := false;
+    is_keyed boolean;
+    fits boolean[];
+    v_most bigint;
     v_have int := 0;
+    v_used int := 64;
 BEGIN
     now := goflow.now_ms();
     moved := '{}';
@@ -85,57 +120,33 @@ BEGIN
     t_lanes := '{}';
     t_turns := '{}';
     suspects := false;
-    IF given > 0 THEN
-        PERFORM pg_current_xact_id();
-        base := nextval('goflow.turn');
-        -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
-        -- walks all of a table that was empty when it last looked.
-        WITH freed AS (
-            DELETE FROM goflow.running r
-            WHERE r.epoch = ANY (s_epochs) AND r.id = s_ids[array_position(s_epochs, r.epoch)]
-            RETURNING array_position(s_epochs, r.epoch) AS ord, r.id
-        ), ended AS (
-            UPDATE goflow.job j SET place = s_places[f.ord], at = exchange.now + s_delays[f.ord],
-                turn = base + f.ord - 1, rev = s_revs[f.ord], body = s_bodies[f.ord]
-            FROM (SELECT d.ord, k.row FROM freed d,
-                      LATERAL (SELECT h.ctid AS row FROM goflow.job h WHERE h.id = d.id LIMIT 1) k) f
-            WHERE j.ctid = f.row
-            RETURNING f.ord, j.queue, j.place
-        ), counted AS (
-            INSERT INTO goflow.delta (n, queue, place)
-            SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
-            UNION ALL
-            SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
-        )
-        SELECT array_agg(e.ord) INTO moved FROM ended e;
-        IF cardinality(moved) = given THEN
-            logged := s_events;
-        ELSIF moved IS NULL THEN
-            moved := '{}';
-        ELSE
-            SELECT array_agg(u.event ORDER BY u.ord) INTO logged FROM unnest(s_events) WITH ORDINALITY AS u(event, ord)
-            WHERE u.ord = ANY (moved);
-        END IF;
+    IF cardinality(s_ids) > 0 THEN
+        moved := goflow.settle(now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        logged := goflow.of_moved(s_events, moved);
     END IF;
 
     IF c_worker IS NOT NULL THEN
-        due := goflow.next_due(c_queues);
+        SELECT goflow.next_due(c_queues),
+               EXISTS (SELECT FROM goflow.queue q WHERE q.id = ANY (c_queues) AND q.concurrency IS NOT NULL)
+        INTO due, is_limited;
         IF due <= now THEN
             PERFORM goflow.promote(now, c_queues);
             due := goflow.next_due(c_queues);
+        END IF;
+        IF is_limited THEN
+            PERFORM goflow.lock_limits();
         END IF;
         IF c_alone AND c_want > 0 THEN
             FOR v_queue IN SELECT q.id FROM unnest(c_queues) WITH ORDINALITY AS u(id, ord)
                            JOIN goflow.queue q ON q.id = u.id WHERE NOT q.paused ORDER BY u.ord
             LOOP
-                SELECT j.* INTO v_job FROM goflow.job j WHERE j.place = 'u' AND j.queue = v_queue
-                ORDER BY j.at, j.turn LIMIT 1 FOR UPDATE SKIP LOCKED;
-                CONTINUE WHEN NOT FOUND;
+                v_job := goflow.claim_suspect(now, v_queue, is_limited);
+                CONTINUE WHEN v_job.id IS NULL;
                 base := nextval('goflow.epoch');
                 -- Outside the line and with a lease: running.
                 UPDATE goflow.job j SET place = 'p' WHERE j.id = v_job.id;
-                INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
-                VALUES (base, now, now + v_job.timeout_ms + c_grace, v_queue, v_job.id, c_worker);
+                INSERT INTO goflow.running (epoch, since, expires, queue, id, worker, ckey)
+                VALUES (base, now, now + v_job.timeout_ms + c_grace, v_queue, v_job.id, c_worker, v_job.ckey);
                 INSERT INTO goflow.delta (n, queue, place) VALUES (-1, v_queue, 'u'), (1, v_queue, 'r');
                 ids := ARRAY[v_job.id];
                 epochs := ARRAY[base];
@@ -155,40 +166,64 @@ BEGIN
                 LEFT JOIN unnest(f_queues, f_lanes, f_turns) AS f(queue, lane, turn) ON f.queue = l.queue AND f.lane = l.lane
                 ORDER BY u.ord, l.lane
             LOOP
-                WITH taken AS (
-                    DELETE FROM goflow.waiting w WHERE w.ctid = ANY (ARRAY(
-                        SELECT h.ctid FROM goflow.waiting h
-                        WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor
-                        ORDER BY h.turn LIMIT c_want - v_have FOR UPDATE SKIP LOCKED))
-                    RETURNING w.id, w.turn
-                )
-                SELECT array_agg(t.id ORDER BY t.turn), max(t.turn), count(*) INTO taken_ids, taken_last, v_count FROM taken t;
-                CONTINUE WHEN v_count = 0;
-                -- One block of epochs a claim: at most 64 are asked for.
-                IF v_have = 0 THEN
-                    base := nextval('goflow.epoch');
-                END IF;
-                WITH got AS MATERIALIZED (
-                    SELECT u.id, u.ord, j.body, j.timeout_ms, j.run_id
-                    FROM unnest(taken_ids) WITH ORDINALITY AS u(id, ord),
-                         LATERAL (SELECT h.* FROM goflow.job h WHERE h.id = u.id LIMIT 1) j
-                ), leased AS (
-                    INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
-                    SELECT base + v_have + g.ord - 1, exchange.now, exchange.now + g.timeout_ms + c_grace, v_queue, g.id, c_worker
-                    FROM got g ORDER BY g.ord
-                )
-                SELECT array_agg(g.id ORDER BY g.ord), array_agg(g.body ORDER BY g.ord), bool_or(g.run_id IS NOT NULL)
-                INTO taken_ids, taken_bodies, taken_runs FROM got g;
-                ids := ids || taken_ids;
-                bodies := bodies || taken_bodies;
-                epochs := epochs || ARRAY(SELECT base + v_have + n FROM generate_series(0, v_count - 1) n);
-                claimed_queues := claimed_queues || array_fill(v_queue, ARRAY[v_count]);
-                has_runs := has_runs OR taken_runs;
-                t_queues := t_queues || v_queue;
-                t_lanes := t_lanes || v_lane;
-                t_turns := t_turns || taken_last;
-                INSERT INTO goflow.delta (n, queue, place) VALUES (-v_count, v_queue, 'p'), (v_count, v_queue, 'r');
-                v_have := v_have + v_count;
+                -- Again only if some of what came was blocked.
+                LOOP
+                    v_most := c_want - v_have;
+                    IF is_limited THEN
+                        v_most := least(v_most, goflow.room(v_queue));
+                        EXIT WHEN v_most <= 0;
+                    END IF;
+                    WITH taken AS (
+                        DELETE FROM goflow.waiting w WHERE w.ctid = ANY (ARRAY(
+                            SELECT h.ctid FROM goflow.waiting h
+                            WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor
+                            ORDER BY h.turn LIMIT v_most FOR UPDATE SKIP LOCKED))
+                        RETURNING w.id, w.turn
+                    )
+                    SELECT array_agg(t.id ORDER BY t.turn), max(t.turn), count(*) INTO taken_ids, taken_last, v_count FROM taken t;
+                    EXIT WHEN v_count = 0;
+                    -- A block of epochs is 64 long: one is enough for a claim, unless some are used up by what is blocked.
+                    IF v_used + v_count > 64 THEN
+                        base := nextval('goflow.epoch');
+                        v_used := 0;
+                    END IF;
+                    WITH got AS MATERIALIZED (
+                        SELECT u.id, u.ord, j.body, j.timeout_ms, j.run_id, j.ckey
+                        FROM unnest(taken_ids) WITH ORDINALITY AS u(id, ord),
+                             LATERAL (SELECT h.* FROM goflow.job h WHERE h.id = u.id LIMIT 1) j
+                    ), leased AS (
+                        INSERT INTO goflow.running (epoch, since, expires, queue, id, worker)
+                        SELECT base + v_used + g.ord - 1, exchange.now, exchange.now + g.timeout_ms + c_grace, v_queue, g.id, c_worker
+                        FROM got g WHERE g.ckey IS NULL ORDER BY g.ord
+                    )
+                    SELECT array_agg(g.id ORDER BY g.ord), array_agg(g.body ORDER BY g.ord), bool_or(g.run_id IS NOT NULL),
+                           bool_or(g.ckey IS NOT NULL)
+                    INTO taken_ids, taken_bodies, taken_runs, is_keyed FROM got g;
+                    taken_epochs := ARRAY(SELECT base + v_used + n FROM generate_series(0, v_count - 1) n);
+                    v_used := v_used + v_count;
+                    v_leased := v_count;
+                    IF is_keyed THEN
+                        fits := goflow.lease_keyed(now, taken_ids, taken_epochs[1], v_queue, c_worker, c_grace);
+                        SELECT coalesce(array_agg(u.id ORDER BY u.ord), '{}'), coalesce(array_agg(u.body ORDER BY u.ord), '{}'),
+                               coalesce(array_agg(u.epoch ORDER BY u.ord), '{}'), count(*)
+                        INTO taken_ids, taken_bodies, taken_epochs, v_leased
+                        FROM unnest(taken_ids, taken_bodies, taken_epochs, fits)
+                            WITH ORDINALITY AS u(id, body, epoch, fits, ord) WHERE u.fits;
+                    END IF;
+                    ids := ids || taken_ids;
+                    bodies := bodies || taken_bodies;
+                    epochs := epochs || taken_epochs;
+                    claimed_queues := claimed_queues || array_fill(v_queue, ARRAY[v_leased]);
+                    has_runs := has_runs OR taken_runs;
+                    t_queues := t_queues || v_queue;
+                    t_lanes := t_lanes || v_lane;
+                    t_turns := t_turns || taken_last;
+                    INSERT INTO goflow.delta (n, queue, place) VALUES (-v_count, v_queue, 'p'), (v_leased, v_queue, 'r');
+                    v_have := v_have + v_leased;
+                    EXIT WHEN v_leased = v_count;
+                    INSERT INTO goflow.delta (n, queue, place) VALUES (v_count - v_leased, v_queue, 'b');
+                    EXIT WHEN v_have >= c_want;
+                END LOOP;
                 EXIT WHEN v_have >= c_want;
             END LOOP;
         END IF;
@@ -198,11 +233,19 @@ BEGIN
             FROM goflow.run r WHERE r.id IN (SELECT j.run_id FROM goflow.job j WHERE j.id = ANY (ids));
         END IF;
         suspects := EXISTS (SELECT FROM unnest(c_queues) AS q(id), LATERAL (
-            SELECT FROM goflow.job j WHERE j.place = 'u' AND j.queue = q.id LIMIT 1) s);
+            SELECT FROM goflow.job j WHERE j.place = 'u' AND j.queue = q.id LIMIT 1) s
+            WHERE NOT is_limited OR coalesce(goflow.room(q.id) > 0, true));
         SELECT t.due INTO next_timer FROM goflow.timer t ORDER BY t.due LIMIT 1;
         due := least(due, next_timer);
     END IF;
-    dirty := EXISTS (SELECT FROM goflow.dirty d WHERE d.until <= now);
+    SELECT EXISTS (SELECT FROM goflow.dirty d WHERE d.until <= exchange.now), EXISTS (SELECT FROM goflow.ask),
+           EXISTS (SELECT FROM goflow.tie)
+    INTO dirty, asked, freed;
+    -- One look for both: what to tell, and whether what has ended here was waited for.
+    IF asked OR freed THEN
+        PERFORM goflow.settled_over(s_ids, s_places, moved);
+        SELECT EXISTS (SELECT FROM goflow.ask), EXISTS (SELECT FROM goflow.tie t WHERE t.loose) INTO asked, freed;
+    END IF;
     IF logged IS NOT NULL OR v_have > 0 THEN
         PERFORM goflow.log(now, logged, c_worker, CASE WHEN v_have > 0 THEN ids END,
             CASE WHEN v_have > 0 THEN claimed_queues END);

@@ -1,7 +1,7 @@
 -- What keeps a store in order: heartbeats, timers, taking runs that have news, trimming, folding.
 
 CREATE FUNCTION goflow.heartbeat(p_worker uuid, p_info bytea, p_lease bigint, p_types text[], p_started bytea,
-    OUT now bigint, OUT ids uuid[], OUT epochs bigint[], OUT unparked int)
+    OUT now bigint, OUT ids uuid[], OUT epochs bigint[], OUT unparked int, OUT drain boolean)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -11,23 +11,29 @@ DECLARE
 BEGIN
     now := goflow.now_ms();
     unparked := 0;
-    UPDATE goflow.worker w SET expires = now + p_lease, info = p_info WHERE w.id = p_worker;
+    UPDATE goflow.worker w SET expires = now + p_lease, info = p_info WHERE w.id = p_worker RETURNING w.draining INTO drain;
     IF NOT FOUND THEN
         INSERT INTO goflow.worker (id, expires, info) VALUES (p_worker, now + p_lease, p_info)
         ON CONFLICT (id) DO UPDATE SET expires = EXCLUDED.expires, info = EXCLUDED.info;
         PERFORM goflow.log(now, ARRAY[p_started], NULL, NULL, NULL);
+        drain := false;
     END IF;
     -- The one parked first shall be the first out, so it is the last one put in front.
     FOR parked IN
-        SELECT j.id, j.queue, j.lane FROM unnest(p_types) AS t(type) JOIN goflow.job j ON j.type = t.type AND j.place = 'k'
+        SELECT j.id, j.queue, j.lane, j.suspect FROM unnest(p_types) AS t(type) JOIN goflow.job j ON j.type = t.type AND j.place = 'k'
         ORDER BY j.at DESC, j.turn DESC FOR UPDATE OF j SKIP LOCKED
     LOOP
+        unparked := unparked + 1;
         v_turn := -nextval('goflow.turn');
+        IF parked.suspect THEN
+            UPDATE goflow.job j SET place = 'u', turn = -v_turn, at = now WHERE j.id = parked.id;
+            INSERT INTO goflow.delta (n, queue, place) VALUES (-1, parked.queue, 'k'), (1, parked.queue, 'u');
+            CONTINUE;
+        END IF;
         UPDATE goflow.job j SET place = 'p', turn = v_turn, lane = (parked.lane | 1) - 1, at = now WHERE j.id = parked.id;
         INSERT INTO goflow.lane (queue, lane) VALUES (parked.queue, (parked.lane | 1) - 1) ON CONFLICT DO NOTHING;
         INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (v_turn, parked.queue, (parked.lane | 1) - 1, parked.id);
         INSERT INTO goflow.delta (n, queue, place) VALUES (-1, parked.queue, 'k'), (1, parked.queue, 'p');
-        unparked := unparked + 1;
     END LOOP;
     SELECT array_agg(r.id ORDER BY r.epoch), array_agg(r.epoch ORDER BY r.epoch) INTO ids, epochs
     FROM goflow.running r WHERE r.worker = p_worker;
@@ -122,6 +128,7 @@ SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     kept bigint;
     dropped int;
+    ids uuid[];
 BEGIN
     SELECT coalesce(sum(d.n), 0) INTO kept FROM goflow.delta d WHERE d.queue = p_queue AND d.place = p_place;
     WITH oldest AS MATERIALIZED (
@@ -130,10 +137,11 @@ BEGIN
     ), gone AS (
         DELETE FROM goflow.job j USING (SELECT o.id, o.at, row_number() OVER (ORDER BY o.at, o.turn) AS nth FROM oldest o) o
         WHERE j.id = o.id AND (o.nth <= kept - p_keep OR o.at <= p_before)
-        RETURNING 1
+        RETURNING j.id
     )
-    SELECT count(*) INTO dropped FROM gone;
+    SELECT count(*), array_agg(gone.id) INTO dropped, ids FROM gone;
     IF dropped > 0 THEN
+        PERFORM goflow.forget_jobs(ids);
         INSERT INTO goflow.delta (n, queue, place) VALUES (-dropped, p_queue, p_place);
     END IF;
     RETURN dropped;
@@ -157,28 +165,49 @@ BEGIN
     DELETE FROM goflow.value WHERE run_id = ANY (old);
     DELETE FROM goflow.history WHERE run_id = ANY (old);
     DELETE FROM goflow.dirty WHERE run_id = ANY (old);
+    DELETE FROM goflow.gate WHERE run_id = ANY (old);
     DELETE FROM goflow.run WHERE id = ANY (old);
     RETURN cardinality(old);
 END
 $$;
 
--- Forgets producers and event records beyond their limits.
+-- Forgets producers and event records beyond their limits, unique keys whose time and holder are over, and
+-- permits that are as good as new.
 CREATE FUNCTION goflow.forget(p_producers bigint, p_records int) RETURNS void LANGUAGE sql AS $$
     DELETE FROM goflow.producer p WHERE p.id IN (
         SELECT q.id FROM goflow.producer q WHERE q.at <= goflow.now_ms() - p_producers FOR UPDATE SKIP LOCKED);
     DELETE FROM goflow.event e WHERE e.position <= (
         SELECT f.position FROM goflow.event f ORDER BY f.position DESC OFFSET p_records LIMIT 1);
+    DELETE FROM goflow.unique_key k WHERE k.until <= goflow.now_ms()
+        AND NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = k.id AND j.place NOT IN ('d', 'c', 'x'));
+    DELETE FROM goflow.bucket b WHERE b.next_us <= goflow.now_ms() * 1000;
 $$;
 
-CREATE FUNCTION goflow.set_queue(p_name text, p_paused boolean, p_settings bytea, p_event bytea)
+CREATE FUNCTION goflow.drain(p_worker uuid, p_event bytea) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE goflow.worker w SET draining = true WHERE w.id = p_worker AND NOT w.draining;
+    IF FOUND THEN
+        PERFORM goflow.log(goflow.now_ms(), ARRAY[p_event], NULL, NULL, NULL);
+        RETURN true;
+    END IF;
+    RETURN EXISTS (SELECT FROM goflow.worker w WHERE w.id = p_worker);
+END
+$$;
+
+-- `p_plain`: the settings of a queue that nobody has set. `p_turned`: the event if it is paused or resumed
+-- by this, `p_event` if anything else changes.
+CREATE FUNCTION goflow.set_queue(p_name text, p_paused boolean, p_concurrency int, p_settings bytea, p_plain bytea,
+    p_turned bytea, p_event bytea)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    before boolean;
+    before goflow.queue;
 BEGIN
     INSERT INTO goflow.queue (name) VALUES (p_name) ON CONFLICT (name) DO NOTHING;
-    SELECT q.paused INTO before FROM goflow.queue q WHERE q.name = p_name FOR UPDATE;
-    UPDATE goflow.queue q SET paused = p_paused, settings = p_settings WHERE q.name = p_name;
-    IF before <> p_paused THEN
+    SELECT * INTO before FROM goflow.queue q WHERE q.name = p_name FOR UPDATE;
+    UPDATE goflow.queue q SET paused = p_paused, concurrency = p_concurrency, settings = p_settings WHERE q.name = p_name;
+    IF before.paused <> p_paused THEN
+        PERFORM goflow.log(goflow.now_ms(), ARRAY[p_turned], NULL, NULL, NULL);
+    ELSIF coalesce(before.settings, p_plain) <> p_settings THEN
         PERFORM goflow.log(goflow.now_ms(), ARRAY[p_event], NULL, NULL, NULL);
     END IF;
 END

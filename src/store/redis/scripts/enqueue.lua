@@ -1,9 +1,10 @@
 -- Adds new work. ARGV: producer, `sequence chunk jobs runs queues plain`, limit of the event log, event
 -- defaults, the jobs' plans (each behind its length), lengths of their events, their events, queue
--- names, job ids, (id, record) of each job, then the runs' effects. `plain`: all jobs go to the end of
--- the first queue's line, without unique keys; then nothing is looked at one by one.
+-- names, (id, record) of each job, then (gate, effects) of each run. `plain`: all jobs go to the end of the first
+-- queue's line, without unique keys; then nothing is looked at one by one.
 -- Answers one code an item; `>` when an earlier part of the batch has not arrived; `<` when a later
 -- batch of this producer has.
+frees = false
 local producer, head, limit, defaults, plans, lengths, events = arg(), arg(), arg(), arg(), arg(), arg(), arg()
 local chunk, jobs, runs, queues, plain = unp('>HHHHB', head, 9)
 local sequence = sub(head, 1, 8)
@@ -28,10 +29,10 @@ end
 if chunk > parts then return '>' end
 
 local answers = {}
-local ids = cursor + 1
-local records = ids + jobs
-cursor = cursor + 3 * jobs
-local kept = jobs > 0 and call('HMGET', JOBS, unpack(ARGV, ids, ids + jobs - 1)) or {}
+local records, ids = cursor + 1, {}
+cursor = cursor + 2 * jobs
+for i = 1, jobs do ids[i] = ARGV[records + 2 * i - 2] end
+local kept = jobs > 0 and call('HMGET', JOBS, unpack(ids)) or {}
 if plain == 1 then
   for i = 1, jobs do
     if kept[i] then
@@ -42,31 +43,20 @@ if plain == 1 then
 end
 if plain == 1 then
   call('HSET', JOBS, unpack(ARGV, records, records + 2 * jobs - 1))
-  call('RPUSH', queue_key(0, LINE), unpack(ARGV, ids, ids + jobs - 1))
+  call('RPUSH', queue_key(0, LINE), unpack(ids))
   know(0, names[1])
   log[1] = events
   awake = true
   answers[1] = string.rep('c', jobs)
 else
-  local plan_at, event_at = 1, 1
-  for i = 1, jobs do
-    local plan_length, event_length = unp('>H', plans, plan_at), unp('>H', lengths, 2 * i - 1)
-    local plan = sub(plans, plan_at + 2, plan_at + 1 + plan_length)
-    local event = sub(events, event_at, event_at + event_length - 1)
-    plan_at = plan_at + 2 + plan_length
-    event_at = event_at + event_length
-    answers[i] = add(ARGV[ids + i - 1], plan, ARGV[records + 2 * i - 1], event, names, kept[i])
-  end
+  add_all(jobs, plans, lengths, events, records, names, kept, answers)
 end
-for i = 1, runs do
+for _ = 1, runs do
+  local gate = arg()
   local effects = read_effects()
-  if created[effects.run] or call('HEXISTS', RUNS, effects.run) == 1 then
-    answers[#answers + 1] = 'e'
-  else
-    created[effects.run] = true
-    apply_effects(effects, names)
-    answers[#answers + 1] = 'c'
-  end
+  effects.gate = gate
+  local code = start_run(effects, names)
+  answers[#answers + 1] = code
 end
 
 local answer = concat(answers)

@@ -1,0 +1,157 @@
+//! A batch of commits whose moves are plain settles, each with at most a part for a run of its own: what
+//! a worker sends when all goes well. As columns for `goflow.settle` and `goflow.settle_steps`.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::columns::*;
+use super::commit::run_answer;
+use super::errors::Fault;
+use super::names::Names;
+use super::pool::Param;
+use crate::domain::{Epoch, RunId, To};
+use crate::store::codec::encode;
+use crate::store::contract::*;
+
+/// Plain settles as columns, and the parts of runs.
+#[derive(Default)]
+pub(super) struct Settles {
+    ids: Vec<Uuid>,
+    epochs: Vec<i64>,
+    places: Vec<i8>,
+    delays: Vec<i64>,
+    revs: Vec<i64>,
+    suspects: Vec<Option<bool>>,
+    bodies: Vec<Vec<u8>>,
+    events: Vec<Vec<u8>>,
+    /// The part, from 1, that each settle belongs to.
+    parts: Vec<i32>,
+    facts: Vec<Vec<u8>>,
+    runs: Vec<Uuid>,
+    given: Vec<i32>,
+    from_revs: Vec<Option<i64>>,
+    drained: Vec<Option<i64>>,
+    effects: EffectColumns,
+}
+
+/// The epoch of a move that is a plain settle: a lease ends outside the line, and no key is concerned.
+fn plain(step: &Move) -> Option<Epoch> {
+    let Expect::Lease(epoch) = step.expect else { return None };
+    let outside = !matches!(goal(step.to, &step.job), To::Pending | To::Front | To::Held | To::Gone);
+    (outside && step.job.unique_key.is_none()).then_some(epoch)
+}
+
+/// Whether all of these can be carried out as one batch: then the order among them says nothing, for no
+/// two are about the same job or the same run, and none touches other runs.
+fn independent(commits: &[Commit]) -> bool {
+    let (mut jobs, mut runs) = (BTreeSet::new(), BTreeSet::<RunId>::new());
+    commits.iter().all(|commit| {
+        let whole = commit.run.as_ref().is_none_or(|part| {
+            let alone = part.advance.as_ref().is_none_or(|advance| !reaches_out(&advance.effects));
+            alone && part.facts.len() == commit.moves.len() && runs.insert(part.run)
+        });
+        whole && commit.moves.iter().all(|step| plain(step).is_some() && jobs.insert(step.job.id))
+    })
+}
+
+/// Whether effects touch runs beside their own.
+pub(super) fn reaches_out(effects: &Effects) -> bool {
+    !effects.runs.is_empty() || !effects.tell.is_empty()
+}
+
+impl Settles {
+    /// `None` if one of the commits needs the general way.
+    pub fn new(commits: &[Commit], names: &Names) -> Result<Option<Settles>, Fault> {
+        if !independent(commits) {
+            return Ok(None);
+        }
+        let mut settles = Settles::default();
+        for commit in commits {
+            let part = commit.run.as_ref().map_or(0, |_| settles.runs.len() as i32 + 1);
+            for step in &commit.moves {
+                let Some(epoch) = plain(step) else { return Ok(None) };
+                let (place, delay) = destination(step.to, &step.job);
+                settles.ids.push(job_uuid(step.job.id));
+                settles.epochs.push(number(epoch.0));
+                settles.places.push(place);
+                settles.delays.push(delay);
+                settles.revs.push(i64::from(step.job.rev));
+                settles.suspects.push(suspect(&step.job));
+                settles.bodies.push(encode(&step.job)?);
+                settles.events.push(packed(&[step.log_entry()])?);
+                settles.parts.push(part);
+            }
+            match &commit.run {
+                Some(part) => settles.push_run(part, names)?,
+                None => settles.facts.resize(settles.ids.len(), Vec::new()),
+            }
+        }
+        Ok(Some(settles))
+    }
+
+    fn push_run(&mut self, part: &RunCommit, names: &Names) -> Result<(), Fault> {
+        self.facts.extend(part.facts.iter().cloned());
+        self.runs.push(run_uuid(part.run));
+        self.given.push(part.facts.len() as i32);
+        let advance = part.advance.as_ref();
+        self.from_revs.push(advance.map(|advance| number(advance.from_rev)));
+        self.drained.push(advance.and_then(|advance| advance.drained).map(number));
+        self.effects.push(advance.map(|advance| &advance.effects), names)
+    }
+
+    pub fn has_runs(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// Whether somebody is sure to be woken if everything applies.
+    pub fn brings_work(&self) -> bool {
+        self.effects.is_news()
+    }
+
+    /// What `goflow.exchange` takes first.
+    pub fn params(&self) -> [Param<'_>; 8] {
+        [
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.epochs, Type::INT8_ARRAY),
+            (&self.places, Type::CHAR_ARRAY),
+            (&self.delays, Type::INT8_ARRAY),
+            (&self.revs, Type::INT8_ARRAY),
+            (&self.suspects, Type::BOOL_ARRAY),
+            (&self.bodies, Type::BYTEA_ARRAY),
+            (&self.events, Type::BYTEA_ARRAY),
+        ]
+    }
+
+    /// What `goflow.settle_steps` takes.
+    pub fn step_params(&self) -> Vec<Param<'_>> {
+        let mut params: Vec<Param<'_>> = self.params().into();
+        params.extend::<[Param<'_>; 6]>([
+            (&self.parts, Type::INT4_ARRAY),
+            (&self.facts, Type::BYTEA_ARRAY),
+            (&self.runs, Type::UUID_ARRAY),
+            (&self.given, Type::INT4_ARRAY),
+            (&self.from_revs, Type::INT8_ARRAY),
+            (&self.drained, Type::INT8_ARRAY),
+        ]);
+        params.extend(self.effects.params());
+        params
+    }
+
+    /// What became of the commits: `moved` numbers the settles that applied, from 1.
+    pub fn answers(commits: &[Commit], moved: &[i64], parts: &[i16]) -> Vec<Committed> {
+        let moved: BTreeSet<i64> = moved.iter().copied().collect();
+        let (mut nth, mut parts) = (0, parts.iter());
+        let mut told = |_: &Move| {
+            nth += 1;
+            if moved.contains(&nth) { Moved::Applied } else { Moved::Stale }
+        };
+        let mut answer = |commit: &Commit| {
+            let moves = commit.moves.iter().map(&mut told).collect();
+            let run = commit.run.as_ref().and_then(|_| parts.next()).map_or(RunAnswer::None, |part| run_answer(*part));
+            Committed { moves, run }
+        };
+        commits.iter().map(&mut answer).collect()
+    }
+}
