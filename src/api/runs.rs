@@ -64,7 +64,7 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        let pins = pins(&**self.store(), definition).await?.map_err(ApiError::Conflict)?;
+        let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
         let (id, now) = (self.run_id(), self.clock().now());
         let advanced = workflow::start_pinned(definition, id, input, now, pins)
             .map_err(|error| StartError::Input(error.to_string()))?;

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::scheduler;
-use super::worker::{self, Stop, WorkerArgs};
+use super::worker::{self, Stop, WorkFlags};
 use crate::cli::codes::exit;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result};
@@ -27,7 +27,7 @@ Examples:
     goflow up -c 20 --store redis://localhost:6379")]
 pub struct UpArgs {
     #[command(flatten)]
-    worker: WorkerArgs,
+    work: WorkFlags,
 }
 
 #[derive(serde::Serialize)]
@@ -44,7 +44,7 @@ struct Done {
 
 pub fn run(context: &Context, args: UpArgs) -> Result {
     log::start(context, false)?;
-    let options = worker::options(context, args.worker)?;
+    let options = worker::options(context, args.work)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
     let Summary { completed, retried, dead, released, lost } = summary;

@@ -46,6 +46,13 @@ Examples:
 pub struct WorkerArgs {
     #[command(subcommand)]
     command: Option<WorkerCommand>,
+    #[command(flatten)]
+    work: WorkFlags,
+}
+
+/// How a worker works, here and as a part of `goflow up`.
+#[derive(Debug, Args)]
+pub struct WorkFlags {
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
@@ -92,11 +99,11 @@ pub fn run(context: &Context, args: WorkerArgs) -> Result {
     match args.command {
         Some(WorkerCommand::List(args)) => list::run(context, &args),
         Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
-        None => serve(context, args),
+        None => serve(context, args.work),
     }
 }
 
-fn serve(context: &Context, args: WorkerArgs) -> Result {
+fn serve(context: &Context, args: WorkFlags) -> Result {
     log::start(context, false)?;
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
@@ -110,7 +117,7 @@ fn serve(context: &Context, args: WorkerArgs) -> Result {
 ///
 /// # Errors
 /// A broken configuration.
-pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
+pub fn options(context: &Context, args: WorkFlags) -> Result<WorkerOptions> {
     Ok(WorkerOptions {
         concurrency: args.concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: args.queues,
