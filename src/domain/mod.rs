@@ -14,6 +14,7 @@ pub mod place;
 pub mod problem;
 pub mod queue;
 pub mod rate;
+mod raw;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::scheduler;
-use super::worker::{self, Stop, WorkFlags};
+use super::worker::{self, Stop, WorkerArgs};
 use crate::cli::codes::exit;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result};
@@ -27,7 +27,7 @@ Examples:
     goflow up -c 20 --store redis://localhost:6379")]
 pub struct UpArgs {
     #[command(flatten)]
-    work: WorkFlags,
+    worker: WorkerArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -35,6 +35,7 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
     started: u64,
@@ -44,12 +45,12 @@ struct Done {
 
 pub fn run(context: &Context, args: UpArgs) -> Result {
     log::start(context, false)?;
-    let options = worker::options(context, args.work)?;
+    let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = summary;
+    let Summary { completed, retried, dead, cancelled, released, lost } = summary;
     let Ticks { started, skipped, missed } = ticks;
-    let done = Done { completed, retried, dead, released, lost, started, skipped, missed };
+    let done = Done { completed, retried, dead, cancelled, released, lost, started, skipped, missed };
     context.ui.result(&done, &format!("{}; {}", worker::summary(summary), scheduler::summary(ticks)))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }

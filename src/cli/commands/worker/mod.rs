@@ -43,23 +43,24 @@ Examples:
   See what the jobs print:
     goflow worker -v"
 )]
-pub struct WorkerArgs {
+pub struct WorkerCommand {
     #[command(subcommand)]
-    command: Option<WorkerCommand>,
+    verb: Option<WorkerVerb>,
     #[command(flatten)]
-    work: WorkFlags,
+    worker: WorkerArgs,
 }
 
-/// How a worker works, here and as a part of `goflow up`.
+// How a worker works: flags of every command that is one. Without a doc comment, which would become
+// the help of those commands.
 #[derive(Debug, Args)]
-pub struct WorkFlags {
+pub struct WorkerArgs {
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
     /// Queues to serve, with their weights
     #[arg(short, long = "queue", value_name = "QUEUE[=WEIGHT]", value_delimiter = ',', value_parser = weighted,
           add = ArgValueCompleter::new(complete::queues))]
-    queues: Vec<(Name, u32)>,
+    queues: Vec<(Name, Option<u32>)>,
     /// Serve a queue only when those named before it are empty
     #[arg(long, requires = "queues")]
     strict: bool,
@@ -72,17 +73,20 @@ pub struct WorkFlags {
 }
 
 #[derive(Debug, Subcommand)]
-enum WorkerCommand {
+enum WorkerVerb {
     List(list::ListArgs),
     Drain(drain::DrainArgs),
 }
 
-fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
+fn weighted(text: &str) -> std::result::Result<(Name, Option<u32>), String> {
     let (name, weight) = match text.split_once('=') {
-        Some((name, weight)) => (name, weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight))),
-        None => (text, Some(1)),
+        Some((name, weight)) => {
+            let weight = weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight));
+            let bad = || format!("the weight in `{text}` is not a whole number from 1 to 1000");
+            (name, Some(weight.ok_or_else(bad)?))
+        }
+        None => (text, None),
     };
-    let weight = weight.ok_or_else(|| format!("the weight in `{text}` is not a whole number from 1 to 1000"))?;
     Ok((name.parse().map_err(|error: crate::domain::name::BadName| error.to_string())?, weight))
 }
 
@@ -91,25 +95,26 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
 }
 
-pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    match args.command {
-        Some(WorkerCommand::List(args)) => list::run(context, &args),
-        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
-        None => serve(context, args.work),
+pub fn run(context: &Context, command: WorkerCommand) -> Result {
+    match command.verb {
+        Some(WorkerVerb::List(args)) => list::run(context, &args),
+        Some(WorkerVerb::Drain(args)) => drain::run(context, &args),
+        None => serve(context, command.worker),
     }
 }
 
-fn serve(context: &Context, args: WorkFlags) -> Result {
+fn serve(context: &Context, args: WorkerArgs) -> Result {
     log::start(context, false)?;
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (done, interrupted) = runtime.block_on(work(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = done;
-    context.ui.result(&Done { completed, retried, dead, released, lost }, &summary(done))?;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
+    context.ui.result(&Done { completed, retried, dead, cancelled, released, lost }, &summary(done))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
@@ -117,7 +122,7 @@ fn serve(context: &Context, args: WorkFlags) -> Result {
 ///
 /// # Errors
 /// A broken configuration.
-pub fn options(context: &Context, args: WorkFlags) -> Result<WorkerOptions> {
+pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
     Ok(WorkerOptions {
         concurrency: args.concurrency.unwrap_or(context.config()?.concurrency()) as usize,
         queues: args.queues,
@@ -133,7 +138,7 @@ pub fn options(context: &Context, args: WorkFlags) -> Result<WorkerOptions> {
 
 /// What a worker did, as a sentence.
 pub fn summary(done: Summary) -> String {
-    let Summary { completed, retried, dead, released, lost } = done;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
     let mut parts = vec![format!("completed {}", count(completed, "job"))];
     let mut part = |n: u64, what: &str| {
         if n > 0 {
@@ -142,6 +147,7 @@ pub fn summary(done: Summary) -> String {
     };
     part(retried, "failed and will be retried");
     part(dead, "died");
+    part(cancelled, "cancelled");
     part(released, "given back");
     part(lost, "finished too late to count");
     parts.join("; ")
