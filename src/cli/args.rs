@@ -125,6 +125,8 @@ pub enum Command {
     Get(commands::get::GetArgs),
     Delete(commands::delete::DeleteArgs),
     #[command(subcommand)]
+    Workflow(commands::workflow::WorkflowCommand),
+    #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]
     Queue(commands::queue::QueueCommand),

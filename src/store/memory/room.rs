@@ -22,10 +22,14 @@ impl State {
 
     /// Takes a job out of the line until there is room under its key.
     pub(super) fn block(&mut self, id: JobId, now: Ms) {
+        // It lives on, and so does its hold on its unique key.
+        let unique = self.jobs.get(&id).and_then(|kept| kept.job.unique_key.clone());
+        let taken = unique.and_then(|unique| self.unique.remove_entry(&unique));
         if let Some(kept) = self.remove(id, now) {
             let key = self.key(To::Pending, &kept.job, now);
             self.place(kept.job, Place::Blocked, key, now);
         }
+        self.unique.extend(taken);
     }
 
     /// A job left a place by a move: the first one that it blocked may go.

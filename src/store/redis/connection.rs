@@ -10,6 +10,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, Re
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::lua;
 use crate::store::contract::{Result, StoreError};
 use crate::store::url::hide_password;
 
@@ -19,20 +20,26 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Pauses between attempts to connect double from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A Lua script: its text, and the hash by which the server knows it.
+/// A Lua script: its text, as it is written and as the server gets it, and the hash by which the server
+/// knows it.
 pub struct Script {
     name: &'static str,
     source: &'static str,
+    text: OnceLock<String>,
     hash: OnceLock<String>,
 }
 
 impl Script {
     pub const fn new(name: &'static str, source: &'static str) -> Self {
-        Script { name, source, hash: OnceLock::new() }
+        Script { name, source, text: OnceLock::new(), hash: OnceLock::new() }
     }
 
     fn hash(&self) -> &str {
-        self.hash.get_or_init(|| redis::Script::new(self.source).get_hash().to_owned())
+        self.hash.get_or_init(|| redis::Script::new(self.text()).get_hash().to_owned())
+    }
+
+    fn text(&self) -> &str {
+        self.text.get_or_init(|| lua::with_names(self.source))
     }
 
     /// A call of this script with so many keys; keys and arguments follow.
@@ -138,7 +145,7 @@ impl Link {
         for _ in 0..3 {
             match self.raw(call).await? {
                 Err(error) if says(&error, "NOSCRIPT") => {
-                    self.command(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await?;
+                    self.command(redis::cmd("SCRIPT").arg("LOAD").arg(script.text())).await?;
                 }
                 other => return other.map_err(|error| fail(&error)),
             }

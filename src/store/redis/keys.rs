@@ -1,11 +1,10 @@
 //! Names of the keys. All of a shard's keys lie under one hash tag, so that a cluster keeps them on one
-//! node, and every script is told each key it may touch. The order here is the order `scripts/lib.lua`
-//! reads them in.
+//! node, and every script is told each key it may touch. Scripts know them by these names in capitals.
 
 use crate::domain::{Name, Place, Shard};
 
 /// Keys a shard has once, in the order of `KEYS`.
-const SHARD: [&str; 19] = [
+pub const SHARD: [&str; 27] = [
     "jobs",
     "running",
     "unique",
@@ -25,10 +24,30 @@ const SHARD: [&str; 19] = [
     "history",
     "hint",
     "ended",
+    "asked",
+    "progress",
+    "ties",
+    "freed",
+    "keyed",
+    "gates",
+    "logs",
+    "until",
 ];
 /// Keys each queue has, in the order of `KEYS`.
-const QUEUE: [&str; 10] =
-    ["line", "prio", "suspect", "parked", "tombs", "scheduled", "retrying", "dead", "completed", "cancelled"];
+pub const QUEUE: [&str; 12] = [
+    "line",
+    "prio",
+    "suspect",
+    "parked",
+    "tombs",
+    "scheduled",
+    "retrying",
+    "dead",
+    "completed",
+    "cancelled",
+    "held",
+    "blocked",
+];
 
 /// A queue's structures that are not the place of the same name.
 #[derive(Clone, Copy)]
@@ -74,9 +93,9 @@ impl Keys {
             Place::Dead => 7,
             Place::Completed => 8,
             Place::Cancelled => 9,
-            Place::Pending | Place::Suspect | Place::Parked | Place::Running | Place::Held | Place::Blocked => {
-                return None;
-            }
+            Place::Held => 10,
+            Place::Blocked => 11,
+            Place::Pending | Place::Suspect | Place::Parked | Place::Running => return None,
         };
         Some(format!("{}{}:{queue}", self.tag, QUEUE[part]))
     }
@@ -135,6 +154,28 @@ impl Keys {
         self.named(18)
     }
 
+    pub fn asked(&self) -> &str {
+        self.named(19)
+    }
+    pub fn progress(&self) -> &str {
+        self.named(20)
+    }
+    pub fn ties(&self) -> &str {
+        self.named(21)
+    }
+    pub fn freed(&self) -> &str {
+        self.named(22)
+    }
+    pub fn keyed(&self) -> &str {
+        self.named(23)
+    }
+    pub fn gates(&self) -> &str {
+        self.named(24)
+    }
+    pub fn logs(&self) -> &str {
+        self.named(25)
+    }
+
     pub fn schema(&self) -> String {
         format!("{}schema", self.tag)
     }
@@ -147,5 +188,15 @@ impl Keys {
     }
     pub fn current(&self) -> String {
         format!("{}current", self.tag)
+    }
+    /// Workers that were told to take no more work.
+    pub fn draining(&self) -> String {
+        format!("{}draining", self.tag)
+    }
+    pub fn buckets(&self) -> String {
+        format!("{}buckets", self.tag)
+    }
+    pub fn schedules(&self) -> String {
+        format!("{}schedules", self.tag)
     }
 }

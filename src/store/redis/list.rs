@@ -8,6 +8,7 @@ use super::pack::Reader;
 use super::read::flat;
 use super::{RedisStore, reply};
 use crate::domain::{JobId, Name, Place, limits};
+use crate::store::codec;
 use crate::store::contract::*;
 
 /// A position in one structure of one queue.
@@ -50,7 +51,11 @@ impl RedisStore {
             looked += entries.len();
             let ids: Vec<JobId> = entries.iter().map(|entry| entry.id).collect();
             let here = |stored: &Stored| stored.place == query.place && stored.job.queue == queue;
-            items.extend(self.read_jobs(&ids).await?.into_iter().flatten().filter(here));
+            let mut found = self.read_jobs(&ids).await?;
+            for stored in found.iter_mut().flatten().filter(|stored| codec::is_lost(&stored.job)) {
+                (stored.job.queue, stored.place) = (queue.clone(), query.place);
+            }
+            items.extend(found.into_iter().flatten().filter(here));
             if let Some(entry) = entries.last() {
                 last = Some(print(&queue, &entry.at));
             }
@@ -66,14 +71,15 @@ impl RedisStore {
             Place::Pending => self.line_entries(queue, from, n).await,
             Place::Suspect => self.list_entries(self.keys.part(queue, Part::Suspect), None, from, n).await,
             Place::Parked => self.parked_entries(queue, from, n).await,
-            Place::Held | Place::Blocked => Ok(Vec::new()),
             Place::Running => {
                 let after = if let Some(At::Epoch(epoch)) = from { epoch } else { 0 };
                 let leases = self.read_leases().await?.into_iter();
                 let mine = leases.filter(|(_, kept)| kept.queue == *queue && kept.lease.epoch.0 > after);
                 Ok(mine.take(n).map(|(id, kept)| Entry { id, at: At::Epoch(kept.lease.epoch.0) }).collect())
             }
-            Place::Scheduled | Place::Retrying => self.scored(queue, place, false, from, n).await,
+            Place::Scheduled | Place::Retrying | Place::Held | Place::Blocked => {
+                self.scored(queue, place, false, from, n).await
+            }
             Place::Dead | Place::Completed | Place::Cancelled => self.scored(queue, place, true, from, n).await,
         }
     }

@@ -9,6 +9,11 @@
 //!  inbox    zset  run, position, fact        tombs:Q     set    ids whose first entry in line is void
 //!  dirty    zset  run, when it is free       scheduled:Q, retrying:Q        zset  ids by due time
 //!  events   stream, one record a call        dead:Q, completed:Q, cancelled:Q zset  ids by time
+//!  progress hash  id → epoch, progress       held:Q, blocked:Q           zset  ids by time
+//!  asked    zset  ids                        ties     zset  child and parent, both ways; by bytes
+//!  freed    zset  parents that have ended    keyed    zset  concurrency keys and their jobs; by bytes
+//!  logs     zset  job, number, text          gates    zset  keys of runs and their runs; by bytes
+//!  until    zset  unique keys by time        draining set, buckets hash, schedules hash
 //! ```
 //!
 //! A record is written by moves only: a job that became due or was claimed still has the record it
@@ -16,15 +21,18 @@
 //! the history, whole scripts at a time, so the structures agree with each other afterwards
 //! (see [`health::mend_log`] for what that takes).
 
+mod beside;
 mod connection;
 mod health;
 mod hints;
 mod keys;
 mod list;
+mod lua;
 mod pack;
 mod read;
 mod reply;
 mod runs;
+mod talk;
 mod verify;
 mod write;
 
@@ -91,6 +99,17 @@ impl RedisStore {
         Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
     }
 
+    /// A claimed job whose record cannot be read does not tell its queue; its lease does.
+    async fn name_lost(&self, mut answer: Exchanged) -> Result<Exchanged> {
+        for claimed in answer.claimed.iter_mut().filter(|claimed| codec::is_lost(&claimed.job)) {
+            let get = self.link.command(cmd("HGET").arg(self.keys.running()).arg(claimed.job.id.as_bytes())).await?;
+            if let Some(lease) = reply::maybe_bytes(get)? {
+                claimed.job.queue = pack::read_lease(&lease)?.queue;
+            }
+        }
+        Ok(answer)
+    }
+
     /// Names of all queues, for scripts that look into each.
     async fn queue_names(&self) -> Result<Vec<Name>> {
         Ok(self.read_queues().await?.into_iter().map(|(name, _)| name).collect())
@@ -152,34 +171,54 @@ impl Store for RedisStore {
     }
 
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
-        let call = write::exchange(&self.keys, exchange)?;
-        write::read_exchange(exchange, self.link.script(&write::EXCHANGE, &call).await?)
+        let mut more: Vec<Name> = Vec::new();
+        // Only jobs with a concurrency key can want more queues; each turn names one more at least.
+        loop {
+            let call = write::exchange(&self.keys, exchange, &more)?;
+            let answer = self.link.script(&write::EXCHANGE, &call).await?;
+            match write::read_wanted(&answer) {
+                None => return self.name_lost(write::read_exchange(exchange, answer)?).await,
+                Some(names) => {
+                    let known = more.len();
+                    for name in names {
+                        if !more.contains(&name) {
+                            more.push(name);
+                        }
+                    }
+                    if more.len() == known {
+                        return Err(reply::odd());
+                    }
+                }
+            }
+        }
     }
 
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
         let queues = self.queue_names().await?;
         let worker = beat.info.id;
         let hello = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStarted) };
-        let mut call = write::call(&write::HEARTBEAT, &self.keys, &queues.iter().collect::<Vec<_>>());
+        let queue_keys = queues.iter().collect::<Vec<_>>();
+        let mut call = write::call_with(&write::HEARTBEAT, &self.keys, &queue_keys, Some(self.keys.draining()));
         call.arg(worker.as_bytes()).arg(millis(beat.lease).min(pack::FOREVER / 4)).arg(codec::encode(&beat.info)?);
         call.arg(limits::EVENT_RECORDS).arg(pack::event(&hello, &pack::Defaults::default())).arg(queues.len());
         for kind in &beat.info.types {
             call.arg(kind.as_str());
         }
-        let [now, held] = read::two(reply::array(self.link.script(&write::HEARTBEAT, &call).await?)?)?;
-        let held = reply::bytes(held)?;
+        let mut parts = reply::array(self.link.script(&write::HEARTBEAT, &call).await?)?.into_iter();
+        let mut next = || parts.next().ok_or_else(reply::odd);
+        let (now, held, drain) = (next()?, reply::bytes(next()?)?, reply::int(&next()?)? == 1);
         let mut reader = pack::Reader(&held);
         let mut leases = Vec::with_capacity(held.len() / 24);
         while !reader.0.is_empty() {
             leases.push((JobId::from_bytes(reader.id()?), crate::domain::Epoch(reader.u64()?)));
         }
         leases.sort();
-        Ok(Beat { now: Ms(reply::int(&now)?), held: leases, drain: false })
+        Ok(Beat { now: Ms(reply::int(&now)?), held: leases, drain })
     }
 
     async fn farewell(&self, worker: WorkerId) -> Result<()> {
         let goodbye = Event { worker: Some(worker), ..Event::new(EventKind::WorkerStopped) };
-        let mut call = write::call(&write::FAREWELL, &self.keys, &[]);
+        let mut call = write::call_with(&write::FAREWELL, &self.keys, &[], Some(self.keys.draining()));
         call.arg(worker.as_bytes()).arg(limits::EVENT_RECORDS);
         call.arg(pack::event(&goodbye, &pack::Defaults::default()));
         self.link.script(&write::FAREWELL, &call).await.map(drop)
@@ -187,7 +226,8 @@ impl Store for RedisStore {
 
     async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue> {
         let queues = self.queue_names().await?;
-        let mut call = write::call(&write::OVERDUE, &self.keys, &queues.iter().collect::<Vec<_>>());
+        let queue_keys = queues.iter().collect::<Vec<_>>();
+        let mut call = write::call_with(&write::OVERDUE, &self.keys, &queue_keys, Some(self.keys.draining()));
         call.arg(millis(parked).min(pack::FOREVER / 4)).arg(limit.min(1_000)).arg(queues.len());
         call.arg(limits::EVENT_RECORDS).arg(pack::event_before_worker(&Event::new(EventKind::WorkerLost)));
         let mut parts = reply::array(self.link.script(&write::OVERDUE, &call).await?)?.into_iter();
@@ -212,17 +252,18 @@ impl Store for RedisStore {
 
     async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
         let mut trimmed = Trimmed::default();
-        let age = millis(retention.age).min(pack::FOREVER / 4);
-        for queue in self.queue_names().await? {
+        let within = |age: Duration| millis(age).min(pack::FOREVER / 4);
+        for (queue, settings) in self.read_queues().await? {
             if trimmed.jobs >= limit {
                 break;
             }
+            let keep = settings.retention.unwrap_or(retention);
             let event = Event { queue: Some(queue.clone()), ..Event::new(EventKind::QueueTrimmed) };
             // Short scripts: others wait while one runs.
             loop {
                 let want = (limit - trimmed.jobs).min(1_000);
                 let mut call = write::call(&write::TRIM, &self.keys, &[&queue]);
-                call.arg(age).arg(retention.count).arg(want).arg(limits::EVENT_RECORDS);
+                call.arg(within(keep.age)).arg(keep.count).arg(want).arg(limits::EVENT_RECORDS);
                 call.arg(pack::event_before_text(&event));
                 let dropped = reply::int(&self.link.script(&write::TRIM, &call).await?)?.max(0) as usize;
                 trimmed.jobs += dropped;
@@ -233,13 +274,56 @@ impl Store for RedisStore {
         }
         let from = self.forgetting.lock().map(|from| from.clone()).unwrap_or_else(|_| "0".to_owned());
         let mut call = write::call(&write::FORGET, &self.keys, &[]);
-        call.arg(age).arg(limit).arg(millis(limits::PRODUCER_MEMORY)).arg(from);
+        call.arg(within(retention.age)).arg(limit).arg(millis(limits::PRODUCER_MEMORY)).arg(from);
         let [runs, next] = read::two(reply::array(self.link.script(&write::FORGET, &call).await?)?)?;
         if let Ok(mut from) = self.forgetting.lock() {
             *from = reply::text(next)?;
         }
         trimmed.runs = reply::int(&runs)?.max(0) as usize;
         Ok(trimmed)
+    }
+
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
+        self.ask_to_end(ids).await
+    }
+
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
+        self.read_asked(worker, limit).await
+    }
+
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        self.keep_notes(notes).await
+    }
+
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
+        self.read_log(id, after).await
+    }
+
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
+        self.read_freed(limit).await
+    }
+
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        self.give_permits(requests).await
+    }
+
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
+        self.tell_runs(facts).await
+    }
+
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
+        self.read_schedules().await
+    }
+
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
+        self.change_schedule(commit).await
+    }
+
+    async fn drain(&self, worker: WorkerId) -> Result<bool> {
+        let event = Event { worker: Some(worker), ..Event::new(EventKind::WorkerDraining) };
+        let mut call = write::call_with(&write::DRAIN, &self.keys, &[], Some(self.keys.draining()));
+        call.arg(worker.as_bytes()).arg(limits::EVENT_RECORDS).arg(pack::event(&event, &pack::Defaults::default()));
+        Ok(reply::int(&self.link.script(&write::DRAIN, &call).await?)? == 1)
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
@@ -264,13 +348,13 @@ impl Store for RedisStore {
     }
 
     async fn set_queue(&self, queue: &Name, settings: &QueueSettings) -> Result<()> {
-        let kind = if settings.paused { EventKind::QueuePaused } else { EventKind::QueueResumed };
-        let event = Event { queue: Some(queue.clone()), ..Event::new(kind) };
-        let mut bytes = vec![u8::from(settings.paused)];
-        bytes.extend(codec::encode(settings)?);
         let mut call = write::call(&write::SET_QUEUE, &self.keys, &[]);
-        call.arg(queue.as_str()).arg(bytes).arg(limits::EVENT_RECORDS);
-        call.arg(pack::event(&event, &pack::Defaults::default()));
+        call.arg(queue.as_str()).arg(pack::settings(settings)?).arg(pack::settings(&QueueSettings::default())?);
+        call.arg(limits::EVENT_RECORDS);
+        for kind in [EventKind::QueuePaused, EventKind::QueueResumed, EventKind::QueueSet] {
+            let event = Event { queue: Some(queue.clone()), ..Event::new(kind) };
+            call.arg(pack::event(&event, &pack::Defaults::default()));
+        }
         self.link.script(&write::SET_QUEUE, &call).await.map(drop)
     }
 
@@ -308,6 +392,12 @@ impl Store for RedisStore {
             }
         }
         self.link.script(&write::DEFINE, &call).await.map(drop)
+    }
+
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
+        let mut call = write::UNDEFINE.call(1);
+        call.arg(self.keys.current()).arg(format!("{kind}\0{name}"));
+        Ok(reply::int(&self.link.script(&write::UNDEFINE, &call).await?)? == 1)
     }
 
     async fn definition(&self, hash: &str) -> Result<Option<Definition>> {

@@ -1,9 +1,11 @@
 //! Small binary forms: the header that scripts read before a job's record, a run's record, a lease,
 //! and the events of the log. Big-endian throughout. It knows no connection.
 
-use crate::domain::{Epoch, Event, EventKind, Job, JobId, Json, Ms, Name, Place, RunId, RunState, WorkerId};
+use crate::domain::{
+    Epoch, Event, EventKind, Job, JobId, Json, Ms, Name, Place, Progress, QueueSettings, RunId, RunState, WorkerId,
+};
 use crate::store::codec;
-use crate::store::contract::{Lease, Result, RunRecord, StoreError};
+use crate::store::contract::{Lease, Result, RunRecord, ScheduleRecord, StoreError};
 
 /// The longest time a script counts with: doubles are exact up to here.
 pub const FOREVER: i64 = 1 << 53;
@@ -13,7 +15,13 @@ const RUN: u8 = 0x20;
 const TIMEOUT: u8 = 0x40;
 const PRIORITY: u8 = 0x80;
 /// The whole first byte of a record in the short form.
-const SHORT: u8 = 0x0f;
+pub const SHORT: u8 = 0x0f;
+/// The first byte of one in the long form: place and flags follow, a byte each.
+pub const LONG: u8 = 0x0e;
+/// In the first byte of a queue's settings.
+const LIMITED: u8 = 2;
+const KEY: u8 = 0x10;
+const SUSPECT: u8 = 0x20;
 
 fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(format!("{what} cannot be read"))
@@ -85,7 +93,11 @@ pub fn place_code(place: Place) -> u8 {
     }
 }
 
-fn place_of(code: u8) -> Result<Place> {
+/// The place of a code.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn place_of(code: u8) -> Result<Place> {
     Place::ALL.into_iter().find(|place| place_code(*place) == code).ok_or_else(|| corrupt("a job's place"))
 }
 
@@ -110,6 +122,16 @@ pub fn new_job(new: &Job) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A key behind its length.
+///
+/// # Errors
+/// [`StoreError::Refused`] if it is longer than 64 KiB.
+pub fn long_key(text: &str) -> Result<Vec<u8>> {
+    let length =
+        u16::try_from(text.len()).map_err(|_| StoreError::Refused("a key is longer than 64 KiB".to_owned()))?;
+    Ok([&length.to_be_bytes()[..], text.as_bytes()].concat())
+}
+
 fn read_short(id: JobId, mut reader: Reader) -> Result<Job> {
     let (kind, queue) = (reader.name()?, reader.name()?);
     let payload = std::str::from_utf8(reader.0).ok().filter(|text| !text.is_empty());
@@ -122,27 +144,42 @@ fn read_short(id: JobId, mut reader: Reader) -> Result<Job> {
 /// # Errors
 /// [`StoreError::Corrupt`] if the record cannot be written.
 pub fn job(job: &Job, place: Place) -> Result<Vec<u8>> {
-    let mut bytes = vec![place_code(place)];
+    let mut flags = 0;
+    let mut fields = Vec::new();
     if place == Place::Parked {
         // The script puts the time here.
-        bytes.extend_from_slice(&[0; 8]);
+        fields.extend_from_slice(&[0; 8]);
     }
     if job.rev != 0 {
-        bytes[0] |= REV;
-        bytes.extend_from_slice(&job.rev.to_be_bytes());
+        flags |= REV;
+        fields.extend_from_slice(&job.rev.to_be_bytes());
     }
     if let Some(link) = &job.link {
-        bytes[0] |= RUN;
-        bytes.extend_from_slice(link.run.as_bytes());
+        flags |= RUN;
+        fields.extend_from_slice(link.run.as_bytes());
     }
     if let Some(timeout) = job.timeout_ms {
-        bytes[0] |= TIMEOUT;
-        bytes.extend_from_slice(&timeout.min(FOREVER as u64).to_be_bytes());
+        flags |= TIMEOUT;
+        fields.extend_from_slice(&timeout.min(FOREVER as u64).to_be_bytes());
     }
     if job.priority != 0 {
-        bytes[0] |= PRIORITY;
-        bytes.push(job.priority as u8);
+        flags |= PRIORITY;
+        fields.push(job.priority as u8);
     }
+    let mut bytes = vec![flags | place_code(place)];
+    if job.concurrency.is_some() || job.is_suspect() {
+        flags >>= 4;
+        if let Some(own) = &job.concurrency {
+            flags |= KEY;
+            fields.extend_from_slice(&own.limit.to_be_bytes());
+            fields.extend_from_slice(&long_key(&own.key)?);
+        }
+        if job.is_suspect() {
+            flags |= SUSPECT;
+        }
+        bytes = vec![LONG, place_code(place), flags];
+    }
+    bytes.extend_from_slice(&fields);
     let record = codec::encode(job)?;
     bytes.extend_from_slice(&record);
     Ok(bytes)
@@ -155,26 +192,66 @@ pub struct KeptJob {
     pub place: Place,
     /// The position under which it was parked.
     pub parked: Option<u64>,
+    /// Wherever it waits to be claimed, it does so among the suspects.
+    pub suspect: bool,
+    pub run: Option<RunId>,
 }
 
-/// Reads a kept job.
+impl KeptJob {
+    /// Where it waits once it is due, or called back.
+    pub fn line(&self) -> Place {
+        if self.suspect { Place::Suspect } else { Place::Pending }
+    }
+}
+
+/// Reads a kept job. A record that cannot be read is a job all the same, as [`codec::read_job`] says.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if not even its head can be read.
+pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..])).unwrap_or_else(|_| codec::read_job(id, bytes));
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, suspect: false, run: None });
+    }
+    read_head(bytes, |record| Ok(codec::read_job(id, record)))
+}
+
+/// Reads a kept job strictly.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`].
-pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+pub fn check_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..]))?;
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, suspect: false, run: None });
+    }
+    read_head(bytes, |record| codec::decode_job(id, record))
+}
+
+fn read_head(bytes: &[u8], read: impl FnOnce(&[u8]) -> Result<Job>) -> Result<KeptJob> {
     let mut reader = Reader(bytes);
     let first = reader.u8()?;
-    if first == SHORT {
-        return Ok(KeptJob { job: read_short(id, reader)?, place: Place::Pending, parked: None });
-    }
-    let place = place_of(first & 0x0f)?;
+    let is_long = first == LONG;
+    let (place, flags) = if is_long { (reader.u8()?, reader.u8()?) } else { (first & 0x0f, first >> 4) };
+    let mut place = place_of(place)?;
     let parked = if place == Place::Parked { Some(reader.u64()?) } else { None };
+    let mut run = None;
     for (flag, length) in [(REV, 4), (RUN, 16), (TIMEOUT, 8), (PRIORITY, 1)] {
-        if first & flag != 0 {
-            reader.take(length)?;
+        if flags & (flag >> 4) != 0 {
+            let bytes = reader.take(length)?;
+            run = RunId::from_slice(bytes).filter(|_| flag == RUN).or(run);
         }
     }
-    Ok(KeptJob { job: codec::decode_job(id, reader.0)?, place, parked })
+    if flags & KEY != 0 {
+        reader.take(4)?;
+        let length = usize::from(reader.u16()?);
+        reader.take(length)?;
+    }
+    let suspect = flags & SUSPECT != 0;
+    if suspect && place == Place::Pending {
+        place = Place::Suspect;
+    }
+    Ok(KeptJob { job: read(reader.0)?, place, parked, suspect, run })
 }
 
 /// A run as it is kept.
@@ -200,6 +277,52 @@ pub fn read_run(id: RunId, bytes: &[u8]) -> Result<RunRecord> {
     Ok(RunRecord { id, workflow, state, rev, body: reader.0.to_vec() })
 }
 
+/// Settings of a queue: first what scripts must know (paused, limit), then all.
+///
+/// # Errors
+/// As [`job`].
+pub fn settings(settings: &QueueSettings) -> Result<Vec<u8>> {
+    let mut bytes = vec![u8::from(settings.paused)];
+    if let Some(limit) = settings.concurrency {
+        bytes[0] |= LIMITED;
+        bytes.extend_from_slice(&limit.to_be_bytes());
+    }
+    bytes.extend(codec::encode(settings)?);
+    Ok(bytes)
+}
+
+/// Reads settings; of a queue that nobody has set there is one byte.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_settings(bytes: &[u8]) -> Result<QueueSettings> {
+    let is_limited = bytes.first().is_some_and(|flags| flags & LIMITED != 0);
+    match bytes.get(if is_limited { 5 } else { 1 }..) {
+        None | Some([]) => Ok(QueueSettings::default()),
+        Some(bytes) => codec::decode(bytes),
+    }
+}
+
+/// A schedule as it is kept behind its revision.
+pub fn schedule(due: Option<Ms>, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![u8::from(due.is_some())];
+    bytes.extend_from_slice(&due.map_or(0, |due| due.0).to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Reads a kept schedule.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_schedule(name: Name, bytes: &[u8]) -> Result<ScheduleRecord> {
+    let mut reader = Reader(bytes);
+    let rev = reader.u64()?;
+    let has_due = reader.u8()? == 1;
+    let due = Some(reader.ms()?).filter(|_| has_due);
+    Ok(ScheduleRecord { name, rev, due, body: reader.0.to_vec() })
+}
+
 /// A lease as `running` keeps it.
 pub struct KeptLease {
     pub lease: Lease,
@@ -219,6 +342,16 @@ pub fn read_lease(bytes: &[u8]) -> Result<KeptLease> {
     let end = reader.0.iter().position(|byte| *byte == 0).unwrap_or(reader.0.len());
     let queue = reader.text(end)?.parse().map_err(|_| corrupt("a lease's queue"))?;
     Ok(KeptLease { lease: Lease { worker, epoch, since }, queue })
+}
+
+/// Reads the progress that was noted under a lease; one of an earlier lease is none.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn read_progress(bytes: Option<&[u8]>, lease: Epoch) -> Result<Option<Progress>> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let mut reader = Reader(bytes);
+    if reader.u64()? == lease.0 { codec::decode(reader.0).map(Some) } else { Ok(None) }
 }
 
 /// A key with its length before and a zero behind, so that no key is the beginning of another.
@@ -322,6 +455,13 @@ pub fn event_before_text(known: &Event) -> Vec<u8> {
     let mut bytes = event(known, &Defaults::default());
     bytes[1] |= E_DATA;
     bytes
+}
+
+/// The beginning and the end of an event between which the script puts job, queue and worker.
+pub fn event_around(kind: EventKind, data: &str) -> ([u8; 2], Vec<u8>) {
+    let mut end = Vec::new();
+    text(&mut end, data);
+    ([kind.code(), E_JOB | E_QUEUE | E_WORKER | E_DATA], end)
 }
 
 /// An event whose worker the script adds.
@@ -431,6 +571,24 @@ mod tests {
     }
 
     #[test]
+    fn a_long_record_tells_what_scripts_must_know() {
+        let name = |text: &str| text.parse().expect("a name");
+        let plain = Job::new(JobId::from_bytes([5; 16]), name("noop"), name("default"), Json::null());
+        let concurrency = Some(crate::domain::Concurrency { key: "k".into(), limit: 2 });
+        let keyed = Job { concurrency, rev: 3, priority: -7, timeout_ms: Some(9), ..plain.clone() };
+        let suspect = Job { crashes: vec![Ms(1)], ..plain };
+        for (one, place, read_as) in [
+            (&keyed, Place::Pending, Place::Pending),
+            (&keyed, Place::Parked, Place::Parked),
+            (&suspect, Place::Pending, Place::Suspect),
+            (&suspect, Place::Retrying, Place::Retrying),
+        ] {
+            let kept = read_job(one.id, &job(one, place).expect("packs")).expect("reads");
+            assert_eq!((&kept.job, kept.place, kept.suspect), (one, read_as, one.is_suspect()));
+        }
+    }
+
+    #[test]
     fn a_short_record_that_is_cut_is_corrupt() {
         let whole = [&[SHORT, 1, b'k', 1, b'q'][..], b"{}"].concat();
         for length in 1..6 {
@@ -442,7 +600,7 @@ mod tests {
     #[test]
     fn scripts_know_which_states_of_runs_are_final() {
         for (at, state) in RunState::ALL.iter().enumerate() {
-            assert_eq!(state.is_terminal(), at >= 4, "R_OVER in lib.lua");
+            assert_eq!(state.is_terminal(), at >= super::super::lua::RUN_OVER, "{state:?}");
         }
     }
 }

@@ -16,6 +16,10 @@ use crate::store::contract::*;
 /// Ids a command names at most.
 pub const PART: usize = 1_000;
 
+/// Places that are sorted sets, in the order in which they are counted.
+const SORTED: [Place; 7] =
+    [Place::Scheduled, Place::Retrying, Place::Dead, Place::Completed, Place::Cancelled, Place::Held, Place::Blocked];
+
 impl RedisStore {
     pub(super) async fn read_jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         let mut stored = Vec::with_capacity(ids.len());
@@ -30,40 +34,65 @@ impl RedisStore {
         let mut look = Pipeline::new();
         look.cmd("HMGET").arg(self.keys.jobs()).arg(&raw);
         look.cmd("HMGET").arg(self.keys.running()).arg(&raw);
-        let [bodies, leases] = two(self.link.pipeline(&look).await?)?;
+        look.cmd("ZMSCORE").arg(self.keys.asked()).arg(&raw);
+        look.cmd("HMGET").arg(self.keys.progress()).arg(&raw);
+        let mut answers = self.link.pipeline(&look).await?.into_iter().map(reply::array);
+        let mut next = || answers.next().ok_or_else(reply::odd)?;
+        let (bodies, leases, asks, notes) = (next()?, next()?, next()?, next()?);
         let mut found: Vec<Option<Stored>> = Vec::with_capacity(ids.len());
         // Records tell the place of the last move; what was due since then has left that place.
         let mut scores = Pipeline::new();
         let mut unsure = Vec::new();
-        for ((id, body), lease) in ids.iter().zip(reply::array(bodies)?).zip(reply::array(leases)?) {
+        let told = leases.into_iter().zip(asks).zip(notes);
+        for ((id, body), ((lease, ask), note)) in ids.iter().zip(bodies).zip(told) {
             let Some(body) = reply::maybe_bytes(body)? else {
                 found.push(None);
                 continue;
             };
-            let KeptJob { job, place, parked } = pack::read_job(*id, &body)?;
-            let mut stored = Stored::idle(job, place, Ms(0));
+            let kept = pack::read_job(*id, &body)?;
+            let line = kept.line();
+            let KeptJob { job, place, parked, .. } = kept;
+            let mut stored = Stored { asked: ask != Value::Nil, ..Stored::idle(job, place, Ms(0)) };
             if let Some(lease) = reply::maybe_bytes(lease)? {
                 let kept = pack::read_lease(&lease)?;
-                stored.at = kept.lease.since;
-                stored.place = Place::Running;
-                stored.lease = Some(kept.lease);
-            } else if let Some(position) = parked {
-                stored.at = parked_at(position);
-                let member = parked_member(&stored.job.kind, position, *id);
-                scores.cmd("ZSCORE").arg(self.keys.part(&stored.job.queue, Part::Parked)).arg(member);
-                unsure.push(found.len());
-            } else if let Some(key) = self.keys.sorted(&stored.job.queue, place) {
-                scores.cmd("ZSCORE").arg(key).arg(id.as_bytes());
-                unsure.push(found.len());
+                if codec::is_lost(&stored.job) {
+                    stored.job.queue = kept.queue;
+                }
+                let lease = kept.lease;
+                stored.progress = pack::read_progress(reply::maybe_bytes(note)?.as_deref(), lease.epoch)?;
+                stored = Stored { place: Place::Running, at: lease.since, lease: Some(lease), ..stored };
+            } else {
+                let queue = &stored.job.queue;
+                let looks = scores.len();
+                if let Some(position) = parked {
+                    stored.at = parked_at(position);
+                    let member = parked_member(&stored.job.kind, position, *id);
+                    scores.cmd("ZSCORE").arg(self.keys.part(queue, Part::Parked)).arg(member);
+                } else if let Some(key) = self.keys.sorted(queue, place) {
+                    scores.cmd("ZSCORE").arg(key).arg(id.as_bytes());
+                }
+                let settled = scores.len() > looks;
+                let may_block = stored.job.concurrency.is_some() && !place.state().is_terminal();
+                if let Some(key) = self.keys.sorted(queue, Place::Blocked).filter(|_| may_block) {
+                    scores.cmd("ZSCORE").arg(key).arg(id.as_bytes());
+                }
+                unsure.push((found.len(), line, settled, may_block));
             }
             found.push(Some(stored));
         }
-        for (index, score) in unsure.into_iter().zip(self.link.pipeline(&scores).await?) {
+        let mut scores = self.link.pipeline(&scores).await?.into_iter();
+        let mut next = || reply::score(&scores.next().ok_or_else(reply::odd)?);
+        for (index, line, settled, may_block) in unsure {
             let Some(stored) = &mut found[index] else { continue };
-            match reply::score(&score)? {
-                None => (stored.place, stored.at) = (Place::Pending, Ms(0)),
-                Some(at) if stored.place != Place::Parked => stored.at = Ms(at),
-                Some(_) => {}
+            if settled {
+                match next()? {
+                    None => (stored.place, stored.at) = (line, Ms(0)),
+                    Some(at) if stored.place != Place::Parked => stored.at = Ms(at),
+                    Some(_) => {}
+                }
+            }
+            if may_block && let Some(at) = next()? {
+                (stored.place, stored.at) = (Place::Blocked, Ms(at));
             }
         }
         Ok(found)
@@ -75,12 +104,7 @@ impl RedisStore {
         for (name, settings) in reply::pairs(answer)? {
             let name = String::from_utf8_lossy(&name);
             let name = name.parse().map_err(|_| StoreError::Corrupt(format!("`{name}` is kept as a queue")))?;
-            // The first byte is for scripts; a queue that nobody has set has nothing behind it.
-            let settings = match settings.get(1..) {
-                None | Some([]) => QueueSettings::default(),
-                Some(bytes) => codec::decode(bytes)?,
-            };
-            queues.insert(name, settings);
+            queues.insert(name, pack::read_settings(&settings)?);
         }
         Ok(queues.into_iter().collect())
     }
@@ -114,7 +138,7 @@ impl RedisStore {
             ] {
                 look.cmd(command).arg(self.keys.part(name, part));
             }
-            for place in [Place::Scheduled, Place::Retrying, Place::Dead, Place::Completed, Place::Cancelled] {
+            for place in SORTED {
                 look.cmd("ZCARD").arg(self.keys.sorted(name, place));
             }
             look.cmd("LINDEX").arg(self.keys.part(name, Part::Line)).arg(0);
@@ -126,11 +150,12 @@ impl RedisStore {
         let now = Ms(clock.first().map_or(Ok(0), reply::int)? * 1_000);
         let mut stats = Vec::with_capacity(queues.len());
         for (name, settings) in queues {
-            let mut counts = [0u64; 10];
+            let mut counts = [0u64; 12];
             for count in &mut counts {
                 *count = reply::int(&next()?)?.max(0) as u64;
             }
-            let [line, tombs, prio, suspect, parked, scheduled, retrying, dead, completed, cancelled] = counts;
+            let [line, tombs, prio, suspect, parked, scheduled, retrying, dead, completed, cancelled, held, blocked] =
+                counts;
             let head = reply::maybe_bytes(next()?)?;
             let first = flat(next()?)?;
             let urgent = first.get(1).map(reply::score).transpose()?.flatten().is_some_and(|score| score < 0);
@@ -141,8 +166,8 @@ impl RedisStore {
             let oldest = first.and_then(|id| JobId::from_slice(&id)).map(|id| millis(now.since(id.created_at())));
             stats.push(QueueStats {
                 paused: settings.paused,
-                scheduled,
-                pending: line.saturating_sub(tombs) + prio + suspect + parked,
+                scheduled: scheduled + held,
+                pending: line.saturating_sub(tombs) + prio + suspect + parked + blocked,
                 running: running.get(&name).copied().unwrap_or(0),
                 retrying,
                 dead,
@@ -161,17 +186,20 @@ impl RedisStore {
         for (_, kept) in self.read_leases().await? {
             *running.entry(kept.lease.worker).or_default() += 1;
         }
+        let told = self.link.command(cmd("SMEMBERS").arg(self.keys.draining())).await?;
+        let told: Vec<Vec<u8>> = reply::array(told)?.into_iter().map(reply::bytes).collect::<Result<_>>()?;
         let answer = self.link.command(cmd("HGETALL").arg(self.keys.workers())).await?;
         let mut workers = Vec::new();
         for (_, bytes) in reply::pairs(answer)? {
             let mut reader = pack::Reader(&bytes);
             let expires_at = reader.ms()?;
             let info: WorkerInfo = codec::decode(reader.0)?;
+            let info_id = *info.id.as_bytes();
             workers.push(WorkerStatus {
                 running: running.get(&info.id).copied().unwrap_or(0),
                 info,
                 expires_at,
-                draining: false,
+                draining: told.iter().any(|id| id[..] == info_id[..]),
             });
         }
         workers.sort_by_key(|worker| worker.info.id);

@@ -7,33 +7,62 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::connection::Script;
-use super::keys::Keys;
+use super::keys::{Keys, QUEUE};
 use super::pack::{self, Defaults, FOREVER};
 use super::reply;
 use crate::domain::time::millis;
-use crate::domain::{Epoch, EventKind, JobId, Ms, Name, Place, RunId, To, limits};
+use crate::domain::{Epoch, EventKind, Job, JobId, Ms, Name, Place, RunId, To, limits};
+use crate::store::codec;
 use crate::store::contract::*;
 
 macro_rules! script {
-    ($constant:ident, $name:literal) => {
+    ($constant:ident, $name:literal $(, $part:literal)*) => {
         pub static $constant: Script = Script::new(
             $name,
-            concat!(include_str!("scripts/lib.lua"), include_str!(concat!("scripts/", $name, ".lua"))),
+            concat!(
+                include_str!("scripts/lib.lua"),
+                $(include_str!(concat!("scripts/", $part, ".lua")),)*
+                include_str!(concat!("scripts/", $name, ".lua"))
+            ),
         );
     };
 }
 
-script!(ENQUEUE, "enqueue");
-script!(EXCHANGE, "exchange");
+script!(ENQUEUE, "enqueue", "beside", "jobs", "runs");
+script!(SCHEDULE, "schedule", "beside", "jobs", "runs");
+script!(FORGET, "forget", "beside", "jobs", "runs");
+script!(ASK, "ask", "beside", "jobs");
+script!(FREED, "freed", "beside");
+script!(ASKED, "asked");
 script!(HEARTBEAT, "heartbeat");
 script!(FAREWELL, "farewell");
 script!(OVERDUE, "overdue");
+script!(DRAIN, "drain");
+script!(NOTE, "note");
+script!(INFORM, "inform");
 script!(TICK, "tick");
 script!(DIRTY, "dirty");
 script!(TRIM, "trim");
-script!(FORGET, "forget");
 script!(SET_QUEUE, "set_queue");
+/// What the part about moves defines costs each call that comes to it: those that only claim, or whose moves
+/// are plain, pass it by.
+pub static EXCHANGE: Script = Script::new(
+    "exchange",
+    concat!(
+        include_str!("scripts/lib.lua"),
+        include_str!("scripts/beside.lua"),
+        include_str!("scripts/exchange.lua"),
+        "if moves > 0 then\n",
+        include_str!("scripts/jobs.lua"),
+        include_str!("scripts/runs.lua"),
+        include_str!("scripts/moves.lua"),
+        "end\n",
+        include_str!("scripts/claim.lua"),
+    ),
+);
 pub static DEFINE: Script = Script::new("define", include_str!("scripts/define.lua"));
+pub static UNDEFINE: Script = Script::new("undefine", include_str!("scripts/undefine.lua"));
+pub static PERMITS: Script = Script::new("permits", include_str!("scripts/permits.lua"));
 
 /// Items of one enqueue script: long enough to be cheap, short enough to let others in between.
 pub const CHUNK: usize = 100;
@@ -59,7 +88,12 @@ impl<'a> Queues<'a> {
 
 /// A call with the keys of the shard and of these queues.
 pub fn call(script: &Script, keys: &Keys, queues: &[&Name]) -> Cmd {
-    let count = keys.all().len() + queues.len() * 10;
+    call_with(script, keys, queues, None)
+}
+
+/// The same, with one key more at the end.
+pub fn call_with(script: &Script, keys: &Keys, queues: &[&Name], last: Option<String>) -> Cmd {
+    let count = keys.all().len() + queues.len() * QUEUE.len() + usize::from(last.is_some());
     let mut call = script.call(count);
     for key in keys.all() {
         call.arg(key);
@@ -69,6 +103,9 @@ pub fn call(script: &Script, keys: &Keys, queues: &[&Name]) -> Cmd {
             call.arg(key);
         }
     }
+    if let Some(key) = last {
+        call.arg(key);
+    }
     call
 }
 
@@ -77,22 +114,39 @@ fn delay(time: Duration) -> u64 {
     millis(time).min(FOREVER / 4) as u64
 }
 
-fn new_plan<'a>(new: &'a NewJob, queues: &mut Queues<'a>) -> Vec<u8> {
-    job_plan(&new.job, new.start, queues)
+/// How a held job starts: by a move.
+const HELD: u8 = 3;
+
+fn new_plan<'a>(new: &'a NewJob, queues: &mut Queues<'a>) -> Result<Vec<u8>> {
+    let start = if new.job.after.is_empty() { Some(new.start) } else { None };
+    job_plan(&new.job, start, new.unique_for, queues)
 }
 
-fn job_plan<'a>(job: &'a crate::domain::Job, start: Start, queues: &mut Queues<'a>) -> Vec<u8> {
+/// `start`: none for one that is held for its parents.
+fn job_plan<'a>(
+    job: &'a Job,
+    start: Option<Start>,
+    unique_for: Option<Duration>,
+    queues: &mut Queues<'a>,
+) -> Result<Vec<u8>> {
     let (code, ms) = match start {
-        Start::Now => (0, 0),
-        Start::After(time) => (1, delay(time)),
-        Start::At(at) => (2, at.0.clamp(0, FOREVER / 2) as u64),
+        Some(Start::Now) => (0, 0),
+        Some(Start::After(time)) => (1, delay(time)),
+        Some(Start::At(at)) => (2, at.0.clamp(0, FOREVER / 2) as u64),
+        None => (HELD, 0),
     };
     let mut plan = vec![code];
     plan.extend_from_slice(&queues.number(&job.queue).to_be_bytes());
     plan.push(job.priority as u8);
     plan.extend_from_slice(&ms.to_be_bytes());
-    plan.extend(job.unique_key.iter().flat_map(|key| key.bytes()));
-    plan
+    let unique = job.unique_key.as_deref().unwrap_or("");
+    if !unique.is_empty() || start.is_none() {
+        plan.extend_from_slice(&pack::long_key(unique)?);
+        plan.extend_from_slice(&unique_for.map_or(0, delay).to_be_bytes());
+        let parents = if start.is_none() { &job.after[..] } else { &[] };
+        plan.extend(parents.iter().flat_map(|parent| *parent.as_bytes()));
+    }
+    Ok(plan)
 }
 
 /// Arguments gathered before it is known how many queues and keys there are.
@@ -113,7 +167,9 @@ fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -
     }
     let mut head = vec![u8::from(effects.record.state.is_terminal())];
     let counts = [effects.jobs.len(), effects.values.len(), timers.len(), effects.drop_timers.len()];
-    for count in counts.into_iter().chain([effects.events.len()]) {
+    let is_wide = !(effects.cancel.is_empty() && effects.tell.is_empty() && effects.runs.is_empty());
+    let wide = [effects.tell.len(), effects.runs.len()].into_iter().filter(|_| is_wide);
+    for count in counts.into_iter().chain([effects.events.len()]).chain(wide) {
         let count = u16::try_from(count)
             .map_err(|_| StoreError::Refused(format!("{count} items in one advance are too many")))?;
         head.extend_from_slice(&count.to_be_bytes());
@@ -123,7 +179,7 @@ fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -
     args.push(pack::run(&effects.record));
     for job in &effects.jobs {
         args.push(*job.id.as_bytes());
-        args.push(job_plan(job, Start::Now, queues));
+        args.push(job_plan(job, Some(Start::Now), None, queues)?);
         args.push(pack::job(job, Place::Pending)?);
     }
     for (key, value) in &effects.values {
@@ -142,7 +198,31 @@ fn effects<'a>(effects: &'a Effects, args: &mut Args, queues: &mut Queues<'a>) -
     for event in &effects.events {
         args.push(pack::event(event, &Defaults::default()));
     }
+    if is_wide {
+        args.push(effects.cancel.iter().flat_map(|id| *id.as_bytes()).collect::<Vec<u8>>());
+        for (run, fact) in &effects.tell {
+            args.push(*run.as_bytes());
+            args.push(fact.clone());
+        }
+        for new in &effects.runs {
+            new_run(new, args, queues)?;
+        }
+    }
     Ok(())
+}
+
+fn new_run<'a>(new: &'a NewRun, args: &mut Args, queues: &mut Queues<'a>) -> Result<()> {
+    let mut bytes = Vec::new();
+    if let Some(gate) = &new.gate {
+        bytes.extend_from_slice(&gate.limit.min(i32::MAX as u32).to_be_bytes());
+        bytes.extend_from_slice(&pack::long_key(&gate.key)?);
+        bytes.extend_from_slice(&(gate.go.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&gate.go);
+        bytes.push(u8::from(gate.reject.is_some()));
+        bytes.extend(gate.reject.iter().flatten());
+    }
+    args.push(bytes);
+    effects(&new.effects, args, queues)
 }
 
 /// What scripts are told of many jobs or moves at once: plans behind their lengths, and events with
@@ -178,30 +258,78 @@ fn distinct<'a>(ids: impl Iterator<Item = &'a JobId>) -> bool {
     ids.into_iter().all(|id| seen.insert(id))
 }
 
+fn new_jobs<'a>(
+    jobs: &'a [NewJob],
+    defaults: &Defaults,
+    packed: &mut Packed,
+    args: &mut Args,
+    queues: &mut Queues<'a>,
+) -> Result<()> {
+    for new in jobs {
+        let is_held = !new.job.after.is_empty();
+        let kind = if is_held { EventKind::JobScheduled } else { EventKind::JobCreated };
+        packed.push(&new_plan(new, queues)?, &pack::event(&new.log_entry(kind), defaults))?;
+        args.push(*new.job.id.as_bytes());
+        args.push(match new.start {
+            _ if is_held => pack::job(&new.job, Place::Held)?,
+            Start::Now => pack::new_job(&new.job)?,
+            Start::After(_) | Start::At(_) => pack::job(&new.job, Place::Pending)?,
+        });
+    }
+    Ok(())
+}
+
+/// A change of a schedule.
+pub fn schedule(keys: &Keys, commit: &ScheduleCommit) -> Result<Cmd> {
+    let mut queues = Queues::default();
+    let defaults = Defaults::default();
+    let (mut packed, mut rest) = (Packed::default(), Args::default());
+    new_jobs(&commit.jobs, &defaults, &mut packed, &mut rest, &mut queues)?;
+    for run in &commit.runs {
+        new_run(run, &mut rest, &mut queues)?;
+    }
+    for (run, fact) in &commit.tell {
+        rest.push(*run.as_bytes());
+        rest.push(fact.clone());
+    }
+    for event in &commit.events {
+        rest.push(pack::event(event, &defaults));
+    }
+    let mut head = Vec::new();
+    let counts = [commit.jobs.len(), commit.runs.len(), queues.names.len(), commit.tell.len(), commit.events.len()];
+    for count in counts {
+        let count = u16::try_from(count)
+            .map_err(|_| StoreError::Refused(format!("{count} items in one change of a schedule are too many")))?;
+        head.extend_from_slice(&count.to_be_bytes());
+    }
+    let cancel: Vec<u8> = commit.cancel.iter().flat_map(|id| *id.as_bytes()).collect();
+    let record = commit.next.as_ref().map(|(due, body)| pack::schedule(*due, body)).unwrap_or_default();
+    let mut call = call_with(&SCHEDULE, keys, &queues.names, Some(keys.schedules()));
+    call.arg(commit.name.as_str()).arg(&commit.from_rev.to_be_bytes()[..]).arg(record);
+    call.arg(limits::EVENT_RECORDS).arg(head).arg(cancel);
+    packed.add_to(&mut call);
+    finish(&mut call, &queues, rest);
+    Ok(call)
+}
+
 /// One part of a batch: some of its jobs, then some of its runs.
 pub fn enqueue(keys: &Keys, batch: &Enqueue, chunk: usize, jobs: &[NewJob], runs: &[NewRun]) -> Result<Cmd> {
     let mut queues = Queues::default();
     let defaults = Defaults { worker: None, queue: jobs.first().map(|new| new.job.queue.clone()) };
     let mut packed = Packed::default();
     let mut rest = Args::default();
-    for new in jobs {
-        let event = pack::event(&new.log_entry(EventKind::JobCreated), &defaults);
-        packed.push(&new_plan(new, &mut queues), &event)?;
-        rest.push(*new.job.id.as_bytes());
-        rest.push(match new.start {
-            Start::Now => pack::new_job(&new.job)?,
-            Start::After(_) | Start::At(_) => pack::job(&new.job, Place::Pending)?,
-        });
-    }
+    new_jobs(jobs, &defaults, &mut packed, &mut rest, &mut queues)?;
     let plain = !jobs.is_empty()
         && runs.is_empty()
         && queues.names.len() == 1
         && jobs.iter().all(|new| {
-            new.start == Start::Now && new.job.priority == 0 && new.job.unique_key.as_ref().is_none_or(String::is_empty)
+            let Job { priority, unique_key, after, .. } = &new.job;
+            let is_plain = new.start == Start::Now && *priority == 0 && after.is_empty() && !new.job.is_suspect();
+            is_plain && unique_key.as_ref().is_none_or(String::is_empty)
         })
         && distinct(jobs.iter().map(|new| &new.job.id));
     for run in runs {
-        effects(&run.effects, &mut rest, &mut queues)?;
+        new_run(run, &mut rest, &mut queues)?;
     }
     let mut head = batch.sequence.to_be_bytes().to_vec();
     for count in [chunk, jobs.len(), runs.len(), queues.names.len()] {
@@ -224,40 +352,59 @@ fn finish(call: &mut Cmd, queues: &Queues, rest: Args) {
     }
 }
 
-fn to_code(to: To) -> u8 {
-    match to {
-        To::Front => 9,
-        To::Gone => 10,
-        to => to.place().map_or(10, pack::place_code),
+/// Codes of moves that go to no place of their own.
+pub const FRONT: u8 = 11;
+pub const GONE: u8 = 12;
+
+/// Where a move really goes: what may have killed its workers waits apart.
+fn goes_to(step: &Move) -> To {
+    match step.to {
+        To::Pending | To::Front if step.job.is_suspect() => To::Suspect,
+        to => to,
     }
 }
 
-fn move_plan<'a>(step: &'a Move, queues: &mut Queues<'a>) -> Vec<u8> {
+fn to_code(to: To) -> u8 {
+    match to {
+        To::Front => FRONT,
+        to => to.place().map_or(GONE, pack::place_code),
+    }
+}
+
+fn move_plan<'a>(step: &'a Move, queues: &mut Queues<'a>) -> Result<Vec<u8>> {
+    let to = goes_to(step);
     let (expect, from, stamp) = match step.expect {
         Expect::Lease(Epoch(epoch)) => (1, Place::Running, epoch),
         Expect::Lapsed(Epoch(epoch)) => (2, Place::Running, epoch),
         Expect::Idle(place, rev) => (3, place, u64::from(rev)),
     };
-    let wait = match step.to {
+    let wait = match to {
         To::Scheduled(time) | To::Retrying(time) => delay(time),
         _ => 0,
     };
     let unique = step.job.unique_key.as_deref().unwrap_or("");
-    let mut plan = vec![expect, pack::place_code(from), to_code(step.to)];
+    let mut plan = vec![expect, pack::place_code(from), to_code(to)];
     plan.extend_from_slice(&queues.number(&step.job.queue).to_be_bytes());
     plan.push(step.job.priority as u8);
     plan.extend_from_slice(&stamp.to_be_bytes());
     plan.extend_from_slice(&wait.to_be_bytes());
-    plan.extend_from_slice(&(unique.len() as u16).to_be_bytes());
-    plan.extend_from_slice(unique.as_bytes());
-    if from == Place::Parked || step.to == To::Parked {
-        plan.extend_from_slice(step.job.kind.as_str().as_bytes());
+    plan.extend_from_slice(&pack::long_key(unique)?);
+    let kind = if from == Place::Parked || to == To::Parked { step.job.kind.as_str() } else { "" };
+    let concurrency = step.job.concurrency.as_ref().map_or("", |own| &own.key);
+    if !(unique.is_empty() && kind.is_empty() && concurrency.is_empty() && to != To::Held) {
+        // A name has at most 128 letters.
+        plan.push(kind.len() as u8);
+        plan.extend_from_slice(kind.as_bytes());
+        plan.extend_from_slice(&pack::long_key(concurrency)?);
+        if to == To::Held {
+            plan.extend(step.job.after.iter().flat_map(|parent| *parent.as_bytes()));
+        }
     }
-    plan
+    Ok(plan)
 }
 
-/// The whole exchange as one call.
-pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
+/// The whole exchange as one call. `more`: queues beside those it names.
+pub fn exchange<'a>(keys: &Keys, exchange: &'a Exchange, more: &'a [Name]) -> Result<Cmd> {
     let mut queues = Queues::default();
     let moves = || exchange.commits.iter().flat_map(|commit| &commit.moves);
     let first = moves().next();
@@ -267,9 +414,9 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
     let mut rest = Args::default();
     let mut packed = Packed::default();
     for step in moves() {
-        packed.push(&move_plan(step, &mut queues), &pack::event(&step.log_entry(), &defaults))?;
+        packed.push(&move_plan(step, &mut queues)?, &pack::event(&step.log_entry(), &defaults))?;
         rest.push(*step.job.id.as_bytes());
-        rest.push(match step.to.place() {
+        rest.push(match goes_to(step).place() {
             Some(place) => pack::job(&step.job, place)?,
             None => Vec::new(),
         });
@@ -283,6 +430,7 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
                     && matches!(step.expect, Expect::Lease(_))
                     && step.to == To::Completed
                     && step.job.unique_key.as_ref().is_none_or(String::is_empty)
+                    && step.job.concurrency.is_none()
             }
             _ => false,
         })
@@ -318,6 +466,9 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
             wish.extend_from_slice(&queues.number(queue).to_be_bytes());
         }
     }
+    for queue in more {
+        queues.number(queue);
+    }
     let mut head = (moves().count() as u16).to_be_bytes().to_vec();
     head.extend_from_slice(&(queues.names.len() as u16).to_be_bytes());
     head.push(u8::from(plain));
@@ -326,6 +477,14 @@ pub fn exchange(keys: &Keys, exchange: &Exchange) -> Result<Cmd> {
     packed.add_to(&mut call);
     finish(&mut call, &queues, rest);
     Ok(call)
+}
+
+/// Queues that an exchange must name too, if the script has done nothing for want of them.
+pub fn read_wanted(answer: &Value) -> Option<Vec<Name>> {
+    let Value::Array(parts) = answer else { return None };
+    let (Value::BulkString(word), names) = parts.split_first()? else { return None };
+    let name = |value: &Value| reply::text(value.clone()).ok()?.parse().ok();
+    if word == b"queues" { names.iter().map(name).collect() } else { None }
 }
 
 /// Reads what the exchange script answers.
@@ -337,6 +496,8 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     let dirty = reply::int(&next()?)? > 0;
     let next_due = Some(reply::int(&next()?)?).filter(|due| *due >= 0).map(Ms);
     let epoch = reply::int(&next()?)? as u64;
+    let asked = reply::int(&next()?)? > 0;
+    let freed = reply::int(&next()?)? > 0;
     let codes = reply::bytes(next()?)?;
     let (ids, bodies, runs) = (reply::array(next()?)?, reply::array(next()?)?, reply::array(next()?)?);
 
@@ -372,11 +533,13 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     let mut claimed = Vec::with_capacity(ids.len());
     for (at, (id, body)) in ids.into_iter().zip(bodies).enumerate() {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
-        let job = pack::read_job(id, &reply::bytes(body)?)?.job;
-        let run = job.link.as_ref().and_then(|link| records.get(&link.run)).cloned();
+        let body = reply::bytes(body)?;
+        let kept = pack::read_job(id, &body);
+        let (job, of) = kept.map_or_else(|_| (codec::read_job(id, &body), None), |kept| (kept.job, kept.run));
+        let run = of.and_then(|run| records.get(&run)).cloned();
         claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });
     }
-    Ok(Exchanged { now, commits, claimed, suspects, dirty, next_due, ..Exchanged::default() })
+    Ok(Exchanged { now, commits, claimed, suspects, dirty, asked, freed, next_due })
 }
 
 /// Reads what became of a part's items.
@@ -388,6 +551,8 @@ pub fn read_enqueued(codes: &[u8]) -> Result<Vec<Enqueued>> {
             b'c' => Enqueued::Created,
             b'e' => Enqueued::Exists,
             b'x' => Enqueued::Conflict(JobId::from_bytes(reader.id()?)),
+            b'p' => Enqueued::NoParent(JobId::from_bytes(reader.id()?)),
+            b'b' => Enqueued::Busy,
             _ => return Err(reply::odd()),
         });
     }

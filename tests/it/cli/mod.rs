@@ -17,5 +17,6 @@ mod signals;
 mod terminal;
 mod verbs;
 mod watching;
+mod workflows;
 
 pub use env::TestEnvironment;

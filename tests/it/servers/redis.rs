@@ -10,16 +10,22 @@ pub struct Server {
     folder: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
 impl Server {
     /// Starts a server with the append-only file on; `settings` come last and so win.
     pub fn start(settings: &[&str]) -> Server {
+        Server::start_in(settings, Vec::new())
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_in(settings: &[&str], environment: Vec<(String, String)>) -> Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Server { folder, port, settings, child: None };
+        let mut server = Server { folder, port, settings, environment, child: None };
         server.revive();
         server
     }
@@ -39,6 +45,7 @@ impl Server {
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
             .args(["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"])
             .args(&self.settings)
+            .envs(self.environment.iter().cloned())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

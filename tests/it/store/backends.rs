@@ -72,7 +72,10 @@ pub async fn postgres() -> Subject {
 }
 
 pub async fn redis() -> Subject {
-    let server = Server::start(&[]);
+    redis_on(Server::start(&[])).await
+}
+
+pub async fn redis_on(server: Server) -> Subject {
     let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
 }

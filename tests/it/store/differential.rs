@@ -16,10 +16,10 @@ const LONG: Duration = Duration::from_secs(600);
 const STEPS: usize = 400;
 
 /// Numbers that depend on the seed alone (SplitMix64).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +27,7 @@ impl Dice {
         ((z ^ (z >> 31)) % sides as u64) as usize
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { from.get(self.roll(from.len())) }
     }
 }
@@ -234,7 +234,7 @@ fn drain(from: &RunRecord, drained: Option<u64>) -> Commit {
 }
 
 /// Everything that can be looked at is the same.
-async fn compare(ours: &dyn Store, theirs: &dyn Store, context: &str) {
+pub async fn compare(ours: &dyn Store, theirs: &dyn Store, context: &str) {
     let counted = |mut stats: Vec<goflow::domain::QueueStats>| {
         stats.iter_mut().for_each(|queue| queue.oldest_pending_ms = None);
         // A queue that only a refused commit has named may be known or not: nothing was ever in it.

@@ -11,6 +11,8 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod talk_laws;
+mod unreadable;
+mod wide_differential;
 mod wide_run_laws;
 
 /// One test a law and backend. A backend is a function in `backends`.
@@ -89,7 +91,7 @@ suite!(redis);
 macro_rules! wide {
     ($module:ident $backend:ident) => {
         mod $module {
-            use super::{backends, limit_laws, schedule_laws, talk_laws, wide_run_laws};
+            use super::{backends, limit_laws, schedule_laws, talk_laws, wide_differential, wide_run_laws};
             suite! { @ $backend limit_laws:
                 a_queues_limit_holds_over_all_workers
                 a_concurrency_key_lets_so_many_run
@@ -128,10 +130,12 @@ macro_rules! wide {
                 a_tick_is_one_commit
                 racing_schedulers_tick_once
             }
+            suite! { @ $backend wide_differential: agrees_with_the_reference_store }
         }
     };
 }
 
 wide!(memory_wide memory);
 wide!(postgres_wide postgres);
+wide!(redis_wide redis);
 wide!(sqlite_wide sqlite);

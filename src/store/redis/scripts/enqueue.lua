@@ -1,9 +1,10 @@
 -- Adds new work. ARGV: producer, `sequence chunk jobs runs queues plain`, limit of the event log, event
 -- defaults, the jobs' plans (each behind its length), lengths of their events, their events, queue
--- names, (id, record) of each job, then the runs' effects. `plain`: all jobs go to the end of the first
+-- names, (id, record) of each job, then (gate, effects) of each run. `plain`: all jobs go to the end of the first
 -- queue's line, without unique keys; then nothing is looked at one by one.
 -- Answers one code an item; `>` when an earlier part of the batch has not arrived; `<` when a later
 -- batch of this producer has.
+frees = false
 local producer, head, limit, defaults, plans, lengths, events = arg(), arg(), arg(), arg(), arg(), arg(), arg()
 local chunk, jobs, runs, queues, plain = unp('>HHHHB', head, 9)
 local sequence = sub(head, 1, 8)
@@ -48,25 +49,14 @@ if plain == 1 then
   awake = true
   answers[1] = string.rep('c', jobs)
 else
-  local plan_at, event_at = 1, 1
-  for i = 1, jobs do
-    local plan_length, event_length = unp('>H', plans, plan_at), unp('>H', lengths, 2 * i - 1)
-    local plan = sub(plans, plan_at + 2, plan_at + 1 + plan_length)
-    local event = sub(events, event_at, event_at + event_length - 1)
-    plan_at = plan_at + 2 + plan_length
-    event_at = event_at + event_length
-    answers[i] = add(ids[i], plan, ARGV[records + 2 * i - 1], event, names, kept[i])
-  end
+  add_all(jobs, plans, lengths, events, records, names, kept, answers)
 end
-for i = 1, runs do
+for _ = 1, runs do
+  local gate = arg()
   local effects = read_effects()
-  if created[effects.run] or call('HEXISTS', RUNS, effects.run) == 1 then
-    answers[#answers + 1] = 'e'
-  else
-    created[effects.run] = true
-    apply_effects(effects, names)
-    answers[#answers + 1] = 'c'
-  end
+  effects.gate = gate
+  local code = start_run(effects, names)
+  answers[#answers + 1] = code
 end
 
 local answer = concat(answers)

@@ -1,6 +1,7 @@
 -- Registers a worker or prolongs it, and with it all its leases; brings parked jobs of its types back
 -- to the heads of their lines. ARGV: worker, lease in ms, its description, limit of the event log,
--- event when new, number of queues, types. The queues are those of KEYS.
+-- event when new, number of queues, types. The queues are those of KEYS; the last key is the set of
+-- workers that are told to take no more work.
 local worker, hold_for, info, limit, hello, queues = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
 local is_new = call('HEXISTS', WORKERS, worker) == 0
 -- Deleting first lets a full server take the beat: without it every lease would lapse.
@@ -25,8 +26,8 @@ for queue = 0, queues - 1 do
       gather(zrem, key, found[i])
       local body = call('HGET', JOBS, id)
       if body then
-        local _, _, _, _, priority = header(body)
-        enter(P_FRONT, queue, id, priority)
+        local _, _, _, _, priority, _, _, _, suspect = header(body)
+        enter(suspect and P_SUSPECT or P_FRONT, queue, id, priority)
       end
     end
   end
@@ -41,4 +42,4 @@ for i = 2, #running, 2 do
     held[#held + 1] = running[i - 1] .. sub(running[i], 17, 24)
   end
 end
-return { now, concat(held) }
+return { now, concat(held), call('SISMEMBER', KEYS[#KEYS], worker) }

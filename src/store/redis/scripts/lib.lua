@@ -1,29 +1,8 @@
--- The part that every script begins with: names of the keys, the clock, the headers of records, and
--- writes that are gathered first and done in few commands at the end. Checks come before writes,
--- because a script that fails half-way is not rolled back. Keys are only ever taken from KEYS.
-local call, sub, byte, char, concat = redis.call, string.sub, string.byte, string.char, table.concat
-local pack, unp, floor, min = struct.pack, struct.unpack, math.floor, math.min
-
-local JOBS, RUNNING, UNIQUE, QUEUES, PRODUCERS, WORKERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local EVENTS, COUNTERS, RUNS, LIVE, FINISHED, INBOX = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local DIRTY, TIMERS, FACTS, VALUES, HISTORY, CHANNEL = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
-local ENDED = KEYS[19]
--- Each queue brings ten keys, in this order.
-local LINE, PRIO, SUSPECT, PARKED, TOMBS, SCHEDULED, RETRYING = 20, 21, 22, 23, 24, 25, 26
-local DEAD, COMPLETED, CANCELLED, STRIDE = 27, 28, 29, 10
--- Places, as the low half of a record's first byte.
-local P_PENDING, P_SCHEDULED, P_SUSPECT, P_PARKED, P_RETRYING = 0, 1, 2, 3, 5
--- The first byte of a record in the short form: it waits in line, and was never moved.
-local SHORT = 15
--- States of runs from here on are final.
-local R_OVER = 4
-local P_DEAD, P_COMPLETED, P_CANCELLED, P_FRONT, P_GONE = 6, 7, 8, 9, 10
-local ZSET_OF = {
-  [P_SCHEDULED] = SCHEDULED, [P_RETRYING] = RETRYING,
-  [P_DEAD] = DEAD, [P_COMPLETED] = COMPLETED, [P_CANCELLED] = CANCELLED,
-}
--- One priority is this far from the next in a line's scores.
-local SPAN = 35184372088832
+-- The part that scripts begin with: the clock, the headers of records, and writes that are gathered first and
+-- done in few commands at the end. Checks come before writes, because a script that fails half-way is not
+-- rolled back. Words in capitals stand for keys and numbers, short ones for functions of the libraries: `lua.rs`
+-- puts these in before the server gets the text, since a variable that many functions use costs each call.
+-- Keys are only ever taken from KEYS; each queue brings as many, in the same order.
 
 local function queue_key(queue, which)
   return KEYS[which + queue * STRIDE]
@@ -41,16 +20,24 @@ local function many(command, key, list)
   end
 end
 
--- What Lua must know of a job: place, revision, run, limit of time, priority, and when it was parked.
+-- What Lua must know of a job: place, revision, run, limit of time, priority, where it was parked, its
+-- concurrency key, how many of that may run, and whether it is a suspect.
 local function header(body)
   local first = byte(body)
   if first == SHORT then return P_PENDING, 0, false, false, 0, false end
-  local place = first % 16
-  local flags = (first - place) / 16
-  local at, rev, run, timeout, priority, parked = 2, 0, false, false, 0, false
+  local place, flags, at
+  if first == LONG then
+    place, flags = byte(body, 2, 3)
+    at = 4
+  else
+    place = first % 16
+    flags = (first - place) / 16
+    at = 2
+  end
+  local rev, run, timeout, priority, parked, key, limit = 0, false, false, 0, false, false, false
   if place == P_PARKED then
-    parked = sub(body, 2, 9)
-    at = 10
+    parked = sub(body, at, at + 7)
+    at = at + 8
   end
   if flags % 2 == 1 then
     rev = unp('>I4', body, at)
@@ -64,10 +51,27 @@ local function header(body)
     timeout = unp('>I8', body, at)
     at = at + 8
   end
-  if flags >= 8 then
+  if flags % 16 >= 8 then
     priority = unp('b', body, at)
+    at = at + 1
   end
-  return place, rev, run, timeout, priority, parked
+  if flags % 32 >= 16 then
+    local length
+    limit, length = unp('>I4H', body, at)
+    key = sub(body, at + 6, at + 5 + length)
+  end
+  local suspect = flags >= 32
+  if suspect and place == P_PENDING then place = P_SUSPECT end
+  return place, rev, run, timeout, priority, parked, key, limit, suspect
+end
+
+-- The record with another place; of one that was parked, with where.
+local function placed(body, place, parked)
+  if byte(body) == LONG then
+    return sub(body, 1, 1) .. char(place) .. sub(body, 3, 3) .. (parked or '') .. sub(body, parked and 12 or 4)
+  end
+  local first = byte(body)
+  return char(first - first % 16 + place) .. (parked or '') .. sub(body, parked and 10 or 2)
 end
 
 -- Numbers that only rise. Epochs and inbox positions have the clock as their floor: after a crash
@@ -81,14 +85,17 @@ local function take(name, n, least)
   local value = counters[name]
   if value < least then value = least end
   counters[name] = value + n
-  counted = true
+  counted = counted or {}
+  counted[name] = true
   return value + 1
 end
 
 local drop_leases, drop_jobs, set_jobs, hset = {}, {}, {}, {}
 local zrem, lrem, zadd, rpush, lpush, sadd, log = {}, {}, {}, {}, {}, {}, {}
--- Who holds a unique key, and which of these are to be written.
-local holders, changed = {}, {}
+-- Who holds a unique key, until when at least, and which of these are to be written.
+local holders, untils, changed = {}, {}, {}
+-- Of what is said to running jobs and by them: what goes with a lease, and what with a job.
+local drop_progress, drop_asks = {}, {}
 local wrote, awake = false, false
 
 local function gather(into, key, a, b)
@@ -109,19 +116,26 @@ local function each(command, lists)
   end
 end
 
+-- A full server judges a script by its first write: one that may go on begins with one that frees. What is
+-- read back within a script is written at once, and begins with `open`.
+local frees, opened = true, false
+local function open()
+  if frees and not opened then call('HDEL', RUNNING, '') end
+  opened = true
+end
+
 -- Does everything that was gathered. `freeing`: begin with a command that a full server allows; after
 -- the first write of a script it does not ask again.
 local function flush(freeing)
   if counted then
-    counted = false
-    wrote = true
-    gather(hset, COUNTERS, 'b', string.format('%.0f', counters.b))
-    gather(hset, COUNTERS, 'f', string.format('%.0f', counters.f))
-    gather(hset, COUNTERS, 'e', string.format('%.0f', counters.e))
-    gather(hset, COUNTERS, 's', string.format('%.0f', counters.s))
+    for name in pairs(counted) do
+      gather(hset, COUNTERS, name, string.format('%.0f', counters[name]))
+    end
+    counted = nil
   end
   if not wrote then return end
-  if freeing and #drop_leases == 0 then drop_leases[1] = '' end
+  if freeing and #drop_leases == 0 and not opened then drop_leases[1] = '' end
+  opened = true
   many('HDEL', RUNNING, drop_leases)
   many('HSET', JOBS, set_jobs)
   each('HSET', hset)
@@ -134,15 +148,18 @@ local function flush(freeing)
   each('RPUSH', rpush)
   each('LPUSH', lpush)
   each('ZADD', zadd)
+  many('HDEL', PROGRESS, drop_progress)
+  many('ZREM', ASKED, drop_asks)
   for key in pairs(changed) do
     if holders[key] then
-      call('HSET', UNIQUE, key, holders[key])
+      call('HSET', UNIQUE, key, holders[key] .. (untils[key] or ''))
     else
       call('HDEL', UNIQUE, key)
     end
   end
   drop_leases, drop_jobs, set_jobs, hset, changed = {}, {}, {}, {}, {}
   zrem, lrem, zadd, rpush, lpush, sadd = {}, {}, {}, {}, {}, {}
+  drop_progress, drop_asks = {}, {}
   wrote = false
 end
 
@@ -171,7 +188,7 @@ local function enter(place, queue, id, priority, due, kind)
   elseif place == P_PARKED then
     gather(zadd, queue_key(queue, PARKED), 0, kind .. '\0' .. due .. id)
   else
-    gather(zadd, queue_key(queue, ZSET_OF[place]), due, id)
+    gather(zadd, queue_key(queue, byte(ZSETS, place + 1)), due, id)
   end
 end
 
@@ -194,65 +211,8 @@ local function leave(place, to, queue, id, priority, kind, parked)
   elseif place == P_PARKED then
     gather(zrem, queue_key(queue, PARKED), kind .. '\0' .. parked .. id)
   else
-    gather(zrem, queue_key(queue, ZSET_OF[place]), id)
+    gather(zrem, queue_key(queue, byte(ZSETS, place + 1)), id)
   end
-end
-
-local function holder(key)
-  local id = holders[key]
-  if id == nil then
-    id = call('HGET', UNIQUE, key)
-    holders[key] = id
-  end
-  return id
-end
-local function hold(key, id)
-  holders[key] = id
-  changed[key] = true
-  wrote = true
-end
-
-local known_queues = {}
-local function know(queue, name)
-  if not known_queues[queue] then
-    known_queues[queue] = true
-    if call('HEXISTS', QUEUES, name) == 0 then gather(hset, QUEUES, name, '\0') end
-  end
-end
-
--- Adds one new job: `c` created, `e` this id is kept already, `x` and an id when a live job holds the
--- key. `kept` is the stored record of that id, if any. A step of a run comes without an event, and is
--- never refused.
-local created = {}
-local function add(id, plan, body, event, names, kept)
-  if kept or created[id] then return 'e' end
-  local start, high, low, priority = byte(plan, 1, 4)
-  local queue = high * 256 + low
-  if priority > 127 then priority = priority - 256 end
-  if #plan > 12 then
-    local unique = sub(plan, 13)
-    local other = holder(unique)
-    if other and event then return 'x' .. other end
-    hold(unique, id)
-  end
-  created[id] = true
-  know(queue, names[queue + 1])
-  local place, due = P_PENDING, 0
-  if start ~= 0 then
-    due = unp('>I8', plan, 5)
-    if start == 1 then due = now + due end
-  end
-  if due > now then
-    place = P_SCHEDULED
-    body = char(byte(body) + P_SCHEDULED) .. sub(body, 2)
-    if event then event = '\2' .. sub(event, 2) end
-  end
-  local n = #set_jobs
-  set_jobs[n + 1] = id
-  set_jobs[n + 2] = body
-  enter(place, queue, id, priority, due)
-  if event then log[#log + 1] = event end
-  return 'c'
 end
 
 -- Reads the next argument.
@@ -262,104 +222,20 @@ local function arg()
   return ARGV[cursor]
 end
 
--- Reads one run's effects: record, jobs, values, timers, events.
-local function read_effects()
-  local head = arg()
-  local e = { finished = byte(head) == 1 }
-  local jobs, values, timers, drops, events = unp('>HHHHH', head, 2)
-  e.run, e.record, e.first, e.jobs = arg(), arg(), cursor + 1, jobs
-  cursor = cursor + 3 * jobs
-  e.values_at, e.values = cursor + 1, values
-  cursor = cursor + values
-  e.timers_at, e.timers = cursor + 1, timers
-  cursor = cursor + 3 * timers
-  e.drops_at, e.drops = cursor + 1, drops
-  cursor = cursor + drops
-  e.events_at, e.events = cursor + 1, events
-  cursor = cursor + events
-  return e
-end
-
-local function drop_timer(run, key)
-  local name = run .. key
-  local old = call('ZRANGEBYLEX', FACTS, '[' .. name, '(' .. sub(name, 1, -2) .. '\1', 'LIMIT', 0, 1)
-  if old[1] then
-    gather(zrem, FACTS, old[1])
-    gather(zrem, TIMERS, name)
-  end
-end
-
-local function drop_timers(run)
-  local all = call('ZRANGEBYLEX', FACTS, '[' .. run, '(' .. run .. '\255')
-  for i = 1, #all do
-    gather(zrem, FACTS, all[i])
-    gather(zrem, TIMERS, sub(all[i], 1, 19 + unp('>H', all[i], 17)))
-  end
-end
-
--- Carries out an advance. `before` is the run's record until now; a new run has none.
-local function apply_effects(e, names, before)
-  local run = e.run
-  gather(hset, RUNS, run, e.record)
-  local was_over = before and byte(before, 9) >= R_OVER
-  -- What stays as it is costs nothing: most advances neither begin nor end a run.
-  if not before or was_over ~= e.finished then
-    if e.finished then
-      gather(zrem, LIVE, run)
-      gather(zadd, FINISHED, 0, run)
-      gather(zadd, ENDED, now, run)
-    else
-      if was_over then
-        gather(zrem, FINISHED, run)
-        gather(zrem, ENDED, run)
-      end
-      gather(zadd, LIVE, 0, run)
-    end
-  end
-  for first = 0, e.jobs - 1, 1000 do
-    local last, asked = min(first + 999, e.jobs - 1), {}
-    for i = first, last do asked[i - first + 1] = ARGV[e.first + 3 * i] end
-    local kept = call('HMGET', JOBS, unpack(asked))
-    for i = first, last do
-      local at = e.first + 3 * i
-      add(ARGV[at], ARGV[at + 1], ARGV[at + 2], nil, names, kept[i - first + 1])
-    end
-  end
-  for i = 0, e.values - 1 do
-    local value = ARGV[e.values_at + i]
-    local name = run .. sub(value, 1, 3 + unp('>H', value))
-    local kept = call('ZRANGEBYLEX', VALUES, '[' .. name, '(' .. sub(name, 1, -2) .. '\1', 'LIMIT', 0, 1)
-    if not kept[1] then gather(zadd, VALUES, 0, run .. value) end
-  end
-  if e.finished then
-    drop_timers(run)
-  else
-    for i = 0, e.drops - 1 do
-      drop_timer(run, ARGV[e.drops_at + i])
-    end
-    for i = 0, e.timers - 1 do
-      local at = e.timers_at + 3 * i
-      local key, delay, fact = ARGV[at], unp('>I8', ARGV[at + 1]), ARGV[at + 2]
-      drop_timer(run, key)
-      gather(zadd, TIMERS, now + delay, run .. key)
-      gather(zadd, FACTS, 0, run .. key .. fact)
-    end
-  end
-  if e.events > 0 then
-    local position = take('s', e.events, now * 1024)
-    for i = 0, e.events - 1 do
-      local event = ARGV[e.events_at + i]
-      gather(zadd, HISTORY, 0, run .. pack('>I8I8', position + i, now) .. event)
-      log[#log + 1] = event
-    end
-  end
-end
-
 -- Puts a fact into a run's inbox and marks the run; a run that somebody has taken stays hidden.
+local told = {}
 local function tell(run, fact)
+  told[run] = true
   gather(zadd, INBOX, 0, run .. pack('>I8', take('s', 1, now * 1024)) .. fact)
   if not call('ZSCORE', DIRTY, run) then gather(zadd, DIRTY, now, run) end
   awake = true
+end
+
+local function tell_if_kept(run, fact)
+  flush(frees)
+  local kept = call('HEXISTS', RUNS, run)
+  if kept == 1 then tell(run, fact) end
+  return kept
 end
 
 -- One record in the event log for everything that this call did, and one hint to those who wait.
@@ -371,5 +247,5 @@ local function publish(defaults, limit, claims)
       call('XADD', EVENTS, 'MAXLEN', '~', limit, '*', 'e', defaults .. concat(log))
     end
   end
-  if awake then call('PUBLISH', CHANNEL, '') end
+  if awake then call('PUBLISH', HINT, '') end
 end

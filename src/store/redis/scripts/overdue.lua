@@ -1,6 +1,6 @@
 -- Finds jobs with lapsed leases and jobs parked for too long, and strikes silent workers off. ARGV:
 -- how long parked is too long in ms, limit, number of queues, limit of the event log, event of a lost
--- worker without its id.
+-- worker without its id. The last key is the set of workers that are told to take no more work.
 local too_long, limit, queues = tonumber(arg()), tonumber(arg()), tonumber(arg())
 local log_limit, lost = arg(), arg()
 local alive, silent = {}, {}
@@ -48,6 +48,7 @@ end
 -- A lease without a record has nothing to give back.
 many('HDEL', RUNNING, orphans)
 many('HDEL', WORKERS, silent)
+many('SREM', KEYS[#KEYS], silent)
 publish('\0\0', log_limit)
 local parked_bodies = {}
 for i = 1, #parked do parked_bodies[i] = call('HGET', JOBS, parked[i]) end

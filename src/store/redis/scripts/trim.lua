@@ -2,6 +2,7 @@
 -- event log, event up to its text.
 local age, count, limit, log_limit, event = tonumber(arg()), tonumber(arg()), tonumber(arg()), arg(), arg()
 local dropped = 0
+local has_logs = call('EXISTS', LOGS) == 1
 for _, which in ipairs({ COMPLETED, CANCELLED }) do
   local key = queue_key(0, which)
   while dropped < limit do
@@ -12,6 +13,9 @@ for _, which in ipairs({ COMPLETED, CANCELLED }) do
     local ids = call('ZRANGE', key, 0, n - 1)
     call('ZREM', key, unpack(ids))
     call('HDEL', JOBS, unpack(ids))
+    if has_logs then
+      for i = 1, #ids do call('ZREMRANGEBYLEX', LOGS, '[' .. ids[i], '(' .. ids[i] .. '\255') end
+    end
     dropped = dropped + #ids
   end
 end

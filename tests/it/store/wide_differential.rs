@@ -1,0 +1,233 @@
+//! Random operations with limits, parents, asks and gates on a backend and on the reference store at
+//! once: every answer must agree. As in `differential`, only what does not depend on the time of day.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use goflow::domain::job::Outcome;
+use goflow::domain::{Concurrency, EventKind, Job, JobId, Place, QueueSettings, RunId, RunState, To, WorkerId};
+use goflow::store::*;
+
+use super::backends::{Subject, TestClock};
+use super::differential::{Dice, compare};
+use super::make::*;
+
+const LONG: Duration = Duration::from_secs(600);
+const STEPS: usize = 300;
+
+/// Both stores, and what the test knows of them.
+struct Pair<'a> {
+    ours: &'a dyn Store,
+    theirs: &'a dyn Store,
+    dice: Dice,
+    worker: WorkerId,
+    /// Leased on both; epochs differ.
+    held: Vec<(Claimed, Claimed)>,
+    jobs: Vec<JobId>,
+    runs: Vec<RunId>,
+}
+
+pub async fn agrees_with_the_reference_store(subject: &Subject) {
+    let seed = std::env::var("GOFLOW_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_210);
+    println!("GOFLOW_SEED={seed}");
+    let clock = TestClock::new();
+    let reference: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
+    let worker = worker();
+    let mut pair = Pair {
+        ours: &*subject.store,
+        theirs: &*reference,
+        dice: Dice(seed),
+        worker,
+        held: vec![],
+        jobs: vec![],
+        runs: vec![],
+    };
+    beat(pair.ours, worker, LONG).await;
+    beat(pair.theirs, worker, LONG).await;
+    for step in 0..STEPS {
+        let context = format!("seed {seed}, step {step}");
+        clock.advance(Duration::from_millis(2));
+        match pair.dice.roll(14) {
+            0..=2 => pair.enqueue(&context).await,
+            3..=6 => pair.exchange(&context).await,
+            7 | 8 => pair.operate(&context).await,
+            9 => pair.set_limit().await,
+            10 => pair.ask(&context).await,
+            11 => pair.let_go(&context).await,
+            _ => pair.advance(&context).await,
+        }
+        if step % 15 == 0 || step + 1 == STEPS {
+            compare(pair.ours, pair.theirs, &context).await;
+            pair.compare_told(&context).await;
+        }
+    }
+    assert!(pair.jobs.len() > 150 && pair.runs.len() > 30, "the seed did too little");
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let set: BTreeSet<T> = items.into_iter().collect();
+    set.into_iter().collect()
+}
+
+impl Pair<'_> {
+    fn random_job(&mut self) -> Job {
+        let dice = &mut self.dice;
+        let mut job = job_in(["a", "b", "c"][dice.roll(3)], "noop");
+        job.priority = [0, 0, 0, 5, -5][dice.roll(5)];
+        job.unique_key = (dice.roll(6) == 0).then(|| format!("key {}", dice.roll(3)));
+        let key = |key: &str, limit| Some(Concurrency { key: key.into(), limit });
+        job.concurrency = [None, None, key("one", 1), key("two", 2), key("two", 1)][dice.roll(5)].clone();
+        if dice.roll(10) == 0 {
+            job.crashes.push(goflow::domain::Ms(1));
+        }
+        if dice.roll(4) == 0 {
+            job.after = (0..=dice.roll(2)).filter_map(|_| dice.pick(&self.jobs).copied()).collect();
+            job.after.dedup();
+        }
+        self.jobs.push(job.id);
+        job
+    }
+
+    fn random_run(&mut self) -> NewRun {
+        let run = run_id();
+        self.runs.push(run);
+        let dice = &mut self.dice;
+        let reject = (dice.roll(3) == 0).then(|| format!("{run} is refused").into_bytes());
+        let gate =
+            Gate { key: ["x", "y"][dice.roll(2)].into(), limit: 1 + dice.roll(2) as u32, go: b"go".to_vec(), reject };
+        let jobs = (0..dice.roll(3)).map(|_| Job { queue: name("a"), ..step_job(run, "s") }).collect();
+        let effects = Effects { jobs, ..Effects::of(record(run, 1, RunState::Running)) };
+        NewRun { effects, gate: (dice.roll(3) > 0).then_some(gate) }
+    }
+
+    async fn enqueue(&mut self, context: &str) {
+        let jobs = (0..self.dice.roll(8)).map(|_| now(self.random_job())).collect();
+        let runs = (0..self.dice.roll(3)).map(|_| self.random_run()).collect();
+        let batch = Enqueue { producer: producer(), sequence: 1, jobs, runs };
+        let answer = self.ours.enqueue(&batch).await.expect("enqueue");
+        assert_eq!(answer, self.theirs.enqueue(&batch).await.expect("enqueue"), "{context}");
+    }
+
+    async fn exchange(&mut self, context: &str) {
+        let (mut our_commits, mut their_commits) = (vec![], vec![]);
+        for _ in 0..self.dice.roll(5) {
+            if self.held.is_empty() {
+                break;
+            }
+            let (ours, theirs) = self.held.swap_remove(self.dice.roll(self.held.len()));
+            let outcome = match self.dice.roll(6) {
+                0 => Outcome::Released,
+                1 if ours.job.crashes.len() < 2 => Outcome::Crashed,
+                2 => hopeless(),
+                3 => Outcome::Cancelled { reason: "asked".into() },
+                _ => done(),
+            };
+            for (claimed, commits) in [(&ours, &mut our_commits), (&theirs, &mut their_commits)] {
+                let mut step = settle(claimed, outcome.clone());
+                step.job.history.clear();
+                commits.push(alone(step));
+            }
+        }
+        let alone = self.held.is_empty() && our_commits.is_empty();
+        let queues: &[&str] = [&["a", "b", "c"][..], &["c", "b"], &["a"], &[]][self.dice.roll(4)];
+        let claim = Claim { alone, ..wish(self.worker, queues, self.dice.roll(7)) };
+        let a = exchange(self.ours, our_commits, Some(claim.clone())).await;
+        let b = exchange(self.theirs, their_commits, Some(claim)).await;
+        assert_eq!(a.commits, b.commits, "{context}");
+        let flags = |answer: &Exchanged| (answer.suspects, answer.dirty, answer.asked, answer.freed);
+        assert_eq!(flags(&a), flags(&b), "{context}: suspects, dirty, asked, freed");
+        let ids = |claimed: &[Claimed]| claimed.iter().map(|one| one.job.id).collect::<Vec<_>>();
+        assert_eq!(ids(&a.claimed), ids(&b.claimed), "{context}");
+        self.held.extend(a.claimed.into_iter().zip(b.claimed));
+    }
+
+    /// An operator moves a job that nobody runs.
+    async fn operate(&mut self, context: &str) {
+        let Some(id) = self.dice.pick(&self.jobs).copied() else { return };
+        let to = [To::Pending, To::Front, To::Cancelled, To::Dead, To::Gone][self.dice.roll(5)];
+        let [a, b] = [self.ours.get(&[id]).await, self.theirs.get(&[id]).await].map(|got| got.expect("get").remove(0));
+        assert_eq!(a.as_ref().map(|one| one.place), b.as_ref().map(|one| one.place), "{context}: {id}");
+        let (Some(a), Some(b)) = (a, b) else { return };
+        if a.place == Place::Running {
+            return;
+        }
+        let kind = EventKind::JobRequeued;
+        let (ours, theirs) = (make(self.ours, idle(&a, to, kind)).await, make(self.theirs, idle(&b, to, kind)).await);
+        assert_eq!(ours, theirs, "{context}: {id} from {:?} to {to:?}", a.place);
+    }
+
+    async fn set_limit(&mut self) {
+        let queue = name(["a", "b"][self.dice.roll(2)]);
+        let concurrency = [None, Some(1), Some(4)][self.dice.roll(3)];
+        let settings = QueueSettings { concurrency, ..QueueSettings::default() };
+        self.ours.set_queue(&queue, &settings).await.expect("set");
+        self.theirs.set_queue(&queue, &settings).await.expect("set");
+    }
+
+    async fn ask(&mut self, context: &str) {
+        let ids: Vec<JobId> = (0..3).filter_map(|_| self.dice.pick(&self.jobs).copied()).collect();
+        let answer = self.ours.ask(&ids).await.expect("ask");
+        assert_eq!(answer, self.theirs.ask(&ids).await.expect("ask"), "{context}");
+    }
+
+    /// Carries out what the domain says of jobs whose parents have ended.
+    async fn let_go(&mut self, context: &str) {
+        for one in self.theirs.freed(100).await.expect("freed") {
+            for child in one.children {
+                let Some(settled) = child.job.clone().parent_ended(one.parent, one.state, BIRTH) else { continue };
+                let step = Move::new(Expect::Idle(Place::Held, child.job.rev), settled);
+                let moved = make(self.ours, step.clone()).await;
+                assert_eq!(moved, make(self.theirs, step).await, "{context}");
+            }
+        }
+    }
+
+    async fn advance(&mut self, context: &str) {
+        let work = self.theirs.take_dirty(100, Duration::ZERO).await.expect("take_dirty");
+        let other = self.ours.take_dirty(100, Duration::ZERO).await.expect("take_dirty");
+        let facts = |work: &[RunWork]| {
+            let facts = |work: &RunWork| work.inbox.iter().map(|(_, fact)| fact.clone()).collect::<Vec<_>>();
+            sorted(work.iter().map(|work| (work.record.id, work.record.rev, facts(work))))
+        };
+        assert_eq!(facts(&other), facts(&work), "{context}");
+        let known = |work: &[RunWork], run| {
+            work.iter().find(|work| work.record.id == run).and_then(|work| work.inbox.last().map(|(seq, _)| *seq))
+        };
+        let Some(run) = self.dice.pick(&self.runs).copied() else { return };
+        let Some(before) = self.theirs.run(run).await.expect("run") else { return };
+        let state = [RunState::Running, RunState::Running, RunState::Completed][self.dice.roll(3)];
+        let mut effects = Effects::of(record(run, before.rev + 1, state));
+        effects.cancel = (0..self.dice.roll(3)).filter_map(|_| self.dice.pick(&self.jobs).copied()).collect();
+        effects.runs = (0..self.dice.roll(2)).map(|_| self.random_run()).collect();
+        for nth in 0..self.dice.roll(3) {
+            let told = self.dice.pick(&self.runs).copied().unwrap_or_default();
+            effects.tell.push((told, format!("{context} {nth}").into_bytes()));
+        }
+        let commit_of = |work: &[RunWork]| {
+            let advance = Advance { from_rev: before.rev, drained: known(work, run), effects: effects.clone() };
+            Commit { moves: vec![], run: Some(RunCommit { run, facts: vec![], advance: Some(advance) }) }
+        };
+        let answer = commit(self.ours, commit_of(&other)).await;
+        assert_eq!(answer, commit(self.theirs, commit_of(&work)).await, "{context}");
+    }
+
+    /// What is asked and what is free, and what is told of each job.
+    async fn compare_told(&self, context: &str) {
+        let ids = |asked: Vec<Stored>| sorted(asked.into_iter().map(|one| one.job.id));
+        let (a, b) = (self.ours.asked(self.worker, 1_000).await, self.theirs.asked(self.worker, 1_000).await);
+        assert_eq!(ids(a.expect("asked")), ids(b.expect("asked")), "{context}");
+        let free = |freed: Vec<Freed>| {
+            sorted(
+                freed.into_iter().map(|one| (one.parent, one.state.map(|state| state.to_string()), ids(one.children))),
+            )
+        };
+        let (a, b) = (self.ours.freed(1_000).await, self.theirs.freed(1_000).await);
+        assert_eq!(free(a.expect("freed")), free(b.expect("freed")), "{context}");
+        let (a, b) = (self.ours.get(&self.jobs).await.expect("get"), self.theirs.get(&self.jobs).await.expect("get"));
+        for (id, (a, b)) in self.jobs.iter().zip(a.into_iter().zip(b)) {
+            let told = |one: Option<Stored>| one.map(|one| (one.place, one.asked, one.job.concurrency, one.job.after));
+            assert_eq!(told(a), told(b), "{context}: {id}");
+        }
+    }
+}
