@@ -1,6 +1,6 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -86,7 +86,7 @@ impl Client {
         input: Json,
         queue: Option<Name>,
     ) -> Result<RunId, StartError> {
-        let pins = pins(&**self.store(), definition).await?.map_err(ApiError::Conflict)?;
+        let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
         let (id, now) = (self.run_id(), self.clock().now());
         let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
