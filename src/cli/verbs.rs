@@ -79,7 +79,8 @@ pub fn run(context: &Context, order: &Order<'_>) -> Result {
         (0, _) => error,
         (done, total) => {
             let (past, total) = (past(order.verb), count(total, order.noun));
-            error.after(&format!("{} of {total} had been {past}; the same command goes on", thousands(done)))
+            // The batch that was on its way may have arrived.
+            error.after(&format!("at least {} of {total} had been {past}; the same command goes on", thousands(done)))
         }
     })
 }

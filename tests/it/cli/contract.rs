@@ -19,13 +19,15 @@ enum Prints {
     Value,
     /// Text of its own kind: a shell's, a manual's.
     Text,
+    /// Nothing: there is no such thing, and that is told. What it does has tests of its own.
+    Missing,
     /// Nothing, until it is stopped: it has tests of its own.
     Stays,
 }
 
-use Prints::{List, Stays, Text};
+use Prints::{List, Missing, Stays, Text};
 
-/// How to call a command so that it ends with 0 in the place that [`place`] prepares: its words, its
+/// How to call a command so that it does something in the place that [`place`] prepares: its words, its
 /// arguments, what it prints, and whether it asks the store at all.
 const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("apply", "hello.yaml", Prints::Value, true),
@@ -72,6 +74,19 @@ const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("scheduler", "", Stays, true),
     ("up", "", Stays, true),
     ("validate", "hello.yaml", Prints::Value, false),
+    ("workflow approve", "zzz", Missing, true),
+    ("workflow cancel", "zzz", Missing, true),
+    ("workflow graph", "hello.yaml", Text, false),
+    ("workflow history", "{run}", Prints::Value, true),
+    ("workflow list", "", List, true),
+    ("workflow pause", "zzz", Missing, true),
+    ("workflow reject", "zzz", Missing, true),
+    ("workflow resume", "zzz", Missing, true),
+    ("workflow retry", "zzz", Missing, true),
+    ("workflow show", "{run}", Prints::Value, true),
+    ("workflow signal", "zzz go", Missing, true),
+    ("workflow simulate", "hello.yaml", Prints::Value, false),
+    ("workflow start", "hello", Prints::Value, true),
     ("worker", "--until-empty", Prints::Value, true),
     ("worker drain", "--all", Prints::Value, true),
     ("worker list", "", List, true),
@@ -110,7 +125,8 @@ fn place() -> (TestEnvironment, BTreeMap<&'static str, String>) {
     let scheduled = id(&["enqueue", "noop", "--delay", "1h"]);
     env.file("nightly.yaml", "kind: Schedule\nname: nightly\ncron: '0 3 * * *'\njob: noop\n");
     env.run("apply hello.yaml nightly.yaml").ok();
-    let ids = [("{dead}", dead), ("{done}", done), ("{scheduled}", scheduled)];
+    let run = id(&["workflow", "start", "hello"]);
+    let ids = [("{dead}", dead), ("{done}", done), ("{scheduled}", scheduled), ("{run}", run)];
     (env, ids.into())
 }
 
@@ -143,6 +159,7 @@ fn every_command_prints_json_and_every_empty_list_is_one() {
         let answer = env.args(&words);
         let value = serde_json::from_str::<Value>(&answer.stdout);
         let fits = match (prints, &value) {
+            (Missing, _) => answer.stdout.is_empty() && answer.stderr.contains("\"GF0012\""),
             (Text, _) => !answer.stdout.is_empty(),
             (List, Ok(value)) => value.is_array(),
             (_, Ok(value)) => value.is_object() || value.is_array(),
@@ -151,7 +168,8 @@ fn every_command_prints_json_and_every_empty_list_is_one() {
         // Talk beside JSON is JSON too, a line each.
         let talk_fits =
             *prints == Text || answer.stderr.lines().all(|line| serde_json::from_str::<Value>(line).is_ok());
-        if answer.status != Some(0) || !fits || !talk_fits || answer.stdout.contains('\u{1b}') {
+        let exit = if *prints == Missing { 3 } else { 0 };
+        if answer.status != Some(exit) || !fits || !talk_fits || answer.stdout.contains('\u{1b}') {
             wrong.push(format!("goflow {}\n{}", words.join(" "), answer.text()));
         }
         if *prints == List {

@@ -156,7 +156,7 @@ fn a_job_is_changed_in_the_editor() {
     for (editor, part) in [
         ("false", "ended with"),
         ("sed -i s/payload/pay/", "unknown field `pay`"),
-        ("sed -i s/{/[/", "line 3"),
+        ("sed -i s/{/[/", "line 4, column 12"),
         ("sed -i s/null/\\\"5\\\"/", "`5` has no unit"),
     ] {
         let told = env.set("EDITOR", editor).run(&format!("job edit {id}"));
