@@ -13,4 +13,8 @@ pub mod store; // L2 the only place that knows a database
 pub mod api; // L3 the operator's verbs and wire types
 pub mod engine; // L3 the loops: claim, run, settle
 
+pub mod library; // L4 what another program uses: a client, and a worker of Rust functions
+
 pub mod cli; // L6 the commands
+
+pub use library::{Batching, Client, Error, Failure, Job, Worker};

@@ -44,12 +44,19 @@ impl Client {
     /// Adds one job and answers it as it is kept.
     ///
     /// # Errors
-    /// [`ApiError::KeyHeld`] when a live job holds its unique key.
+    /// [`ApiError::KeyHeld`] when another job holds its unique key, [`ApiError::NotFound`] when one that
+    /// it is to follow is not kept.
     pub async fn enqueue(&self, job: NewJob) -> Result<Stored> {
         let (start, record) = (job.start, job.job.clone());
         let answers = self.producer(Patience::default()).send(vec![job]).await?;
-        if let Some(Enqueued::Conflict(holder)) = answers.first() {
-            return Err(ApiError::KeyHeld { key: record.unique_key.unwrap_or_default(), holder: *holder });
+        match answers.first() {
+            Some(Enqueued::Conflict(holder)) => {
+                return Err(ApiError::KeyHeld { key: record.unique_key.unwrap_or_default(), holder: *holder });
+            }
+            Some(Enqueued::NoParent(parent)) => {
+                return Err(ApiError::NotFound { noun: "job", id: parent.to_string() });
+            }
+            _ => {}
         }
         match self.store().get(&[record.id]).await?.into_iter().next().flatten() {
             Some(stored) => Ok(stored),

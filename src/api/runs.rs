@@ -1,16 +1,18 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{Json, Name, RunId, RunState, StepState};
-use crate::store::advanced::{effects, gate};
-use crate::store::{Enqueued, NewRun, StoreError};
+use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
+use crate::store::advanced::{effects, gate, pins};
+use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
+/// What the queues of runs in the foreground are called, before their number.
+const FOREGROUND: &str = "run.";
 /// Outputs of a longer list are not loaded to be shown: an expression of the workflow may.
 const SHOWN_OUTPUTS: usize = 1_000;
 
@@ -47,6 +49,13 @@ pub struct StepView {
     pub finished_at: Option<Time>,
 }
 
+/// Some runs, and whether there are more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunList {
+    pub runs: Vec<RunView>,
+    pub cut: bool,
+}
+
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -64,9 +73,22 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        let pins = self.pins(definition).await?;
+        self.start_on(definition, input, None).await
+    }
+
+    /// The same, with the queue on which steps wait that name none.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub async fn start_on(
+        &self,
+        definition: &Definition,
+        input: Json,
+        queue: Option<Name>,
+    ) -> Result<RunId, StartError> {
+        let pins = pins(&**self.store(), definition).await?.map_err(ApiError::Conflict)?;
         let (id, now) = (self.run_id(), self.clock().now());
-        let advanced = workflow::start_pinned(definition, id, input, now, pins)
+        let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
         let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
@@ -78,28 +100,6 @@ impl Client {
             return Err(ApiError::Conflict(message).into());
         }
         Ok(id)
-    }
-
-    /// The current versions of all workflows that a definition calls, and those call.
-    async fn pins(&self, definition: &Definition) -> Result<BTreeMap<Name, String>> {
-        let mut pins = BTreeMap::new();
-        let mut next: BTreeSet<Name> = definition.calls();
-        if next.is_empty() {
-            return Ok(pins);
-        }
-        let current = self.store().definitions("workflow").await?;
-        while let Some(name) = next.pop_first() {
-            if pins.contains_key(&name) {
-                continue;
-            }
-            let Some(kept) = current.iter().find(|kept| kept.name == name) else {
-                let message = format!("`{}` calls the workflow `{name}`, which was never applied", definition.name());
-                return Err(ApiError::Conflict(message));
-            };
-            pins.insert(name, kept.hash.clone());
-            next.extend(load(&kept.hash, &kept.text)?.calls());
-        }
-        Ok(pins)
     }
 
     /// The definition with this hash.
@@ -141,12 +141,95 @@ impl Client {
         Ok(record.ok_or_else(|| ApiError::NotFound { noun: "run", id: id.to_string() })?.header()?)
     }
 
+    /// A queue for the steps of a run that this process works off itself: one that no live worker names
+    /// and where nothing waits, so that the run is not behind what others have left in theirs. A worker
+    /// that serves every queue serves these too, and so a run that is cut goes on. There are never more of
+    /// them than runs in the foreground at a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn foreground_queue(&self) -> Result<Name> {
+        let mut taken: BTreeSet<Name> =
+            self.store().workers().await?.into_iter().flat_map(|worker| worker.info.queues).collect();
+        let stats = self.store().stats().await?;
+        taken.extend(stats.into_iter().filter(|queue| queue.is_busy()).map(|queue| queue.name));
+        let numbered = (1u32..).filter_map(|n| format!("{FOREGROUND}{n}").parse::<Name>().ok());
+        let mut free = numbered.filter(|queue| !taken.contains(queue));
+        free.next().ok_or_else(|| ApiError::Conflict("too many runs are in the foreground".to_owned()))
+    }
+
+    /// The header of a run with its steps as their jobs are at this moment: the header itself learns of
+    /// a job only when it has ended for good.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn run_now(&self, id: RunId) -> Result<Run> {
+        let mut run = self.run_header(id).await?;
+        let begun = run.steps.iter_mut().filter(|step| step.state == StepState::Running);
+        let begun: Vec<_> = begun.filter_map(|step| Some((step.job?, step))).collect();
+        let jobs: Vec<JobId> = begun.iter().map(|(job, _)| *job).collect();
+        let found = if jobs.is_empty() { Vec::new() } else { self.store().get(&jobs).await? };
+        for ((_, step), stored) in begun.into_iter().zip(found) {
+            let Some(Stored { job, place, lease, .. }) = stored else { continue };
+            match place.state() {
+                JobState::Running => {
+                    step.attempt = job.attempt(JobState::Running);
+                    step.started_at = lease.map(|lease| lease.since).or(step.started_at);
+                }
+                JobState::Retrying => {
+                    step.state = StepState::Retrying;
+                    (step.attempt, step.error) = (job.attempt(JobState::Retrying), job.error);
+                }
+                JobState::Pending | JobState::Scheduled => {
+                    (step.state, step.started_at) = (StepState::Pending, None);
+                }
+                // It has ended, and the run will learn of it.
+                JobState::Completed | JobState::Dead | JobState::Cancelled => {}
+            }
+        }
+        Ok(run)
+    }
+
+    /// Runs, live ones first, the latest first; at most `limit`, 0 means all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs(&self, state: Option<RunState>, workflow: Option<&Name>, limit: usize) -> Result<RunList> {
+        let mut list = RunList { runs: Vec::new(), cut: false };
+        // Finished runs are not looked through for a state that they cannot be in.
+        let wanted = |finished: bool| state.is_none_or(|state| state.is_terminal() == finished);
+        for finished in [false, true].into_iter().filter(|finished| wanted(*finished)) {
+            let mut after = None;
+            loop {
+                let query = RunQuery { finished, after: after.take(), budget: crate::domain::limits::LIST_BUDGET };
+                let page = self.store().runs(&query).await?;
+                for record in &page.items {
+                    let fits = state.is_none_or(|state| record.state == state)
+                        && workflow.is_none_or(|workflow| record.workflow == *workflow);
+                    if !fits {
+                        continue;
+                    }
+                    if limit > 0 && list.runs.len() == limit {
+                        list.cut = true;
+                        return Ok(list);
+                    }
+                    list.runs.push(self.run(record.id).await?);
+                }
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+        }
+        Ok(list)
+    }
+
     /// A run with all its values.
     ///
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn run(&self, id: RunId) -> Result<RunView> {
-        let run = self.run_header(id).await?;
+        let run = self.run_now(id).await?;
         let definition = self.definition_of(&run.version).await?;
         let rows = workflow::rows(&definition, &run);
         let mut keys = Vec::new();

@@ -8,7 +8,7 @@ use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
 use crate::domain::schedule::{Rule, Schedule, Target, Work, Zone};
 use crate::domain::{Ms, Name};
-use crate::store::scheduled::{event, ready};
+use crate::store::scheduled::{KEY_IS_TAKEN, event, has_started, ready};
 use crate::store::{ScheduleCommit, ScheduleRecord};
 use crate::workflow::is_reserved;
 use crate::workflow::spec::{ScheduleRule, ScheduleSpec, ScheduleTarget};
@@ -217,7 +217,10 @@ impl Client {
             schedule.last = Some(crate::domain::schedule::Last { tick: None, at: now, work });
             let mut commit = ScheduleCommit::of(name, record.rev, &schedule, record.due)?;
             commit.start(EventKind::ScheduleTriggered, None, started);
-            if self.store().set_schedule(&commit).await?.is_some() {
+            if let Some(answer) = self.store().set_schedule(&commit).await? {
+                if !has_started(&answer) {
+                    return Err(ApiError::Conflict(format!("schedule {name}: {KEY_IS_TAKEN}")));
+                }
                 let (job_id, run_id) = ids(Some(work));
                 return Ok(Triggered { schedule: name.to_string(), job_id, run_id });
             }

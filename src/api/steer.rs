@@ -34,7 +34,7 @@ impl Client {
         let definition = self.definition_of(&run.version).await?;
         let approvals =
             workflow::rows(&definition, &run).into_iter().filter_map(|row| match row.record.body.as_deref() {
-                Some(Body::Approval(approvers)) => Some((row.path, approvers)),
+                Some(Body::Approval(approvers)) if row.record.is_active() => Some((row.path, approvers)),
                 _ => None,
             });
         let mut waiting: Vec<_> = approvals.collect();

@@ -116,7 +116,7 @@ pub enum LogFormat {
 pub enum Command {
     Enqueue(commands::enqueue::EnqueueArgs),
     Run(commands::run::RunArgs),
-    Worker(commands::worker::WorkerArgs),
+    Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
@@ -124,6 +124,8 @@ pub enum Command {
     Validate(commands::validate::ValidateArgs),
     Get(commands::get::GetArgs),
     Delete(commands::delete::DeleteArgs),
+    #[command(subcommand)]
+    Workflow(commands::workflow::WorkflowCommand),
     #[command(subcommand)]
     Job(commands::job::JobCommand),
     #[command(subcommand)]

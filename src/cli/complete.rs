@@ -99,6 +99,22 @@ pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
 }
 
+/// Names of workflows that were applied.
+pub fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.definitions(Kind::Workflow).await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|one| one.name.to_string()))
+}
+
+/// Ids of runs, what is live first.
+pub fn runs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let part = current.to_string_lossy().into_owned();
+    let found = ask(|client| async move {
+        let runs = client.runs(None, None, MOST).await.ok()?.runs;
+        Some(runs.into_iter().map(|run| (run.id, format!("{} {}", run.state, run.workflow))).collect::<Vec<_>>())
+    });
+    by_short_id(&part, found.unwrap_or_default().into_iter())
+}
+
 /// Ids of jobs, what is live first.
 pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     jobs_that_match(current, Filter::default())

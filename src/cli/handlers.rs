@@ -57,6 +57,8 @@ pub fn all(context: &Context, sink: Arc<dyn LogSink>) -> Result<(Handlers, Arc<e
         containment: exec::Containment::default(),
         // goflow starts no other children.
         parentage: exec::Parentage::Sole,
+        clock: context.clock.clone(),
+        processors: crate::sys::host::processors(),
     }));
     let mut handlers = Handlers::standard(&machine);
     for handler in configured(context)? {

@@ -41,13 +41,19 @@ impl StderrLog {
     fn wants(&self, work: &Work) -> bool {
         self.everything || work.kind.as_str() == Builtin::Log.as_str()
     }
+
+    /// Keeps whole lines with the job, without secrets, and shows them if somebody wants to see them.
+    fn tell(&self, work: &Work, lines: &[u8]) {
+        let text = String::from_utf8_lossy(lines);
+        work.notes.log(without_secrets(&text).as_bytes());
+        if self.wants(work) {
+            write(work, lines);
+        }
+    }
 }
 
 impl LogSink for StderrLog {
     fn chunk(&self, work: &Work, stream: Stream, bytes: &[u8]) {
-        if !self.wants(work) {
-            return;
-        }
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = partial.entry((work.job, work.epoch, stream)).or_default();
         kept.extend_from_slice(bytes);
@@ -60,13 +66,14 @@ impl LogSink for StderrLog {
         if kept.is_empty() {
             partial.remove(&(work.job, work.epoch, stream));
         }
-        write(work, &lines);
+        drop(partial);
+        self.tell(work, &lines);
     }
 
     fn captured(&self, work: &Work, stream: Stream, _output: &Captured) {
         let rest = self.partial.lock().unwrap_or_else(PoisonError::into_inner).remove(&(work.job, work.epoch, stream));
         if let Some(rest) = rest {
-            write(work, &rest);
+            self.tell(work, &rest);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line: clap types, one file a command, output formats, and the composition root. The
 //! only layer that prints. It asks `api` to do things and decides nothing itself.
 
+mod alerts;
 pub mod args;
 pub mod codes;
 mod commands;
@@ -84,9 +85,10 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),
         Command::Validate(args) => commands::validate::run(context, &args),
+        Command::Workflow(command) => commands::workflow::run(context, command),
         Command::Delete(args) => commands::delete::run(context, &args),
         Command::Get(args) => commands::get::run(context, &args),
-        Command::Worker(args) => commands::worker::run(context, args),
+        Command::Worker(command) => commands::worker::run(context, command),
         Command::Scheduler(args) => commands::scheduler::run(context, &args),
         Command::Up(args) => commands::up::run(context, args),
         Command::Bench(command) => commands::bench::run(context, command),

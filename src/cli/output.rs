@@ -287,6 +287,11 @@ fn to_json(value: &impl Serialize, pretty: bool) -> Result<String> {
     })
 }
 
+/// The lines of a text, harmless on a terminal.
+pub fn to_lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| display_safe(line).into_owned()).collect()
+}
+
 /// A manifest's canonical JSON as YAML that reads as the same manifest; harmless on a terminal.
 ///
 /// # Errors

@@ -78,6 +78,19 @@ pub struct Progress {
     pub message: String,
 }
 
+impl Progress {
+    /// Takes what a handler said: a percentage out of range is brought into it, a long message is cut.
+    pub fn new(percent: Option<f64>, message: &str) -> Progress {
+        Progress {
+            percent: percent.filter(|percent| percent.is_finite()).map(|percent| percent.clamp(0.0, 100.0)),
+            message: clip(message, limits::PROGRESS_BYTES - CUT_MARK).into_owned(),
+        }
+    }
+}
+
+/// Room for what [`clip`] says about the rest.
+const CUT_MARK: usize = 32;
+
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.percent, self.message.as_str()) {
@@ -121,6 +134,9 @@ pub struct Job {
     pub priority: i8,
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub retry: RetryPolicy,
+    /// Whether `retry` was asked for with the job; else the handler's own policy, if it has one, counts.
+    #[serde(rename = "yo", default, skip_serializing_if = "is_default")]
+    pub retry_is_own: bool,
     /// Limit of one attempt, in milliseconds; none means no limit.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -171,6 +187,10 @@ pub struct Job {
     /// A rate limit has given it its permit: the next claim asks for none.
     #[serde(rename = "b", default, skip_serializing_if = "is_default")]
     pub permitted: bool,
+    /// What a store kept as this job and this goflow cannot read. Then most of the other fields are not
+    /// known; see [`Job::unreadable`].
+    #[serde(rename = "raw", default, with = "super::raw", skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Vec<u8>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -216,6 +236,12 @@ pub enum RetryHint {
     NotBefore(Duration),
     /// Again, without counting: exit code 75, EX_TEMPFAIL of sysexits.h.
     Uncounted,
+    /// Again after this long, without counting: the handler asks for time, or what it calls is known to
+    /// be away.
+    Snooze(Duration),
+    /// By the policy if that names the class of the error, else never: what would only be repeated,
+    /// unless somebody knows better.
+    IfNamed,
     /// Never: exit code 65, EX_DATAERR of sysexits.h.
     Never,
 }
@@ -230,6 +256,7 @@ impl Job {
             payload,
             priority: 0,
             retry: RetryPolicy::default(),
+            retry_is_own: false,
             timeout_ms: None,
             unique_key: None,
             metadata: BTreeMap::new(),
@@ -250,6 +277,7 @@ impl Job {
             deadline_ms: None,
             progress: None,
             permitted: false,
+            raw: None,
         }
     }
 
@@ -261,6 +289,14 @@ impl Job {
     /// When all its attempts must have ended.
     pub fn deadline(&self) -> Option<Ms> {
         self.deadline_ms.map(|ms| self.id.created_at().after(Duration::from_millis(ms)))
+    }
+
+    /// What stands for a job whose record cannot be read, so that it can be looked at, buried and kept
+    /// without bothering any other: `raw` is the record as it was found, `why` what is wrong with it.
+    /// A goflow that can read it will do so when it is tried again.
+    pub fn unreadable(id: JobId, kind: Name, queue: Name, raw: Vec<u8>, why: impl AsRef<str>) -> Job {
+        let error = Some(JobError::new("unreadable", why));
+        Job { raw: Some(raw), error, ..Job::new(id, kind, queue, Json::null()) }
     }
 
     /// The number of the attempt that is under way, or of the last one: 1 is the first. A job that
@@ -311,12 +347,21 @@ impl Job {
         self.remember(error.clone(), now);
         let class = error.class.clone();
         self.error = Some(error);
-        if hint == RetryHint::Uncounted {
-            let delay = self.retry.delay(1, random);
+        let uncounted = match hint {
+            RetryHint::Uncounted => Some(self.retry.delay(1, random)),
+            RetryHint::Snooze(delay) => Some(delay),
+            _ => None,
+        };
+        if let Some(delay) = uncounted {
             return self.ended(JobEvent::Fail, To::Retrying(delay), EventKind::JobRetried, now);
         }
         self.failures += 1;
-        let again = hint != RetryHint::Never && self.failures <= self.retry.max && self.retry.covers(&class);
+        let worthwhile = match hint {
+            RetryHint::Never => false,
+            RetryHint::IfNamed => !self.retry.errors.is_empty(),
+            _ => true,
+        };
+        let again = worthwhile && self.failures <= self.retry.max && self.retry.covers(&class);
         if !again {
             return self.ended(JobEvent::Exhaust, To::Dead, EventKind::JobDead, now);
         }
@@ -494,6 +539,13 @@ mod tests {
         assert_eq!((uncounted.to, uncounted.job.failures), (To::Retrying(Duration::from_secs(1)), 0));
         let later = Duration::from_secs(90);
         assert_eq!(failed(RetryHint::NotBefore(later)).to, To::Retrying(later));
+        let snoozed = failed(RetryHint::Snooze(later));
+        assert_eq!((snoozed.to, snoozed.job.failures), (To::Retrying(later), 0));
+        assert_eq!(failed(RetryHint::IfNamed).to, To::Dead);
+        let mut named = job();
+        named.retry.errors = vec!["exit:75".into()];
+        let outcome = Outcome::Failed { error: JobError::new("exit:75", "later"), retry: RetryHint::IfNamed };
+        assert!(matches!(named.settle(outcome, Ms(5), 0.5).to, To::Retrying(_)));
     }
 
     #[test]
@@ -524,6 +576,14 @@ mod tests {
             let message = gone.job.error.map(|error| error.message).unwrap_or_default();
             assert!(message.contains(&parent(2).to_string()), "{message}");
         }
+    }
+
+    #[test]
+    fn progress_is_brought_into_range() {
+        assert_eq!(Progress::new(Some(140.0), ""), Progress { percent: Some(100.0), message: String::new() });
+        let long = Progress::new(Some(f64::NAN), &"é".repeat(5_000));
+        assert_eq!(long.percent, None);
+        assert!(long.message.len() <= limits::PROGRESS_BYTES, "{}", long.message.len());
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const PRIORITY: i8 = 100;
 pub const METADATA_BYTES: usize = 16 << 10;
 /// An error's text as kept with a job, in bytes.
 pub const ERROR_BYTES: usize = 8 << 10;
+/// Jobs that a handler takes at once.
+pub const HANDLER_BATCH: usize = 1_000;
 /// Kept of a job's log, in bytes; what came first is dropped beyond it, and told. Redis keeps
 /// [`LOG_BYTES_REDIS`].
 pub const LOG_BYTES: usize = 1 << 20;

@@ -2,6 +2,7 @@
 //! Every state machine of goflow is one `match (state, event)` table in this folder; stores move
 //! records between places and never decide where a record goes.
 
+pub mod alert;
 pub mod edit;
 pub mod event;
 pub mod id;
@@ -13,6 +14,7 @@ pub mod place;
 pub mod problem;
 pub mod queue;
 pub mod rate;
+mod raw;
 pub mod retry;
 pub mod run;
 pub mod schedule;

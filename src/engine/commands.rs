@@ -1,43 +1,49 @@
-//! The handlers that every worker has: built-ins, commands of steps, and commands that somebody
+//! The handlers that every worker has: built-ins, commands and HTTP calls of steps, and what somebody
 //! described as a Handler. They turn a job into a piece of work for `exec`.
 
-use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::job::{JobError, Outcome, RetryHint};
-use crate::domain::{Job, JobState, RetryPolicy};
-use crate::exec::{self, Action, Builtin, Context, Ended, Work};
-use crate::workflow::{self, HandlerDef, RUN_KIND};
+use futures_util::future::select_all;
+use tokio_util::sync::CancellationToken;
 
-use super::handlers::{Ending, Handler, Handlers, Task};
+use crate::domain::job::{JobError, Outcome, RetryHint};
+use crate::domain::{Job, JobState};
+use crate::exec::{self, Action, Builtin, Context, Ended, Pool, Work};
+use crate::workflow::{self, Batching, HTTP_KIND, HandlerDef, How, RUN_KIND, Request};
+
+use super::handlers::{Closing, Ending, Endings, Handler, Handlers, Limits, Task};
 
 impl Handlers {
-    /// Built-ins and the commands of steps, over one context; and, as they are applied, the handlers
-    /// that the store describes.
+    /// Built-ins, and the commands and calls of steps, over one context; and, as they are applied, the
+    /// handlers that the store describes.
     pub fn standard(context: &Arc<Context>) -> Handlers {
         let mut handlers = Handlers::new();
         let applied = context.clone();
-        handlers.describe_with(move |def| Arc::new(DescribedCommand { def, context: applied.clone() }));
+        handlers.describe_with(move |def| Arc::new(Described::new(def, &applied)));
         for builtin in Builtin::ALL {
             if let Ok(name) = builtin.as_str().parse() {
                 handlers.set(name, Arc::new(BuiltinHandler { builtin, context: context.clone() }));
             }
         }
-        if let Ok(name) = RUN_KIND.parse() {
-            handlers.set(name, Arc::new(StepCommand { context: context.clone() }));
+        let command = |payload: &_| workflow::Command::from_json(payload).map(Action::Command);
+        let call = |payload: &_| Request::from_json(payload).map(Action::Http);
+        for (kind, read) in [(RUN_KIND, command as Read), (HTTP_KIND, call as Read)] {
+            if let Ok(name) = kind.parse() {
+                handlers.set(name, Arc::new(StepWork { read, context: context.clone() }));
+            }
         }
         handlers
     }
 
-    /// Adds a command for a job type.
+    /// Adds what was described for a job type.
     pub fn add(&mut self, def: HandlerDef, context: &Arc<Context>) {
-        let handler = DescribedCommand { def, context: context.clone() };
-        self.set(handler.def.name.clone(), Arc::new(handler));
+        self.set(def.name.clone(), Arc::new(Described::new(def, context)));
     }
 }
 
-fn work(job: &Job) -> Work {
+fn work(job: &Job, notes: Arc<dyn exec::Notes>) -> Work {
     Work {
         job: job.id,
         kind: job.kind.clone(),
@@ -46,22 +52,31 @@ fn work(job: &Job) -> Work {
         epoch: job.epoch,
         run: job.link.as_ref().map(|link| link.run),
         step_key: job.link.as_ref().map(|link| workflow::step_key(link.run, &link.step)),
+        undo: job.link.as_ref().is_some_and(|link| link.undo),
         payload: job.payload.clone(),
         timeout: job.timeout_ms.map(Duration::from_millis),
+        notes,
     }
 }
 
-async fn perform(action: Action, work: Work, context: Arc<Context>, task: Task) -> Option<Outcome> {
-    match exec::perform(&action, &work, &context, &task.stop).await {
+async fn perform(action: Action, work: Work, context: Arc<Context>, stop: CancellationToken) -> Option<Outcome> {
+    outcome(exec::perform(&action, &work, &context, &stop).await)
+}
+
+fn outcome(ended: Ended) -> Option<Outcome> {
+    match ended {
         Ended::Outcome(outcome) => Some(outcome),
         Ended::Stopped => None,
     }
 }
 
 /// A mistake that another attempt would only repeat.
-fn hopeless(class: &str, message: impl AsRef<str>) -> Ending {
-    let error = JobError::new(class, message);
-    Box::pin(async move { Some(Outcome::Failed { error, retry: RetryHint::Never }) })
+fn hopeless(class: &str, message: impl AsRef<str>) -> Outcome {
+    Outcome::Failed { error: JobError::new(class, message), retry: RetryHint::Never }
+}
+
+fn at_once(outcome: Outcome) -> Ending {
+    Box::pin(async move { Some(outcome) })
 }
 
 struct BuiltinHandler {
@@ -69,79 +84,156 @@ struct BuiltinHandler {
     context: Arc<Context>,
 }
 
+fn immediate(builtin: Builtin, job: &Job) -> Option<Outcome> {
+    match builtin {
+        // The queue's own speed is measured with this one: it does not even look at the job.
+        Builtin::Noop => Some(Outcome::Completed { result: None }),
+        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes))),
+    }
+}
+
 impl Handler for BuiltinHandler {
     fn immediate(&self, job: &Job) -> Option<Outcome> {
-        match self.builtin {
-            // The queue's own speed is measured with this one: it does not even look at the job.
-            Builtin::Noop => Some(Outcome::Completed { result: None }),
-            builtin => builtin.immediate(&work(job)),
-        }
+        immediate(self.builtin, job)
     }
 
     fn run(&self, task: Task) -> Ending {
-        Box::pin(perform(Action::Builtin(self.builtin), work(&task.job), self.context.clone(), task))
+        let work = work(&task.job, task.notes);
+        Box::pin(perform(Action::Builtin(self.builtin), work, self.context.clone(), task.stop))
     }
 }
 
-/// The command of a step. It comes rendered in the payload, and only `advance` writes such a
-/// payload: without a link to a run it is not executed.
-struct StepCommand {
+/// Reads the payload that `advance` made for a step of one verb.
+type Read = fn(&serde_json::Value) -> Result<Action, workflow::BadCommand>;
+
+/// A step's own command or HTTP call. It comes rendered in the payload, and only `advance` writes such
+/// a payload: without a link to a run it is not executed.
+struct StepWork {
+    read: Read,
     context: Arc<Context>,
 }
 
-impl Handler for StepCommand {
+impl Handler for StepWork {
     fn run(&self, task: Task) -> Ending {
         if task.job.link.is_none() {
-            return hopeless("payload", format!("a job of type {RUN_KIND} belongs to a step of a run"));
+            let why = format!("a job of type {} belongs to a step of a run", task.job.kind);
+            return at_once(hopeless("payload", why));
         }
-        match workflow::Command::from_json(&task.job.payload.to_value()) {
-            Ok(command) => {
-                let action = Action::Command(command_of(command));
-                Box::pin(perform(action, work(&task.job), self.context.clone(), task))
+        match (self.read)(&task.job.payload.to_value()) {
+            Ok(action) => {
+                let work = work(&task.job, task.notes);
+                Box::pin(perform(action, work, self.context.clone(), task.stop))
             }
-            Err(error) => hopeless("payload", error.to_string()),
+            Err(error) => at_once(hopeless("payload", error.to_string())),
         }
     }
 }
 
-/// A command that a Handler manifest or the configuration describes.
-struct DescribedCommand {
+/// What a Handler manifest or the configuration describes.
+struct Described {
     def: HandlerDef,
+    pool: Option<Arc<Pool>>,
     context: Arc<Context>,
 }
 
-impl Handler for DescribedCommand {
+impl Described {
+    fn new(def: HandlerDef, context: &Arc<Context>) -> Described {
+        let pool = match &def.how {
+            How::Pool(spec) => Some(Arc::new(Pool::new(def.name.clone(), spec, context))),
+            How::Run(_) | How::Http(_) | How::Builtin(_) => None,
+        };
+        Described { def, pool, context: context.clone() }
+    }
+
+    fn builtin(&self) -> Option<Builtin> {
+        match self.def.how {
+            How::Builtin(name) => Builtin::by_name(name),
+            _ => None,
+        }
+    }
+
+    /// What is to be done for a job, or why nothing can be.
+    fn action(&self, job: &Job) -> Result<Action, Outcome> {
+        let wrong = |error: workflow::expr::ExprError| hopeless("expression", error.with_hint());
+        match (&self.def.how, &self.pool) {
+            (How::Run(spec), _) => spec.for_job(job).map(Action::Command).map_err(wrong),
+            (How::Http(spec), _) => spec.for_job(job).map(Action::Http).map_err(wrong),
+            (How::Pool(_), Some(pool)) => Ok(Action::Pool(pool.clone())),
+            (How::Pool(_), None) => Err(hopeless("pool", "the pool was not made")),
+            (How::Builtin(name), _) => match Builtin::by_name(name) {
+                Some(builtin) => Ok(Action::Builtin(builtin)),
+                None => Err(hopeless("payload", format!("there is no built-in `{name}`"))),
+            },
+        }
+    }
+
+    fn work(&self, task: &Task) -> Work {
+        let mut work = work(&task.job, task.notes.clone());
+        work.timeout = work.timeout.or(self.def.timeout);
+        work
+    }
+}
+
+impl Handler for Described {
+    fn immediate(&self, job: &Job) -> Option<Outcome> {
+        immediate(self.builtin()?, job)
+    }
+
     fn defaults(&self, job: &mut Job) {
         if let Some(retry) = &self.def.retry
-            && job.retry == RetryPolicy::default()
+            && !job.retry_is_own
         {
             job.retry = retry.clone();
         }
     }
 
+    fn limits(&self) -> Limits {
+        Limits { rate: self.def.rate_limit }
+    }
+
+    fn batch(&self) -> Option<Batching> {
+        self.def.batch
+    }
+
     fn run(&self, task: Task) -> Ending {
-        match self.def.render(&task.job) {
-            Ok(command) => {
-                let mut work = work(&task.job);
-                work.timeout = work.timeout.or(self.def.timeout);
-                Box::pin(perform(Action::Command(command_of(command)), work, self.context.clone(), task))
-            }
-            Err(error) => hopeless("expression", error.to_string()),
+        match self.action(&task.job) {
+            Ok(action) => Box::pin(perform(action, self.work(&task), self.context.clone(), task.stop)),
+            Err(outcome) => at_once(outcome),
         }
     }
-}
 
-fn command_of(command: workflow::Command) -> exec::Command {
-    let program = match command.program {
-        workflow::Program::Argv(argv) => exec::Program::Argv(argv),
-        workflow::Program::Shell(line) => exec::Program::Shell(line),
-    };
-    let outputs = match command.outputs {
-        None => exec::Outputs::None,
-        Some(workflow::Outputs::Text) => exec::Outputs::Text,
-        Some(workflow::Outputs::Json) => exec::Outputs::Json,
-        Some(workflow::Outputs::Names(names)) => exec::Outputs::Named(names),
-    };
-    let env: BTreeMap<String, String> = command.env.into_iter().collect();
-    exec::Command { env, outputs, ..exec::Command::new(program) }
+    fn run_batch(&self, tasks: Vec<Task>) -> Endings {
+        let Some(first) = tasks.first() else { return Box::pin(async { Vec::new() }) };
+        let action = match self.action(&first.job) {
+            Ok(action) => action,
+            Err(outcome) => {
+                let all = vec![Some(outcome); tasks.len()];
+                return Box::pin(async move { all });
+            }
+        };
+        let works: Vec<Work> = tasks.iter().map(|task| self.work(task)).collect();
+        let context = self.context.clone();
+        Box::pin(async move {
+            let stop = CancellationToken::new();
+            // It is one piece of work: who is stopped stops all, and the others are given back.
+            let stopped = select_all(tasks.iter().map(|task| Box::pin(task.stop.cancelled())));
+            let mut ended = pin!(exec::perform_batch(&action, &works, &context, &stop));
+            let ended = tokio::select! {
+                biased;
+                ended = &mut ended => ended,
+                _ = stopped => {
+                    stop.cancel();
+                    ended.await
+                }
+            };
+            ended.into_iter().map(outcome).collect()
+        })
+    }
+
+    fn close(&self) -> Closing {
+        match self.pool.clone() {
+            Some(pool) => Box::pin(async move { pool.close().await }),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
-use crate::domain::{Job, Name};
+use crate::domain::{Job, Name, Rate};
+use crate::exec::{NoNotes, Notes};
 use crate::store::Definition;
-use crate::workflow::{HandlerDef, Manifest, parse};
+use crate::workflow::{Batching, HandlerDef, Manifest, parse};
 
 /// One execution of a job. `job` carries the lease: its epoch is the fence.
 #[derive(Clone, Debug)]
@@ -19,10 +20,32 @@ pub struct Task {
     pub job: Job,
     /// Cancelled when the job must end now: the lease is lost, or the worker stops.
     pub stop: CancellationToken,
+    /// Takes what the job tells of itself while it runs.
+    pub notes: Arc<dyn Notes>,
+}
+
+impl Task {
+    /// A task whose notes nobody keeps.
+    pub fn new(job: Job, stop: CancellationToken) -> Task {
+        Task { job, stop, notes: Arc::new(NoNotes) }
+    }
+}
+
+/// What holds for all jobs of a type together, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Starts in a time.
+    pub rate: Option<Rate>,
 }
 
 /// How an execution ended; `None` when it was stopped before its end.
 pub type Ending = Pin<Box<dyn Future<Output = Option<Outcome>> + Send>>;
+
+/// How the executions of a batch ended, in the order of its jobs.
+pub type Endings = Pin<Box<dyn Future<Output = Vec<Option<Outcome>>> + Send>>;
+
+/// Done when a handler has nothing left that lives longer than a job.
+pub type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub trait Handler: Send + Sync {
     /// The outcome of a job that needs no waiting at all. A job that answers here costs no task.
@@ -36,6 +59,28 @@ pub trait Handler: Send + Sync {
     /// Runs the job to its end. When `task.stop` is cancelled it ends soon, and whatever it started
     /// is over when the future is.
     fn run(&self, task: Task) -> Ending;
+
+    /// What holds for all jobs of the type together.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Whether it takes several jobs at once, and how many.
+    fn batch(&self) -> Option<Batching> {
+        None
+    }
+
+    /// Runs several jobs at once. A handler that takes batches answers for each, in their order; when
+    /// the stop of one is cancelled all of them end. Any other one runs them side by side.
+    fn run_batch(&self, tasks: Vec<Task>) -> Endings {
+        let endings: Vec<Ending> = tasks.into_iter().map(|task| self.run(task)).collect();
+        Box::pin(futures_util::future::join_all(endings))
+    }
+
+    /// Ends what lives longer than a job, such as a pool's processes. Called once nothing runs.
+    fn close(&self) -> Closing {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Makes a handler of its description.
@@ -72,6 +117,12 @@ impl Handlers {
 
     pub fn get(&self, kind: &Name) -> Option<&Arc<dyn Handler>> {
         self.own.get(kind).or_else(|| self.applied.get(kind).map(|(_, handler)| handler))
+    }
+
+    /// Ends what the handlers keep alive between jobs, all at the same time.
+    pub async fn close(&self) {
+        let handlers = self.own.values().chain(self.applied.values().map(|(_, handler)| handler));
+        futures_util::future::join_all(handlers.map(|handler| handler.close())).await;
     }
 
     pub fn types(&self) -> Vec<Name> {

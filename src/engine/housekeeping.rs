@@ -1,16 +1,18 @@
 //! What every worker does for all: takes over what dead workers held, fires timers, drains inboxes,
 //! trims, and gives back leases that came by lost answers. Each chore is one short task.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::domain::job::Outcome;
-use crate::domain::{Entropy, Epoch, JobId, Ms, limits};
-use crate::store::{Commit, Expect, Move, Result, RunAnswer, Store, Stored};
+use crate::domain::job::{Outcome, Settled};
+use crate::domain::{Entropy, Epoch, JobId, Ms, To, limits};
+use crate::store::{Commit, Expect, Freed, Move, Result, RunAnswer, Store, Stored};
 
+use super::ledger::ASKED;
 use super::options::WorkerOptions;
 use super::runs::Runs;
 use super::settle::{Batch, Decided, commits};
@@ -21,6 +23,7 @@ const REAP_BATCH: usize = 128;
 const TICK_BATCH: usize = 256;
 const DRAIN_BATCH: usize = 16;
 const TRIM_BATCH: usize = 1_000;
+const FREE_BATCH: usize = 256;
 /// The store's clock may run ahead of our view of it by so much before we think that we slept.
 const JUMP: Duration = Duration::from_secs(5);
 /// How long a dirty run is left to the one who took it.
@@ -40,6 +43,10 @@ enum Kind {
     Drain,
     Trim,
     GiveBack(Vec<(JobId, Epoch)>),
+    /// Somebody asked for the end of jobs that no live worker holds.
+    End(Vec<Stored>),
+    /// Parents of held jobs have ended.
+    Free,
 }
 
 /// One piece of housekeeping, ready to be run.
@@ -57,6 +64,8 @@ pub enum Done {
     Drained(Result<bool>),
     Trimmed(Result<bool>),
     GivenBack(Result<()>),
+    Ended(Result<()>),
+    Freed(Result<bool>),
 }
 
 /// When which chore is due.
@@ -72,6 +81,9 @@ pub struct Housekeeper {
     draining: bool,
     dirty: bool,
     orphans: Vec<(JobId, Epoch)>,
+    asked: Vec<Stored>,
+    freeing: bool,
+    freed: bool,
 }
 
 impl Housekeeper {
@@ -90,6 +102,9 @@ impl Housekeeper {
             draining: false,
             dirty: true,
             orphans: Vec::new(),
+            asked: Vec::new(),
+            freeing: false,
+            freed: true,
             means,
         }
     }
@@ -110,6 +125,24 @@ impl Housekeeper {
 
     pub fn give_back(&mut self, orphans: Vec<(JobId, Epoch)>) {
         self.orphans.extend(orphans);
+    }
+
+    /// Ends jobs that were asked to end and that nobody runs, or whose worker is gone.
+    pub fn end(&mut self, asked: Vec<Stored>) {
+        self.asked = asked;
+    }
+
+    /// Parents of held jobs have ended, or may have done so.
+    pub fn freed(&mut self) {
+        self.freed = true;
+    }
+
+    /// Gives leases back at once.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn give_back_now(&self, strays: Vec<(JobId, Epoch)>, now: Ms) -> Result<()> {
+        self.means.give_back(strays, now).await
     }
 
     pub fn next(&self, now: Instant) -> Instant {
@@ -141,6 +174,13 @@ impl Housekeeper {
         }
         if !self.orphans.is_empty() {
             kinds.push(Kind::GiveBack(std::mem::take(&mut self.orphans)));
+        }
+        if !self.asked.is_empty() {
+            kinds.push(Kind::End(std::mem::take(&mut self.asked)));
+        }
+        if self.freed && !self.freeing {
+            (self.freed, self.freeing) = (false, true);
+            kinds.push(Kind::Free);
         }
         kinds.into_iter().map(|kind| Chore { kind, means: self.means.clone() }).collect()
     }
@@ -183,7 +223,13 @@ impl Housekeeper {
                 self.dirty |= *result.as_ref().unwrap_or(&true);
                 result.map(drop)
             }
-            Done::GivenBack(result) => result,
+            Done::GivenBack(result) | Done::Ended(result) => result,
+            Done::Freed(result) => {
+                self.freeing = false;
+                // After an error the next answer will say so again.
+                self.freed |= *result.as_ref().unwrap_or(&false);
+                result.map(drop)
+            }
         }
     }
 }
@@ -202,6 +248,8 @@ impl Chore {
             Kind::Drain => Done::Drained(means.drain(now).await),
             Kind::Trim => Done::Trimmed(means.trim().await),
             Kind::GiveBack(orphans) => Done::GivenBack(means.give_back(orphans, now).await),
+            Kind::End(asked) => Done::Ended(means.end(asked, now).await),
+            Kind::Free => Done::Freed(means.free(now).await),
         }
     }
 }
@@ -227,17 +275,67 @@ impl Means {
             let expect = Expect::Idle(stored.place, stored.job.rev);
             decided.push((stored.job.bury_unhandled(now), expect));
         }
+        self.settle(decided, now).await?;
+        Ok(Some(more))
+    }
+
+    /// Commits what was decided about jobs that this worker does not run, with what their runs learn.
+    async fn settle(&self, decided: Vec<(Settled, Expect)>, now: Ms) -> Result<()> {
         let mut moves = Vec::with_capacity(decided.len());
         for (settled, expect) in decided {
             let record = match &settled.job.link {
                 Some(link) => self.store.run(link.run).await?,
                 None => None,
             };
-            let step = Move { expect, to: settled.to, job: settled.job, event: settled.event };
-            moves.push(Decided { step, record });
+            moves.push(Decided { step: Move::new(expect, settled), record });
         }
-        self.commit(commits(moves, now, &self.runs).await?).await?;
-        Ok(Some(more))
+        self.commit(commits(moves, now, &self.runs).await?).await.map(drop)
+    }
+
+    /// Ends jobs that were asked to end: those that wait, and those whose worker is gone.
+    async fn end(&self, asked: Vec<Stored>, now: Ms) -> Result<()> {
+        let mut decided = Vec::new();
+        for stored in asked {
+            match stored.lease.clone() {
+                Some(lease) => {
+                    let outcome = Outcome::Cancelled { reason: ASKED.to_owned() };
+                    decided.push((leased(stored).settle(outcome, now, 0.0), Expect::Lapsed(lease.epoch)));
+                }
+                None => {
+                    let expect = Expect::Idle(stored.place, stored.job.rev);
+                    // One that has ended meanwhile is left as it is.
+                    decided
+                        .extend(stored.job.cancel(stored.place.state(), ASKED, now).ok().map(|ended| (ended, expect)));
+                }
+            }
+        }
+        self.settle(decided, now).await
+    }
+
+    /// Tells held jobs that their parents have ended; answers whether there is more to do.
+    async fn free(&self, now: Ms) -> Result<bool> {
+        let freed = self.store.freed(FREE_BATCH).await?;
+        let more = freed.iter().map(|one| one.children.len()).sum::<usize>() >= FREE_BATCH;
+        // A job whose parents ended together is told of all of them in one move.
+        let mut children: BTreeMap<JobId, (Expect, Settled)> = BTreeMap::new();
+        for Freed { parent, state, children: told } in freed {
+            for stored in told {
+                let expect = Expect::Idle(stored.place, stored.job.rev);
+                let next = match children.remove(&stored.job.id) {
+                    None => stored.job.parent_ended(parent, state, now).map(|settled| (expect, settled)),
+                    Some((expect, Settled { job, to: To::Held, event })) => {
+                        let told = job.clone().parent_ended(parent, state, now);
+                        Some((expect, told.unwrap_or(Settled { job, to: To::Held, event })))
+                    }
+                    // Cancelled by the end of another parent.
+                    ended => ended,
+                };
+                children.extend(next.map(|(expect, settled)| (settled.job.id, (expect, settled))));
+            }
+        }
+        let decided = children.into_values().map(|(expect, settled)| (settled, expect)).collect();
+        self.settle(decided, now).await?;
+        Ok(more)
     }
 
     async fn tick(&self) -> Result<(bool, Option<Ms>)> {
@@ -284,7 +382,7 @@ impl Means {
             };
             warn!(job = %id, "a lease whose answer was lost goes back to its line");
             let settled = leased(stored).settle(Outcome::Released, now, 0.0);
-            let step = Move { expect: Expect::Lease(epoch), to: settled.to, job: settled.job, event: settled.event };
+            let step = Move::new(Expect::Lease(epoch), settled);
             commits.push(Commit { moves: vec![step], run: None }, None);
         }
         self.commit(commits).await.map(drop)
@@ -302,6 +400,7 @@ impl Means {
 /// The record with its lease noted, as the worker that holds it has it.
 fn leased(stored: Stored) -> crate::domain::Job {
     let mut job = stored.job;
+    job.progress = stored.progress.or(job.progress);
     if let Some(lease) = stored.lease {
         job.claimed(lease.worker, lease.epoch, lease.since);
     }

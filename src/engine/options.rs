@@ -1,8 +1,10 @@
 //! What a worker is told, and what it tells at its end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::{Name, limits};
+use super::shares::Weighted;
+use crate::domain::{Name, QueueSettings, Rate, limits};
 use crate::store::Retention;
 
 /// How a worker works. [`WorkerOptions::default`] is what the command line promises.
@@ -10,9 +12,9 @@ use crate::store::Retention;
 pub struct WorkerOptions {
     /// Jobs run at the same time, at least 1.
     pub concurrency: usize,
-    /// Queues served, with their weights (at least 1). Empty: every queue, equally.
-    pub queues: Vec<(Name, u32)>,
-    /// Queues are served strictly in the order given; otherwise by weight, at random.
+    /// Queues served, with their weights (at least 1; none: as the queue is set). Empty: every queue.
+    pub queues: Vec<(Name, Option<u32>)>,
+    /// Queues are served strictly in the order given; otherwise each by its weight.
     pub strict: bool,
     /// End once nothing waits, runs, or is due to retry.
     pub until_empty: bool,
@@ -31,6 +33,24 @@ pub struct WorkerOptions {
     pub host: String,
     pub pid: u32,
     pub version: String,
+}
+
+impl WorkerOptions {
+    /// The queues to serve, with their weights, and those of them that have a rate limit. `known` are
+    /// the store's.
+    pub fn served(&self, known: &[(Name, QueueSettings)]) -> (Vec<Weighted>, BTreeMap<Name, Rate>) {
+        let weight =
+            |settings: Option<&QueueSettings>| settings.and_then(|settings| settings.weight).unwrap_or(1).max(1);
+        let of = |name: &Name| known.iter().find(|(other, _)| other == name).map(|(_, settings)| settings);
+        let served: Vec<Weighted> = match self.queues.as_slice() {
+            [] => known.iter().map(|(name, settings)| (name.clone(), weight(Some(settings)))).collect(),
+            named => named.iter().map(|(name, own)| (name.clone(), own.unwrap_or_else(|| weight(of(name))))).collect(),
+        };
+        let rate = |name: &Name| of(name).and_then(|settings| settings.rate_limit);
+        let rates = served.iter().filter_map(|(name, _)| Some((name.clone(), rate(name)?))).collect();
+        let free = served.into_iter().filter(|(name, _)| rate(name).is_none()).collect();
+        (free, rates)
+    }
 }
 
 impl Default for WorkerOptions {
@@ -61,6 +81,8 @@ pub struct Summary {
     pub retried: u64,
     /// Jobs that failed for good.
     pub dead: u64,
+    /// Jobs whose end somebody asked for.
+    pub cancelled: u64,
     /// Jobs given back unfinished.
     pub released: u64,
     /// Results that came too late: the lease was gone.
@@ -72,6 +94,7 @@ impl Summary {
         self.completed += more.completed;
         self.retried += more.retried;
         self.dead += more.dead;
+        self.cancelled += more.cancelled;
         self.released += more.released;
         self.lost += more.lost;
     }

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 /// How long a worker keeps itself free for a suspect, and then works again.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Between two batches of notes, and how long the first words wait for more.
+const NOTES: Duration = Duration::from_millis(300);
+const FIRST_NOTE: Duration = Duration::from_millis(20);
 /// After a failed call; doubles up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -34,6 +37,18 @@ pub struct Plan {
     pub suspects: Option<Instant>,
     /// Since when calls have failed without a heartbeat that was answered.
     pub trouble: Option<Instant>,
+    /// The next look for jobs that were asked to end; the last one; whether one is under way, and whether
+    /// the store has said that there are such jobs.
+    pub asks: Instant,
+    pub last_asks: Instant,
+    pub asking: bool,
+    pub asked: bool,
+    /// When to send what jobs told, if they told anything; when that was last done.
+    pub notes: Option<Instant>,
+    last_notes: Option<Instant>,
+    pub noting: bool,
+    /// The settings of the queues have been seen once.
+    pub queues_known: bool,
     /// With `until_empty`: since when nothing but runs without a job is left.
     pub only_runs: Option<Instant>,
     /// The last look found less than was asked for, and nobody has hinted at more since.
@@ -59,6 +74,14 @@ impl Plan {
             check: Some(now),
             suspects: None,
             trouble: None,
+            asks: now,
+            last_asks: now,
+            asking: false,
+            asked: false,
+            notes: None,
+            last_notes: None,
+            noting: false,
+            queues_known: false,
             only_runs: None,
             idle: false,
             plenty: false,
@@ -79,6 +102,14 @@ impl Plan {
         self.trouble.get_or_insert(now);
         self.backoff = (wait * 2).min(BACKOFF.1);
         wait
+    }
+
+    /// Somebody told something: it is sent soon, with all that comes until then.
+    pub fn note(&mut self, now: Instant) {
+        if self.notes.is_none() {
+            let at = self.last_notes.map_or(now + FIRST_NOTE, |last| (last + NOTES).max(now + FIRST_NOTE));
+            (self.notes, self.last_notes) = (Some(at), Some(at));
+        }
     }
 
     /// Suspects wait for a worker that is alone, or no longer do. `patience`, 0 to 1, spreads the

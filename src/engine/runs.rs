@@ -115,31 +115,36 @@ impl Runs {
         drained: Option<u64>,
         now: Ms,
     ) -> Result<Option<(Advance, Arc<Run>)>> {
-        match self.try_advance(header, facts, drained, now).await {
-            Err(error) if !error.is_transient() => {
+        let advanced = async {
+            let gone = || StoreError::Corrupt(format!("its definition {} is not in the store", header.version));
+            let definition = self.definition(&header.version).await?.ok_or_else(gone)?;
+            let advanced = self.compute(&definition, header, facts, now).await?;
+            let next = Arc::new(advanced.run.clone());
+            Ok((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next))
+        };
+        match advanced.await {
+            Ok(advanced) => Ok(Some(advanced)),
+            Err(error) if StoreError::is_transient(&error) => Err(error),
+            Err(error) => {
                 tracing::error!(run = %header.id, %error, "the run cannot go on: its facts wait in its inbox");
                 Ok(None)
             }
-            result => result,
         }
     }
 
-    async fn try_advance(
+    /// Advances, loading what expressions look at.
+    async fn compute(
         &self,
-        header: &Arc<Run>,
+        definition: &Definition,
+        header: &Run,
         facts: &[Fact],
-        drained: Option<u64>,
         now: Ms,
-    ) -> Result<Option<(Advance, Arc<Run>)>> {
-        let Some(definition) = self.definition(&header.version).await? else {
-            tracing::error!(run = %header.id, version = %header.version, "the run's definition is not in the store");
-            return Ok(None);
-        };
+    ) -> Result<workflow::Advanced> {
         let mut loaded: BTreeMap<String, Json> = BTreeMap::new();
-        let advanced = loop {
+        loop {
             let values = |key: &str| loaded.get(key).cloned();
-            let missing = match workflow::advance(&definition, header, facts, now, &values) {
-                Ok(advanced) => break advanced,
+            let missing = match workflow::advance(definition, header, facts, now, &values) {
+                Ok(advanced) => return Ok(advanced),
                 Err(missing) => missing.0,
             };
             let found = self.store.values(header.id, &missing).await?;
@@ -148,9 +153,7 @@ impl Runs {
                 let value = value.ok_or_else(lost)?;
                 loaded.insert(key, value);
             }
-        };
-        let next = Arc::new(advanced.run.clone());
-        Ok(Some((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next)))
+        }
     }
 
     /// Notes what became of commits: a committed header is the latest, any other answer means that

@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 use crate::domain::event::EventKind;
 use crate::domain::schedule::{Note, Rule, Schedule, Step};
 use crate::domain::{Entropy, Ms, Name};
-use crate::store::scheduled::{event, is_live, ready};
+use crate::store::scheduled::{self, event, is_live, ready};
 use crate::store::{Result, ScheduleCommit, ScheduleRecord, Store};
 use crate::workflow::is_reserved;
 
@@ -152,8 +152,9 @@ impl Scheduler {
         if let Some((tick, why)) = &refused {
             commit.events.push(event(EventKind::ScheduleSkipped, name, &format!("{tick} {why}")));
         }
-        if self.store.set_schedule(&commit).await?.is_none() {
-            return Ok(None);
+        let Some(answer) = self.store.set_schedule(&commit).await? else { return Ok(None) };
+        if let Some(tick) = step.start.filter(|_| !scheduled::has_started(&answer)) {
+            return self.take_back(record, step, tick).await;
         }
         if let Some((tick, why)) = refused {
             warn!(schedule = %name, %tick, "the tick came to nothing: {why}");
@@ -162,6 +163,27 @@ impl Scheduler {
         self.done.started += u64::from(has_started);
         self.tell(name, &step);
         Ok(commit.next.map(|(due, body)| (step.next, due, body)))
+    }
+
+    /// The run's key is taken: the tick was committed and has started nothing. The books are put right
+    /// by a second commit; should this process die before, they count one tick too many.
+    async fn take_back(
+        &mut self,
+        record: &ScheduleRecord,
+        mut step: Step,
+        tick: Ms,
+    ) -> Result<Option<(Schedule, Option<Ms>, Vec<u8>)>> {
+        let (name, why) = (&record.name, scheduled::KEY_IS_TAKEN);
+        warn!(schedule = %name, %tick, "the tick came to nothing: {why}");
+        step.next.last = record.schedule()?.last;
+        step.next.ticked -= 1;
+        step.next.skipped += 1;
+        self.done.skipped += 1;
+        let mut commit = ScheduleCommit::of(name, record.rev + 1, &step.next, step.due)?;
+        commit.events.push(event(EventKind::ScheduleSkipped, name, &format!("{tick} {why}")));
+        self.store.set_schedule(&commit).await?;
+        // Whatever came of it, the record is read again.
+        Ok(None)
     }
 
     fn tell(&mut self, name: &Name, step: &Step) {

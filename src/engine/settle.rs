@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::domain::job::{JobError, Link, Outcome, RetryHint};
 use crate::domain::{Entropy, EventKind, Ms, RunId, To};
-use crate::store::{Claim, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store};
-use crate::workflow::Run;
+use crate::store::{
+    Claim, Claimed, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store,
+};
+use crate::workflow::{Run, StepRecord};
 
 use super::ledger::Finished;
 use super::options::Summary;
@@ -28,6 +31,23 @@ pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Deci
         Decided { step, record: one.run.clone() }
     };
     finished.iter().map(decide).collect()
+}
+
+/// What becomes of a job whose record cannot be read: it is buried with its bytes. If it was a step's,
+/// the run learns of it, as far as its header tells which step that was.
+pub fn unreadable(claimed: &mut Claimed) -> Outcome {
+    let job = &mut claimed.job;
+    if let (None, Some(record)) = (&job.link, &claimed.run)
+        && let Ok(run) = record.header()
+    {
+        let of = |step: &StepRecord| {
+            let undo = step.undo_job == Some(job.id);
+            (undo || step.job == Some(job.id)).then(|| Link { run: run.id, step: step.id.clone(), undo })
+        };
+        job.link = run.steps.iter().find_map(of);
+    }
+    let error = job.error.take().unwrap_or_else(|| JobError::new("unreadable", "its record cannot be read"));
+    Outcome::Failed { error, retry: RetryHint::Never }
 }
 
 /// Commits ready to be sent, each with the header it would give its run.
@@ -107,6 +127,12 @@ fn tally(commits: &[Commit], answers: &[Committed]) -> Summary {
                 (Moved::Applied, To::Completed) => &mut summary.completed,
                 (Moved::Applied, To::Dead) => &mut summary.dead,
                 (Moved::Applied, To::Retrying(_)) => &mut summary.retried,
+                (Moved::Applied, To::Cancelled) => &mut summary.cancelled,
+                // Put off until later: nothing has become of it yet.
+                (Moved::Applied, To::Scheduled(_)) => {
+                    log(step, *moved);
+                    continue;
+                }
                 (Moved::Applied, _) => &mut summary.released,
             };
             *counter += 1;
@@ -124,6 +150,8 @@ fn log(step: &Move, moved: Moved) {
     }
     match step.event {
         EventKind::JobCompleted => tracing::debug!(job = %job.id, kind = %job.kind, "completed"),
+        EventKind::JobScheduled => tracing::debug!(job = %job.id, kind = %job.kind, "put off"),
+        EventKind::JobCancelled => tracing::info!(job = %job.id, kind = %job.kind, "cancelled"),
         EventKind::JobReleased => tracing::debug!(job = %job.id, kind = %job.kind, "given back"),
         _ => {
             let error = job.error.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -1,9 +1,12 @@
-//! Does one piece of work: runs a command or a built-in, and says how it ended. Knows no queue, no
-//! store and no expressions: what is run comes ready, values filled in. Reads neither the
-//! environment nor the clock; what a worker gives comes in a [`Context`].
+//! Does one piece of work: runs a command, asks a pool of processes, sends an HTTP request or does a
+//! built-in, and says how it ended. Knows no queue, no store and no expressions: what is run comes
+//! ready, values filled in. Reads neither the environment nor the machine's clock; what a worker
+//! gives comes in a [`Context`].
 //!
 //! ```text
 //!  perform ── Builtin ─→ Outcome
+//!     ├────── Http ────→ address checked, circuit asked → request → status, body → Outcome
+//!     ├────── Pool ────→ a process that is free ← line of JSON; lines of JSON → Outcome
 //!     └────── Command ─→ spawn in a tree of its own ─→ exit | time-out | stop
 //!                           stdin ← payload                    │
 //!                           stdout, stderr → sink, capture     ↓
@@ -18,12 +21,17 @@
 //! If this process is killed with -9, the kernel kills each command's first process with it. What
 //! that one had started lives on until [`Context::sweep_stale`] of a later worker on the machine.
 
+mod batch;
 mod builtin;
 mod cgroup;
 mod command;
+mod http;
+mod job_text;
+pub mod notify;
 mod output;
 mod own_dir;
 mod pipes;
+mod pool;
 mod spawn_error;
 mod tree;
 mod verdict;
@@ -34,6 +42,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,11 +52,13 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
-use crate::domain::{Epoch, JobId, Json, Name, RunId};
+use crate::domain::{Clock, Epoch, JobId, Json, Name, Progress, RunId};
+use crate::workflow::{Command, Request};
 
+pub use batch::perform_batch;
 pub use builtin::Builtin;
-pub use command::{Command, Program};
-pub use output::{Captured, Outputs};
+pub use output::Captured;
+pub use pool::Pool;
 pub use tree::Swept;
 
 use own_dir::OwnDir;
@@ -71,22 +82,45 @@ pub struct Work {
     pub run: Option<RunId>,
     /// The same over all attempts of a step: what makes the step's own effects idempotent.
     pub step_key: Option<String>,
+    /// It undoes the step.
+    pub undo: bool,
     pub payload: Json,
-    /// Limit of this attempt; none means no limit.
+    /// Limit of this attempt; none means no limit, but for an HTTP call: see [`http::USUAL_TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// Takes what the job tells of itself while it runs.
+    pub notes: Arc<dyn Notes>,
+}
+
+/// What a job tells of itself while it runs, to be kept with it. Called while it runs, so it must not
+/// block.
+pub trait Notes: fmt::Debug + Send + Sync {
+    fn progress(&self, progress: Progress);
+
+    /// What it printed, as far as somebody keeps that: see [`LogSink`].
+    fn log(&self, _text: &[u8]) {}
+}
+
+/// For those who keep nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoNotes;
+
+impl Notes for NoNotes {
+    fn progress(&self, _progress: Progress) {}
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Action {
     Builtin(Builtin),
     Command(Command),
+    Http(Request),
+    Pool(Arc<Pool>),
 }
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// Completed or failed; never another outcome.
+    /// Completed, failed or, by a pool's process, snoozed; never another outcome.
     Outcome(Outcome),
     /// Ended because it was told to. What it had done by then is unknown; its output is dropped.
     Stopped,
@@ -152,6 +186,10 @@ pub struct Settings {
     pub sink: Arc<dyn LogSink>,
     pub containment: Containment,
     pub parentage: Parentage,
+    /// For times that others name, such as the date in `Retry-After`.
+    pub clock: Arc<dyn Clock>,
+    /// Processors of this machine: how many processes a pool has that names no number.
+    pub processors: usize,
 }
 
 /// A worker's settings and what was made for them: a private folder for outputs, a home for control
@@ -159,6 +197,7 @@ pub struct Settings {
 pub struct Context {
     settings: Settings,
     place: OnceCell<Place>,
+    caller: http::Caller,
 }
 
 struct Place {
@@ -173,7 +212,7 @@ const FOLDER: &str = "goflow-work";
 impl Context {
     pub fn new(mut settings: Settings) -> Context {
         settings.environment.retain(|name, _| KEPT_VARIABLES.iter().any(|kept| name == kept));
-        Context { settings, place: OnceCell::new() }
+        Context { settings, place: OnceCell::new(), caller: http::Caller::default() }
     }
 
     /// How trees are really kept together on this machine.
@@ -225,7 +264,8 @@ impl Drop for Place {
 /// good, class `output`: it has done its work, and would do it again only to say the same.
 ///
 /// Classes of errors: `exit:N`, `signal:N`, `timeout`, `spawn`, `output`, `payload` (a built-in's),
-/// and what `fail` was told.
+/// `http:N`, `connection`, `circuit_open`, `url`, `address`, `header` (of an HTTP call), `pool`,
+/// `protocol`, `error` (of a pool), and what `fail` or a pool's process was told.
 ///
 /// Must be called within a Tokio runtime. If the work has ended by itself when it is told to stop,
 /// the outcome counts.
@@ -235,6 +275,13 @@ pub async fn perform(action: &Action, work: &Work, context: &Context, stop: &Can
     }
     match action {
         Action::Builtin(builtin) => builtin.perform(work, &*context.settings.sink, stop).await,
-        Action::Command(command) => command::perform(command, work, context, stop).await,
+        Action::Command(command) => {
+            command::perform(command, work, work.payload.as_str().to_owned(), None, context, stop).await
+        }
+        Action::Http(http) => {
+            let body = || job_text::job(work);
+            http::perform(http, work, body, None, context, stop).await
+        }
+        Action::Pool(pool) => pool.perform_one(work.clone(), stop).await,
     }
 }

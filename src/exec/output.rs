@@ -3,17 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use serde::de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::domain::json::BadJson;
 use crate::domain::text::{count, display_safe, nearest, size};
 use crate::domain::{Json, limits};
+use crate::workflow::Outputs;
 
 /// Kept of each end of a stream, in bytes. Two ends of two streams: a command's output is at most
 /// [`limits::OUTPUT_BYTES`] in all, and what fits a result is never cut.
@@ -72,21 +69,6 @@ impl Captured {
     }
 }
 
-/// What a command's result is made of. Written `none`, `text`, `json`, or a list of names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Outputs {
-    /// No result.
-    #[default]
-    None,
-    /// Standard output without one final newline, as a JSON string. Must be UTF-8.
-    Text,
-    /// Standard output, which is one JSON value.
-    Json,
-    /// What was written to the file `$GOFLOW_OUTPUT`, as an object of exactly these names. A line
-    /// `name=value`, or several from `name<<END` to a line `END`; the last of a name counts.
-    Named(Vec<String>),
-}
-
 /// Why a command's result is not what its `outputs` promise.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadOutput {
@@ -108,15 +90,13 @@ pub(super) enum BadOutput {
     Unreadable(#[from] io::Error),
 }
 
-impl Outputs {
-    /// Makes the result. `file` is read for [`Outputs::Named`] alone.
-    pub(super) fn collect(&self, stdout: &Captured, file: &Path) -> Result<Option<Json>, BadOutput> {
-        match self {
-            Outputs::None => Ok(None),
-            Outputs::Text => text(stdout).map(Some),
-            Outputs::Json => json(stdout).map(Some),
-            Outputs::Named(names) => named(names, &read(file)?).map(Some),
-        }
+/// Makes the result that `outputs` promise. `file` is read for [`Outputs::Names`] alone.
+pub(super) fn collect(outputs: Option<&Outputs>, stdout: &Captured, file: &Path) -> Result<Option<Json>, BadOutput> {
+    match outputs {
+        None => Ok(None),
+        Some(Outputs::Text) => text(stdout).map(Some),
+        Some(Outputs::Json) => json(stdout).map(Some),
+        Some(Outputs::Names(names)) => named(names, &read(file)?).map(Some),
     }
 }
 
@@ -220,50 +200,6 @@ fn pairs(text: &str) -> Result<BTreeMap<&str, String>, BadOutput> {
     Ok(pairs)
 }
 
-impl Serialize for Outputs {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Outputs::None => to.serialize_str("none"),
-            Outputs::Text => to.serialize_str("text"),
-            Outputs::Json => to.serialize_str("json"),
-            Outputs::Named(names) => names.serialize(to),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Outputs {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Outputs, D::Error> {
-        struct Form;
-        impl<'de> Visitor<'de> for Form {
-            type Value = Outputs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`none`, `text`, `json` or a list of names")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Outputs, E> {
-                match word {
-                    "none" => Ok(Outputs::None),
-                    "text" => Ok(Outputs::Text),
-                    "json" => Ok(Outputs::Json),
-                    _ => {
-                        Err(E::custom(format!("outputs `{word}` is none of `none`, `text`, `json` or a list of names")))
-                    }
-                }
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Outputs, A::Error> {
-                let names = Vec::<String>::deserialize(SeqAccessDeserializer::new(list))?;
-                match names.iter().find(|name| name.is_empty() || name.contains(['=', '<', '\n'])) {
-                    Some(bad) => Err(A::Error::custom(format!("{bad:?} cannot be the name of an output"))),
-                    None => Ok(Outputs::Named(names)),
-                }
-            }
-        }
-        from.deserialize_any(Form)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,16 +275,5 @@ mod tests {
         assert!(error(&["a"], "").ends_with("nothing was: write a line `name=value` to it"));
         assert_eq!(error(&["a"], "a=1\nhello\n"), "line 2 of $GOFLOW_OUTPUT is neither name=value nor name<<END");
         assert!(error(&["a"], "a<<X\n1\n").contains("never closed by a line `X`"));
-    }
-
-    #[test]
-    fn outputs_read_as_they_are_written() {
-        for text in [r#""none""#, r#""text""#, r#""json""#, r#"["a","b"]"#] {
-            let outputs: Outputs = serde_json::from_str(text).expect(text);
-            assert_eq!(serde_json::to_string(&outputs).expect("writes"), text);
-        }
-        for text in [r#""jsno""#, "1", r#"["a=b"]"#, r#"[""]"#] {
-            assert!(serde_json::from_str::<Outputs>(text).is_err(), "{text}");
-        }
     }
 }

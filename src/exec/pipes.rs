@@ -13,11 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::output::Captured;
 use super::{LogSink, Stream, Work};
-use crate::domain::Json;
 use crate::sys::process::Child;
 
 /// Read at once, in bytes: what a pipe holds on Linux, pipe(7).
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 pub(super) struct Pipes<'a> {
     work: &'a Work,
@@ -29,7 +28,7 @@ pub(super) struct Pipes<'a> {
 
 struct Input {
     pipe: ChildStdin,
-    text: Json,
+    text: String,
     written: usize,
 }
 
@@ -45,7 +44,7 @@ impl<'a> Pipes<'a> {
     ///
     /// # Errors
     /// They cannot be watched: the system is out of descriptors or memory.
-    pub fn new(child: &mut Child, text: Json, work: &'a Work, sink: &'a dyn LogSink) -> io::Result<Pipes<'a>> {
+    pub fn new(child: &mut Child, text: String, work: &'a Work, sink: &'a dyn LogSink) -> io::Result<Pipes<'a>> {
         let (stdin, stdout, stderr) = child.take_pipes();
         let input = stdin.map(ChildStdin::from_std).transpose()?;
         Ok(Pipes {
@@ -113,11 +112,11 @@ impl<'a> Pipes<'a> {
 /// input, so a broken pipe is no error.
 async fn feed(input: &mut Option<Input>) -> bool {
     let Some(Input { pipe, text, written }) = input else { return false };
-    match pipe.write(&text.as_str().as_bytes()[*written..]).await {
+    match pipe.write(&text.as_bytes()[*written..]).await {
         Ok(0) | Err(_) => false,
         Ok(more) => {
             *written += more;
-            *written < text.as_str().len()
+            *written < text.len()
         }
     }
 }

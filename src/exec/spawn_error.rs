@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::command::{Command, Program};
 use super::verdict::failed;
 use crate::domain::job::{Outcome, RetryHint};
 use crate::domain::text::display_safe;
+use crate::workflow::{Command, Program};
 
 /// What stood in the way.
 #[derive(Debug)]
@@ -48,10 +48,7 @@ pub(super) fn check(command: &Command, environment: &BTreeMap<OsString, OsString
             return Err(Cause::Nul(format!("the variable {}", name.to_string_lossy())));
         }
     }
-    match &command.dir {
-        Some(dir) if has_nul(dir.as_os_str()) => Err(Cause::Nul("the folder's name".to_owned())),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The outcome, class `spawn`.
@@ -73,20 +70,14 @@ fn not_started(command: &Command, error: &io::Error) -> (String, RetryHint) {
     let argv = command.argv();
     let name = argv.first().copied().unwrap_or_default();
     let shown = display_safe(name);
-    // A path is seen from the command's folder; a bare name is not a path.
-    let path = name.contains('/').then(|| command.dir.as_deref().unwrap_or(Path::new("")).join(name));
+    // A bare name is not a path.
+    let path = name.contains('/').then(|| Path::new(name));
     match error.kind() {
         ErrorKind::ArgumentListTooLong => {
             let cure = "an argument or variable may have 128 KiB: pass large data by stdin";
             (format!("the arguments and variables of `{shown}` are too large: {cure}"), RetryHint::Never)
         }
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied if bad_dir(command).is_some() => {
-            let dir = bad_dir(command).unwrap_or_default();
-            let dir = dir.display().to_string();
-            let cure = "make it on this worker's machine, or mend `dir`";
-            (format!("the folder `{}` for `{shown}` cannot be entered: {cure}", display_safe(&dir)), RetryHint::Policy)
-        }
-        ErrorKind::NotFound if path.as_ref().is_some_and(|path| path.exists()) => {
+        ErrorKind::NotFound if path.is_some_and(Path::exists) => {
             let cure = "mend its first line (`#!…`) or install what it names";
             (format!("`{shown}` is there, but its interpreter or loader is not: {cure}"), RetryHint::Policy)
         }
@@ -111,10 +102,4 @@ fn not_started(command: &Command, error: &io::Error) -> (String, RetryHint) {
         }
         _ => (format!("`{shown}` could not be started: {error}"), RetryHint::Policy),
     }
-}
-
-/// The command's folder, if it is the one that is wrong.
-fn bad_dir(command: &Command) -> Option<PathBuf> {
-    // Reading it is not entering it, but a folder that can be neither is the likelier mistake.
-    command.dir.clone().filter(|dir| !dir.is_dir() || std::fs::metadata(dir.join(".")).is_err())
 }

@@ -248,17 +248,20 @@ pub(super) async fn sweep_groups() -> Swept {
     swept
 }
 
-/// Ends the processes whose environment shows that a dead worker's command, with its files in
+/// Ends the processes whose environment shows that a dead worker's command or pool, with its files in
 /// `folder`, started them. They may be in any group: the worker may have been started elsewhere.
 pub(super) async fn sweep_marked(folder: &Path) -> Swept {
-    let mut mark = b"GOFLOW_OUTPUT=".to_vec();
-    mark.extend_from_slice(folder.as_os_str().as_encoded_bytes());
-    mark.push(b'/');
+    let marks = [super::command::MARK, super::pool::MARK].map(|name| {
+        let mut mark = name.as_bytes().to_vec();
+        mark.extend_from_slice(folder.as_os_str().as_encoded_bytes());
+        mark.push(b'/');
+        mark
+    });
     let spared = ancestry();
     let marked = || -> Vec<i32> {
         let all = procfs::all().unwrap_or_default();
         let left = all.iter().filter(|one| !one.zombie && !spared.contains(&one.pid));
-        left.map(|one| one.pid).filter(|pid| procfs::environment_has(*pid, &mark)).collect()
+        left.map(|one| one.pid).filter(|pid| marks.iter().any(|mark| procfs::environment_has(*pid, mark))).collect()
     };
     let processes = marked().len();
     wait_until(|| {

@@ -1,7 +1,9 @@
 //! From what `workflow::advance` wants to what a store commits: the same thing, as bytes.
 
-use super::contract::{Effects, Gate, NewRun, Result, RunRecord, StoreError, Timer};
-use crate::domain::{Ms, RunId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::contract::{Effects, Gate, NewRun, Result, RunRecord, Store, StoreError, Timer};
+use crate::domain::{Ms, Name, RunId};
 use crate::workflow::spec::OnConflict;
 use crate::workflow::{Advanced, Definition, Fact, What};
 
@@ -36,6 +38,37 @@ pub fn gate(run: &crate::workflow::Run, definition: &Definition, now: Ms) -> Res
     // Keys of two workflows have nothing to do with each other.
     let key = format!("{}/{key}", run.workflow);
     Ok(Some(Gate { key, limit: limited.limit, go, reject }))
+}
+
+/// The current versions of all workflows that a definition calls, and those call. `Err` within tells
+/// which one was never applied.
+///
+/// # Errors
+/// The store's; [`StoreError::Corrupt`] for a definition that cannot be read.
+pub async fn pins(
+    store: &dyn Store,
+    definition: &Definition,
+) -> Result<std::result::Result<BTreeMap<Name, String>, String>> {
+    let mut pins = BTreeMap::new();
+    let mut next: BTreeSet<Name> = definition.calls();
+    if next.is_empty() {
+        return Ok(Ok(pins));
+    }
+    let current = store.definitions("workflow").await?;
+    while let Some(name) = next.pop_first() {
+        if pins.contains_key(&name) {
+            continue;
+        }
+        let Some(kept) = current.iter().find(|kept| kept.name == name) else {
+            let message = format!("`{}` calls the workflow `{name}`, which was never applied", definition.name());
+            return Ok(Err(message));
+        };
+        pins.insert(name, kept.hash.clone());
+        let called = Definition::load(&kept.text)
+            .map_err(|problems| StoreError::Corrupt(format!("definition {}: {}", kept.hash, problems.render())))?;
+        next.extend(called.calls());
+    }
+    Ok(Ok(pins))
 }
 
 /// The effects of an advance that happened at `now`.

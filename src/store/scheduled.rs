@@ -1,9 +1,11 @@
 //! From what a schedule owes (`domain::schedule`) to what a store commits: its record as bytes, the
 //! job or run it starts, and the events that tell of it. Decides nothing about ticks.
 
-use super::advanced::effects;
+use super::advanced::{effects, gate, pins};
 use super::codec::{decode, encode};
-use super::contract::{NewJob, NewRun, Result, ScheduleCommit, ScheduleRecord, Store, StoreError};
+use super::contract::{
+    EnqueueAnswer, Enqueued, NewJob, NewRun, Result, ScheduleCommit, ScheduleRecord, Store, StoreError,
+};
 use crate::domain::event::EventKind;
 use crate::domain::schedule::{Note, Schedule, Target, Work};
 use crate::domain::{Entropy, Event, Job, JobId, Ms, Name, RunId, Shard};
@@ -128,13 +130,28 @@ pub async fn ready(
                 Err(problems) => return Ok(Err(format!("the workflow {workflow} cannot be read: {problems}"))),
             };
             let id = RunId::from_parts(now, Shard::default(), entropy.next());
-            let advanced = match workflow::start(&definition, id, schedule.input.clone(), now) {
+            let pins = match pins(store, &definition).await? {
+                Ok(pins) => pins,
+                Err(why) => return Ok(Err(why)),
+            };
+            let advanced = match workflow::start_pinned(&definition, id, schedule.input.clone(), now, pins) {
                 Ok(advanced) => advanced,
                 Err(error) => return Ok(Err(format!("the workflow {workflow} does not take the input: {error}"))),
             };
-            Ok(Ok(Started { work: Work::Run(id), job: None, run: Some(effects(advanced, now)?.into()) }))
+            let gate = gate(&advanced.run, &definition, now)?;
+            let run = NewRun { effects: effects(advanced, now)?, gate };
+            Ok(Ok(Started { work: Work::Run(id), job: None, run: Some(run) }))
         }
     }
+}
+
+/// Why a commit that was made has started nothing: as many runs as may be are under way with the key
+/// of this one, and it is not to wait.
+pub const KEY_IS_TAKEN: &str = "as many runs as may be are under way with its key";
+
+/// Whether a commit that was made has started what it was to start.
+pub fn has_started(answer: &EnqueueAnswer) -> bool {
+    !answer.runs.contains(&Enqueued::Busy)
 }
 
 /// Whether something that was started has not ended. What is not kept any more has.

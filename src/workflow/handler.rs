@@ -1,52 +1,76 @@
-//! Commands: a handler as it was described, and a command rendered from data, ready to be executed.
-//! Renders and encodes only; nothing is executed here.
+//! Handlers as they are described: which job type, how its jobs are done, and within which limits.
+//! Renders only; nothing is executed here.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::command::Command;
 use super::expr::{ExprError, Scope, Template};
+use super::handler_read;
 use super::manifest;
 use super::problem::{Problems, Source};
 use super::read::Reader;
-use super::spec::{self, CommandSpec, Outputs, ProgramSpec};
+use super::request::{Request, RequestBody, has_body};
+use super::spec::{self, CommandSpec, HttpSpec, ProgramSpec};
 use super::yaml::Node;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::{Job, JobState, Name};
-use std::time::Duration;
+use crate::domain::{Job, JobState, Name, Rate};
 
-/// How jobs of one type are done: a command.
+/// The built-in handlers, by the names under which a Handler can give them to another job type.
+pub const BUILTINS: [&str; 5] = ["noop", "echo", "sleep", "fail", "log"];
+
+/// How jobs of one type are done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HandlerDef {
     /// The job type.
     pub name: Name,
-    pub command: CommandSpec,
+    pub how: How,
     /// Limit of one attempt, for jobs that name none.
     pub timeout: Option<Duration>,
     /// For jobs that name none.
     pub retry: Option<RetryPolicy>,
+    /// At most so many starts in a time, over all workers.
+    pub rate_limit: Option<Rate>,
+    /// Whether it takes several jobs at once.
+    pub batch: Option<Batching>,
 }
 
-/// A command with all data in its place.
+/// The four kinds of handlers that a text can describe.
+#[derive(Clone, Debug, PartialEq)]
+pub enum How {
+    /// A command for each job.
+    Run(CommandSpec),
+    /// Long-lived processes that take jobs as lines of JSON.
+    Pool(PoolSpec),
+    Http(HttpSpec),
+    /// One of [`BUILTINS`].
+    Builtin(&'static str),
+}
+
+/// Processes that live longer than a job. They are started before any data is there, so nothing in
+/// this can be an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
-    pub program: Program,
-    /// What the command's environment has besides what every command gets, in the order of the manifest.
+pub struct PoolSpec {
+    pub program: ProgramText,
     pub env: Vec<(String, String)>,
-    /// How its output becomes the result; `None` means that it has none.
-    pub outputs: Option<Outputs>,
+    /// Processes of one worker, at least 1; `None` means one a processor.
+    pub size: Option<u32>,
+    /// Jobs, or batches, that one process is given at the same time; at least 1.
+    pub concurrency: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// The program and its arguments; never empty.
-    Argv(Vec<String>),
-    /// A line for `sh -c`.
-    Shell(String),
-}
+/// A program without expressions.
+pub type ProgramText = super::command::Program;
 
-/// A job's payload that should be a command and is not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the payload is not a command: {0}")]
-pub struct BadCommand(&'static str);
+/// Jobs of one type that are done together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// At most so many; 2 to [`HANDLER_BATCH`](crate::domain::limits::HANDLER_BATCH).
+    pub max: usize,
+    /// How long the first one waits for others; zero takes what is there.
+    pub within: Duration,
+}
 
 impl HandlerDef {
     /// The short form of a configuration: `{run: […], outputs: text}` under the handler's name.
@@ -56,7 +80,7 @@ impl HandlerDef {
     pub fn from_value(name: Name, value: &Json) -> Result<HandlerDef, Problems> {
         let what = format!("handler {name}");
         let mut reader = Reader::new(Source { file: &what, text: "" });
-        let handler = manifest::short_handler(&mut reader, &Node::from_json(value), name);
+        let handler = handler_read::short(&mut reader, &Node::from_json(value), name);
         // Without a mistake there is a handler.
         reader.finish(())?;
         handler.ok_or(Problems(Vec::new()))
@@ -64,12 +88,25 @@ impl HandlerDef {
 
     /// In a few words, for lists.
     pub fn summary(&self) -> String {
-        match &self.command.program {
-            ProgramSpec::Shell(line) => format!("run {}", line.lines().next().unwrap_or_default()),
-            ProgramSpec::Argv(argv) => {
-                let program = argv.first().map(Template::source).unwrap_or_default();
-                format!("run {}", program.as_str().unwrap_or_default())
+        match &self.how {
+            How::Run(command) => match &command.program {
+                ProgramSpec::Shell(line) => format!("run {}", line.lines().next().unwrap_or_default()),
+                ProgramSpec::Argv(argv) => {
+                    let program = argv.first().map(Template::source).unwrap_or_default();
+                    format!("run {}", program.as_str().unwrap_or_default())
+                }
+            },
+            How::Pool(pool) => match &pool.program {
+                ProgramText::Shell(line) => format!("pool of {}", line.lines().next().unwrap_or_default()),
+                ProgramText::Argv(argv) => format!("pool of {}", argv.join(" ")),
+            },
+            // What follows the host may be a secret.
+            How::Http(http) => {
+                let url = http.url.source();
+                let origin: String = url.as_str().unwrap_or_default().split_inclusive('/').take(3).collect();
+                format!("{} {}", http.method, origin.trim_end_matches('/'))
             }
+            How::Builtin(name) => format!("builtin {name}"),
         }
     }
 
@@ -79,106 +116,104 @@ impl HandlerDef {
         map.insert("apiVersion".into(), json!(manifest::API_VERSION));
         map.insert("kind".into(), json!("Handler"));
         map.insert("name".into(), json!(self.name.as_str()));
-        self.command.canonical(&mut map);
+        match &self.how {
+            How::Run(command) => command.canonical(&mut map),
+            How::Http(http) => http.canonical(&mut map),
+            How::Pool(pool) => pool.canonical(&mut map),
+            How::Builtin(name) => {
+                map.insert("builtin".into(), json!(name));
+            }
+        }
         spec::put(&mut map, "timeout", self.timeout.map(spec::exact));
         // Told even where it is the usual one: a handler that names a policy differs from one that does not.
         let policy = self.retry.as_ref();
         let retry = policy.map(|policy| spec::retry(policy, &RetryPolicy::default()).unwrap_or(json!({})));
         spec::put(&mut map, "retry", retry);
+        spec::put(&mut map, "rate_limit", self.rate_limit.map(|rate| json!(rate.to_string())));
+        let batch = |batch: Batching| json!({"max": batch.max, "within": spec::exact(batch.within)});
+        spec::put(&mut map, "batch", self.batch.map(batch));
         Json::Object(map)
     }
+}
 
+impl PoolSpec {
+    fn canonical(&self, into: &mut Map<String, Json>) {
+        let mut map = Map::new();
+        let run = match &self.program {
+            ProgramText::Argv(argv) => json!(argv),
+            ProgramText::Shell(line) => json!(line),
+        };
+        map.insert("run".into(), run);
+        spec::put(&mut map, "size", self.size.map(|size| json!(size)));
+        if self.concurrency > 1 {
+            map.insert("concurrency".into(), json!(self.concurrency));
+        }
+        into.insert("pool".into(), Json::Object(map));
+        if !self.env.is_empty() {
+            let env = self.env.iter().map(|(name, value)| (name.clone(), json!(value)));
+            into.insert("env".into(), Json::Object(env.collect()));
+        }
+    }
+}
+
+/// The names that a handler's expressions see, of the job that is about to run.
+fn scope(job: &Job, templates: &[&Template]) -> Scope {
+    let attempt = job.attempt(JobState::Running);
+    let mut about = Map::new();
+    about.insert("id".into(), json!(job.id.to_string()));
+    about.insert("type".into(), json!(job.kind.as_str()));
+    about.insert("queue".into(), json!(job.queue.as_str()));
+    about.insert("attempt".into(), json!(attempt));
+    let mut exprs = Vec::new();
+    templates.iter().for_each(|template| template.exprs(&mut exprs));
+    let needs_payload = exprs.iter().any(|expr| expr.refs().iter().any(|found| found.path[0] == "payload"));
+    let payload = if needs_payload { job.payload.to_value() } else { Json::Null };
+    Scope::new(vec![("payload", payload), ("job", Json::Object(about))])
+}
+
+impl CommandSpec {
     /// The command for a job that is about to run.
     ///
     /// # Errors
     /// An expression that fails on this payload, or a NUL character, which no argument can hold.
-    pub fn render(&self, job: &Job) -> Result<Command, ExprError> {
-        let attempt = job.attempt(JobState::Running);
-        let mut about = Map::new();
-        about.insert("id".into(), json!(job.id.to_string()));
-        about.insert("type".into(), json!(job.kind.as_str()));
-        about.insert("queue".into(), json!(job.queue.as_str()));
-        about.insert("attempt".into(), json!(attempt));
-        let needs_payload = self.command.templates().iter().any(|template| {
-            let mut exprs = Vec::new();
-            template.exprs(&mut exprs);
-            exprs.iter().any(|expr| expr.refs().iter().any(|found| found.path[0] == "payload"))
-        });
-        let payload = if needs_payload { job.payload.to_value() } else { Json::Null };
-        self.command.render(&Scope::new(vec![("payload", payload), ("job", Json::Object(about))]))
+    pub fn for_job(&self, job: &Job) -> Result<Command, ExprError> {
+        self.render(&scope(job, &self.templates()))
     }
 }
 
-impl CommandSpec {
-    /// # Errors
-    /// As [`HandlerDef::render`].
-    pub fn render(&self, scope: &Scope) -> Result<Command, ExprError> {
-        let program = match &self.program {
-            ProgramSpec::Shell(line) => Program::Shell(line.clone()),
-            ProgramSpec::Argv(argv) => Program::Argv(
-                argv.iter().map(|item| no_nul("an argument", item.render_text(scope)?)).collect::<Result<_, _>>()?,
-            ),
-        };
-        let env = self.env.iter().map(|(name, value)| Ok((name.clone(), no_nul(name, value.render_text(scope)?)?)));
-        Ok(Command { program, env: env.collect::<Result<_, ExprError>>()?, outputs: self.outputs.clone() })
-    }
-}
-
-fn no_nul(what: &str, text: String) -> Result<String, ExprError> {
-    if text.contains('\0') {
-        let message = format!("{what} holds a NUL character, which no command can be given");
-        return Err(ExprError { message, hint: None, at: 0 });
-    }
-    Ok(text)
-}
-
-impl Command {
-    /// `{"argv": […] | "shell": "…", "env": {…}, "outputs": …}`: the payload of a step's job.
-    pub fn to_json(&self) -> Json {
-        let mut map = Map::new();
-        match &self.program {
-            Program::Argv(argv) => map.insert("argv".into(), json!(argv)),
-            Program::Shell(line) => map.insert("shell".into(), json!(line)),
-        };
-        if !self.env.is_empty() {
-            let env = self.env.iter().map(|(name, value)| (name.clone(), json!(value)));
-            map.insert("env".into(), Json::Object(env.collect()));
-        }
-        spec::put(&mut map, "outputs", self.outputs.as_ref().map(Outputs::to_json));
-        Json::Object(map)
-    }
-
-    /// Reads what [`Command::to_json`] wrote.
+impl HttpSpec {
+    /// The request for a job that is about to run.
     ///
     /// # Errors
-    /// What is not of its form: a payload that `advance` did not make.
-    pub fn from_json(json: &Json) -> Result<Command, BadCommand> {
-        let program = match (json.get("argv"), json.get("shell")) {
-            (Some(Json::Array(argv)), None) if !argv.is_empty() => {
-                let argv = argv.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>();
-                Program::Argv(argv.ok_or(BadCommand("an argument is not text"))?)
+    /// An expression that fails on this payload, or data that would lead a URL elsewhere.
+    pub fn for_job(&self, job: &Job) -> Result<Request, ExprError> {
+        let mut request = Request::render(self, &scope(job, &self.templates()))?;
+        if request.body == RequestBody::None && has_body(&request.method) {
+            request.body = RequestBody::Job;
+        }
+        Ok(request)
+    }
+}
+
+impl ProgramSpec {
+    /// A program without expressions; `None` if it has one.
+    pub(super) fn as_text(&self) -> Option<ProgramText> {
+        match self {
+            ProgramSpec::Shell(line) => Some(ProgramText::Shell(line.clone())),
+            ProgramSpec::Argv(argv) => {
+                let words = argv.iter().map(|word| match word {
+                    Template::Literal(Json::String(text)) => Some(text.clone()),
+                    _ => None,
+                });
+                words.collect::<Option<_>>().map(ProgramText::Argv)
             }
-            (None, Some(Json::String(line))) => Program::Shell(line.clone()),
-            _ => return Err(BadCommand("it has no argv and no shell")),
-        };
-        let env = match json.get("env") {
-            None => Vec::new(),
-            Some(Json::Object(env)) => {
-                let pairs = env.iter().map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
-                pairs.collect::<Option<_>>().ok_or(BadCommand("a variable is not text"))?
-            }
-            Some(_) => return Err(BadCommand("its env is not an object")),
-        };
-        let outputs = match json.get("outputs") {
-            None => None,
-            Some(json) => Some(Outputs::from_json(json).ok_or(BadCommand("its outputs are unknown"))?),
-        };
-        Ok(Command { program, env, outputs })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Program;
     use super::*;
     use crate::domain::{JobId, Json as Text, Ms, Shard};
 
@@ -195,7 +230,8 @@ mod tests {
     fn the_short_form_renders_payload_as_one_argument() {
         let value = json!({"run": ["sha256sum", "${{ payload }}", "n=${{ job.attempt }}"], "outputs": "text"});
         let handler = HandlerDef::from_value(name("checksum"), &value).expect("a handler");
-        let argv = |payload: Json| match handler.render(&job(payload)).expect("rendered").program {
+        let How::Run(command) = &handler.how else { panic!("{handler:?}") };
+        let argv = |payload: Json| match command.for_job(&job(payload)).expect("rendered").program {
             Program::Argv(argv) => argv,
             Program::Shell(line) => panic!("{line}"),
         };
@@ -205,7 +241,7 @@ mod tests {
         );
         assert_eq!(argv(json!({"a": [true, null]}))[1], "{\"a\":[true,null]}");
         assert_eq!(argv(json!(null))[1], "null");
-        let nul = handler.render(&job(json!("a\0b"))).expect_err("NUL");
+        let nul = command.for_job(&job(json!("a\0b"))).expect_err("NUL");
         assert!(nul.message.contains("NUL"));
         assert_eq!(manifest::parse("", &handler.canonical().to_string()).expect("again").len(), 1);
     }
@@ -220,18 +256,52 @@ mod tests {
     }
 
     #[test]
-    fn a_command_survives_its_payload() {
-        for command in [
-            Command { program: Program::Argv(vec!["a".into(), "".into()]), env: vec![], outputs: None },
-            Command {
-                program: Program::Shell("echo \"$A\"".into()),
-                env: vec![("Z".into(), "1".into()), ("A".into(), "x\ny".into())],
-                outputs: Some(Outputs::Names(vec!["n".into()])),
-            },
+    fn every_kind_of_handler_reads_as_it_is_written() {
+        for value in [
+            json!({"pool": {"run": ["python3", "w.py"], "size": 4, "concurrency": 2}, "env": {"A": "1"}, "timeout": "30s"}),
+            json!({"pool": {"run": "exec ruby w.rb"}, "batch": {"max": 50, "within": "200ms"}}),
+            json!({"http": {"url": "https://h/${{ payload.id }}", "headers": {"Authorization": "Bearer x"},
+                   "allow_hosts": ["*.internal"]}, "outputs": "json", "rate_limit": "100/s"}),
+            json!({"http": {"method": "PUT", "url": "http://h", "json": {"n": "${{ payload }}"}}, "retry": {"max": 0}}),
+            json!({"http": {"method": "PATCH", "url": "http://h", "text": "x", "query": {"a": "${{ job.id }}"}}}),
+            json!({"http": {"url": "http://h", "form": {"a": "${{ payload }}"}}}),
+            json!({"builtin": "echo"}),
         ] {
-            assert_eq!(Command::from_json(&command.to_json()), Ok(command));
+            let handler = HandlerDef::from_value(name("x"), &value).unwrap_or_else(|error| panic!("{value}: {error}"));
+            let text = handler.canonical().to_string();
+            let again = manifest::parse("", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let [manifest::Manifest::Handler(again)] = &*again else { panic!("{text}") };
+            assert_eq!(*again, handler, "{text}");
         }
-        assert!(Command::from_json(&json!({"argv": []})).is_err());
-        assert!(Command::from_json(&json!(null)).is_err());
+    }
+
+    #[test]
+    fn each_mistake_of_a_handler_is_told() {
+        let wrong = |value: Json| HandlerDef::from_value(name("x"), &value).expect_err("wrong").render();
+        for (value, part) in [
+            (json!({}), "says nothing about how its jobs are done"),
+            (json!({"run": ["a"], "builtin": "noop"}), "two kinds at once, `run` and `builtin`"),
+            (json!({"builtin": "ecoh"}), "did you mean `echo`?"),
+            (json!({"pool": {"run": ["a", "${{ payload }}"]}}), "a pool is started before there is a job"),
+            (json!({"pool": ["a"], "env": {"A": "${{ payload }}"}}), "a pool is started before there is a job"),
+            (json!({"pool": ["a"], "outputs": "json"}), "`outputs` is for `run` and `http`"),
+            (json!({"http": {"url": "https://h"}, "env": {"A": "1"}}), "`env` is for `run` and `pool`"),
+            (json!({"http": {"url": "ftp://h"}}), "begins with http:// or https://"),
+            (json!({"http": {"method": "TRACE", "url": "https://h"}}), "`method` cannot be `TRACE`"),
+            (json!({"http": {"url": "https://h", "json": 1, "text": "x"}}), "has one body, not `json` and `text`"),
+            (json!({"http": {"url": "https://h", "headers": {"Ho st": "x"}}}), "cannot name a header"),
+            (json!({"http": {"url": "https://h", "headers": {"Content-Length": "1"}}}), "is set by goflow"),
+            (json!({"http": {"url": "https://h"}, "outputs": ["a"]}), "is `text` or `json`"),
+            (json!({"run": ["a"], "rate_limit": "100"}), "`100` is not a rate"),
+            (json!({"pool": {"run": ["a"], "size": 0}}), "a whole number from 1"),
+            (json!({"run": ["a", "${{ payload }}"], "batch": {"max": 9}}), "a batch has many payloads"),
+            (json!({"run": ["a"], "outputs": "text", "batch": {"max": 9}}), "one result for each job"),
+            (json!({"run": ["a"], "batch": {"max": 1}}), "a whole number from 2"),
+            (json!({"run": ["a"], "batch": {"within": "1s"}}), "a batch has no `max`"),
+            (json!({"builtin": "noop", "batch": {"max": 9}}), "a built-in takes one job at a time"),
+        ] {
+            let told = wrong(value.clone());
+            assert!(told.contains(part), "{value}: {told}");
+        }
     }
 }

@@ -41,6 +41,11 @@ pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<History, 
     Ok(history)
 }
 
+/// What a step becomes by an event; nothing if the event moves no step, or cannot follow.
+pub fn moved(state: Option<StepState>, kind: EventKind) -> Option<StepState> {
+    state.unwrap_or(StepState::Pending).next(step_event(kind)?).ok()
+}
+
 fn run_event(state: RunState, kind: EventKind) -> Option<RunEvent> {
     Some(match kind {
         EventKind::RunStarted => RunEvent::Start,

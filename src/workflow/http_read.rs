@@ -1,18 +1,19 @@
-//! Reading an HTTP request of a step: where it goes, what it carries, how the answer is read.
+//! Reading an HTTP request of a step or a handler: where it goes, what it carries, how the answer is read.
 
 use super::expr::{Part, Template};
 use super::manifest::outputs;
 use super::read::Reader;
+use super::request::METHODS;
 use super::spec::{HttpBody, HttpSpec, Outputs};
 use super::yaml::Node;
 
-pub(super) const KEYS: &[&str] = &["method", "url", "headers", "query", "json", "text", "form"];
-pub(super) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+pub(super) const KEYS: &[&str] = &["method", "url", "headers", "query", "json", "text", "form", "allow_hosts"];
 const BODIES: [&str; 3] = ["json", "text", "form"];
 /// What the connection itself is steered by.
 const OWN: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
-pub fn http(reader: &mut Reader<'_>, node: &Node, outputs: Option<Outputs>) -> Option<HttpSpec> {
+/// `usual` is the method of a request that names none and carries nothing.
+pub fn http(reader: &mut Reader<'_>, node: &Node, outputs: Option<Outputs>, usual: &'static str) -> Option<HttpSpec> {
     let keys = reader.fields(node, "`http`", KEYS)?;
     let bodies: Vec<&str> = BODIES.into_iter().filter(|body| keys.get(body).is_some()).collect();
     if let [first, second, ..] = bodies.as_slice() {
@@ -30,13 +31,14 @@ pub fn http(reader: &mut Reader<'_>, node: &Node, outputs: Option<Outputs>) -> O
     let method = match keys.get("method") {
         Some(node) => reader.word(node, "`method`", &METHODS.map(|method| (method, method)))?,
         None if body.is_some() => "POST",
-        None => "GET",
+        None => usual,
     };
     if let (Some(word), "GET" | "HEAD") = (bodies.first(), method) {
         reader.wrong_hint(keys.place_of(word), format!("a {method} request has no body"), "`query:` adds to the URL");
     }
     let headers = keys.get("headers").map(|node| headers(reader, node)).unwrap_or_default();
     let query = keys.get("query").map(|node| pairs(reader, node, "`query`")).unwrap_or_default();
+    let allow_hosts = keys.get("allow_hosts").map(|node| hosts(reader, node)).unwrap_or_default();
     let Some(node) = keys.get("url") else {
         reader.wrong_hint(node.place, "`http` has no `url`", "`http: {url: https://example.com/orders}`");
         return None;
@@ -54,7 +56,7 @@ pub fn http(reader: &mut Reader<'_>, node: &Node, outputs: Option<Outputs>) -> O
     if begins.is_some_and(|text| !known(text)) {
         reader.wrong(node.place, "`url` begins with http:// or https://");
     }
-    Some(HttpSpec { method: method.to_owned(), url, headers, query, body, outputs })
+    Some(HttpSpec { method: method.to_owned(), url, headers, query, body, allow_hosts, outputs })
 }
 
 /// How the answer is read; it is one value, so names mean nothing.
@@ -92,4 +94,19 @@ fn headers(reader: &mut Reader<'_>, node: &Node) -> Vec<(String, Template)> {
         }
     }
     pairs(reader, node, "`headers`")
+}
+
+fn hosts(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let mut hosts = Vec::new();
+    for item in reader.list(node, "`allow_hosts`").unwrap_or_default() {
+        let Some(host) = reader.text(item, "a host") else { continue };
+        let name = host.strip_prefix("*.").unwrap_or(&host);
+        let fits = |c: char| c.is_alphanumeric() || "-._:[]".contains(c);
+        if name.is_empty() || !name.chars().all(fits) {
+            let hint = "write pay.internal, *.internal or 10.0.0.7: no scheme, no path";
+            reader.wrong_hint(item.place, format!("`{host}` is not a host"), hint);
+        }
+        hosts.push(host.to_ascii_lowercase());
+    }
+    hosts
 }

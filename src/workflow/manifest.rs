@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use super::check;
-use super::check::Whereabouts;
 use super::definition::Definition;
 use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader};
 use super::spec::*;
 use super::yaml::{self, Dialect, Node, Value};
-use super::{is_reserved, kinds_read, shell, workflow_read};
+use super::{handler_read, kinds_read, shell, workflow_read};
 use crate::domain::Name;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::text::count;
@@ -214,9 +212,9 @@ fn document(reader: &mut Reader<'_>, node: &Node) -> Option<Manifest> {
         Kind::Queue => kinds_read::queue(reader, node).map(Manifest::Queue),
         Kind::Webhook => kinds_read::webhook(reader, node).map(Manifest::Webhook),
         Kind::Handler => {
-            let fields = reader.fields(node, "a handler", HANDLER_KEYS)?;
+            let fields = reader.fields(node, "a handler", handler_read::KEYS)?;
             let name = named(reader, &fields);
-            handler_of(reader, &fields, name?).map(Manifest::Handler)
+            handler_read::handler(reader, &fields, name?).map(Manifest::Handler)
         }
     }
 }
@@ -367,33 +365,6 @@ fn error_class(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
         reader.wrong_hint(node.place, format!("`{class}` is not an error class"), hint);
     }
     Some(class)
-}
-
-pub(super) const HANDLER_KEYS: &[&str] = &["apiVersion", "kind", "name", "run", "env", "outputs", "timeout", "retry"];
-/// What the short form of a handler in a configuration may say.
-const SHORT_KEYS: &[&str] = &["run", "env", "outputs", "timeout", "retry"];
-
-/// A handler from the short form of a configuration: the value under its name.
-pub(super) fn short_handler(reader: &mut Reader<'_>, node: &Node, name: Name) -> Option<HandlerDef> {
-    let fields = reader.fields(node, "a handler", SHORT_KEYS)?;
-    handler_of(reader, &fields, name)
-}
-
-fn handler_of(reader: &mut Reader<'_>, fields: &Fields<'_>, name: Name) -> Option<HandlerDef> {
-    if is_reserved(&name) {
-        reader.wrong(fields.place, format!("the job type `{name}` is kept for goflow itself"));
-    }
-    reader.at = Whereabouts::Handler;
-    if fields.get("run").is_none() {
-        reader.wrong_hint(fields.place, "a handler has no `run`", "give it a command: `run: [program, argument]`");
-    }
-    let command = command(reader, fields);
-    let timeout = fields.get("timeout").and_then(|node| limit(reader, node));
-    let retry = fields.get("retry").map(|_| retry_of(reader, fields, RetryPolicy::default()));
-    let sites = reader.take_sites();
-    check::handler(reader, &sites);
-    let command = command?;
-    reader.is_clean().then_some(HandlerDef { name, command, timeout, retry })
 }
 
 pub(super) const ID_RULE: &str = "letters, digits, _ and - are allowed, a letter first";

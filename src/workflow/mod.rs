@@ -3,7 +3,9 @@
 //! facts and the stored values, and commits what comes out.
 
 pub mod advance;
+pub mod command;
 pub mod definition;
+pub mod draw;
 pub mod expr;
 pub mod fact;
 pub mod handler;
@@ -16,10 +18,12 @@ pub mod rows;
 pub mod run;
 pub mod schema;
 pub mod set;
+pub mod simulate;
 pub mod spec;
 
 mod check;
 mod graph;
+mod handler_read;
 mod http_read;
 mod kinds_read;
 mod read;
@@ -29,15 +33,17 @@ mod verb_read;
 mod workflow_read;
 
 pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_pinned};
+pub use command::{BadCommand, Command, Program};
 pub use definition::Definition;
 pub use fact::{Fact, What};
-pub use handler::{Command, HandlerDef, Program};
+pub use handler::{Batching, HandlerDef, How, PoolSpec};
 pub use input::InputError;
 pub use manifest::{Manifest, Parsed, Reference, parse, parse_whole};
 pub use record::{Body, Slot, StepRecord};
 pub use request::{Request, RequestBody};
 pub use rows::{Row, rows};
 pub use run::Run;
+pub use simulate::{Failure, Script, SimulateError, Simulated, simulate};
 pub use spec::Outputs;
 
 pub use crate::domain::problem::{Problem, Problems};
@@ -53,7 +59,8 @@ pub fn step_key(run: RunId, step: &str) -> String {
 /// for a job with a link to a run.
 pub const RUN_KIND: &str = "goflow:run";
 
-/// The job type of a step's own HTTP request. Its payload is a [`Request`].
+/// The job type of a step's own HTTP request. Its payload is a [`Request`]; sent only for a job with a
+/// link to a run.
 pub const HTTP_KIND: &str = "goflow:http";
 
 /// Whether a job type is kept for goflow itself: nobody may enqueue or handle it.

@@ -29,6 +29,9 @@ pub struct Run {
     /// Rises by one with every advance.
     #[serde(rename = "r")]
     pub rev: u64,
+    /// Where steps wait that name no queue; none: on `default`.
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Name>,
     #[serde(rename = "n")]
     pub input: Slot,
     /// In the order of the definition, those of `finally` last. Of a run that waits for its turn, none.
@@ -196,6 +199,7 @@ impl Run {
             version,
             state: RunState::Pending,
             rev: 0,
+            queue: None,
             input,
             steps: Vec::new(),
             output: None,

@@ -4,13 +4,15 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::manifest::{API_VERSION, HANDLER_KEYS, Kind, RETRY_KEYS};
+use super::handler::BUILTINS;
+use super::manifest::{API_VERSION, Kind, RETRY_KEYS};
+use super::request::METHODS;
 use super::spec::{
     BACKOFFS, Catchup, CompensateScope, EndState, FieldType, Foreach, OnConflict, OnError, Overlap, Rest, SwitchMode,
     WebhookScheme,
 };
-use super::{http_read, kinds_read, step_read, verb_read, workflow_read};
-use crate::domain::limits::PRIORITY;
+use super::{handler_read, http_read, kinds_read, step_read, verb_read, workflow_read};
+use crate::domain::limits::{HANDLER_BATCH, PRIORITY};
 
 /// The schema of one kind, or of all.
 pub fn schema(kind: Option<Kind>) -> Json {
@@ -65,7 +67,7 @@ fn references(schema: &Json, found: &mut Vec<String>) {
 fn definitions() -> Json {
     json!({
         "Workflow": workflow(),
-        "Handler": object(HANDLER_KEYS, &["kind", "name"], |key| handler(key)),
+        "Handler": handler(),
         "Schedule": schedule(),
         "Queue": object(kinds_read::QUEUE_KEYS, &["kind", "name"], |key| queue(key)),
         "Webhook": webhook(),
@@ -278,10 +280,11 @@ fn compensate() -> Json {
 
 fn http() -> Json {
     object(http_read::KEYS, &["url"], |key| match key {
-        "method" => json!({"enum": http_read::METHODS}),
+        "method" => json!({"enum": METHODS}),
         "url" => json!({"type": "string", "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{\\{)"}),
         "headers" | "query" | "form" => json!({"type": "object", "additionalProperties": reference("text")}),
         "text" => reference("text"),
+        "allow_hosts" => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!(true),
     })
 }
@@ -297,14 +300,26 @@ fn retry() -> Json {
     })
 }
 
-fn handler(key: &str) -> Json {
-    match key {
-        "run" | "env" | "outputs" | "retry" => reference(key),
+fn handler() -> Json {
+    let whole = object(handler_read::KEYS, &["kind", "name"], |key| match key {
+        "run" | "http" | "env" | "outputs" | "retry" => reference(key),
+        "pool" => {
+            let long = object(handler_read::POOL_KEYS, &["run"], |key| match key {
+                "run" => reference("run"),
+                _ => count(),
+            });
+            json!({"oneOf": [reference("run"), long]})
+        }
+        "builtin" => json!({"enum": BUILTINS}),
         "timeout" => reference("duration"),
         "rate_limit" => reference("rate"),
-        "concurrency" => count(),
+        "batch" => object(handler_read::BATCH_KEYS, &["max"], |key| match key {
+            "max" => json!({"type": "integer", "minimum": 2, "maximum": HANDLER_BATCH}),
+            _ => reference("duration"),
+        }),
         other => head(other, Kind::Handler).unwrap_or_default(),
-    }
+    });
+    one_of(whole, &["run", "pool", "http", "builtin"])
 }
 
 fn schedule() -> Json {

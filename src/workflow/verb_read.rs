@@ -109,7 +109,7 @@ pub fn job_verb(reader: &mut Reader<'_>, fields: &Fields<'_>, word: &str, env: &
         }
         "http" => {
             let outputs = fields.get("outputs").and_then(|node| http_read::outputs_of(reader, node));
-            http_read::http(reader, node, outputs).map(Verb::Http)
+            http_read::http(reader, node, outputs, "GET").map(Verb::Http)
         }
         _ => {
             let outputs = fields.get("outputs").and_then(|node| outputs(reader, node));

@@ -1,6 +1,6 @@
 //! The one integration binary. `cli` types commands; `store` holds every backend against the
 //! contract; `simulation` plays the engine over a failing store; `torture` kills real processes;
-//! `house` keeps the rules.
+//! `jobs` sees the features of the queue from outside; `house` keeps the rules.
 
 #![expect(
     clippy::expect_used,
@@ -8,8 +8,11 @@
     reason = "a test fails loudly, waits for real processes, and is told its seed by the environment"
 )]
 
+mod alerts;
 mod cli;
+mod handlers;
 mod house;
+mod jobs;
 mod readme;
 mod servers;
 mod simulation;

@@ -1,5 +1,4 @@
-//! What the README promises, as a user would type it, on every store: the main job, and each example
-//! workflow.
+//! What the README promises, as a user would type it, on every store: the main job.
 
 use std::fs;
 use std::path::PathBuf;
@@ -57,47 +56,4 @@ fn the_main_job_runs_on_redis() {
 #[test]
 fn the_main_job_runs_on_postgres() {
     the_main_job(Some(&Cluster::start().url()));
-}
-
-/// Input, and how the run must end. Every file of `workflows/` has a row here.
-const EXAMPLES: &[(&str, &str, &str)] = &[
-    ("hello.yaml", r#"{"name": "$(id)"}"#, "completed"),
-    ("order-saga.yaml", "{}", "completed"),
-    ("order-saga.yaml", r#"{"amount": 12000}"#, "compensated"),
-];
-
-fn the_examples(url: Option<&str>) {
-    let mut env = TestEnvironment::new();
-    if let Some(url) = url {
-        env.set("GOFLOW_STORE", url);
-    }
-    for (file, input, end) in EXAMPLES {
-        let path = root().join("workflows").join(file).display().to_string();
-        let answer = env.args(["run", &path, "-i", input, "-o", "json"]);
-        let run = answer.json();
-        assert_eq!(run["state"], *end, "{file}: {}", answer.text());
-        assert_eq!(answer.status, Some(i32::from(*end != "completed")), "{file}");
-        if *file == "hello.yaml" {
-            assert_eq!(run["output"]["greetings"][0], "Hello, $(id)!", "{run:#}");
-        }
-    }
-}
-
-#[test]
-fn every_example_runs_on_the_embedded_store() {
-    for entry in fs::read_dir(root().join("workflows")).expect("a folder") {
-        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
-        assert!(EXAMPLES.iter().any(|(file, _, _)| *file == name), "{name} is run by no test");
-    }
-    the_examples(None);
-}
-
-#[test]
-fn every_example_runs_on_redis() {
-    the_examples(Some(&Server::start(&[]).url()));
-}
-
-#[test]
-fn every_example_runs_on_postgres() {
-    the_examples(Some(&Cluster::start().url()));
 }

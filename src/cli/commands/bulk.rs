@@ -16,12 +16,14 @@ use tokio::sync::mpsc;
 
 use super::enqueue::{Template, bad_payload};
 use crate::api::enqueue::Patience;
+use crate::api::{ApiError, Client};
 use crate::cli::codes::Code;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, Result, fail, reason};
 use crate::domain::json::BadJson;
 use crate::domain::text::count;
 use crate::domain::{Json, limits};
+use crate::store::Enqueued;
 
 /// How long a batch waits for more lines.
 const LINGER: Duration = Duration::from_millis(200);
@@ -38,8 +40,7 @@ struct Counted {
 }
 
 /// Reads every line and prints how many jobs there are now.
-pub async fn run(context: &Context, template: Template, as_text: bool) -> Result {
-    let client = context.client().await?;
+pub async fn run(context: &Context, client: &Client, template: Template, as_text: bool) -> Result {
     let mut producer = client.producer(Patience::default());
     let (to, mut chunks) = mpsc::channel(AHEAD);
     // Not joined: it may wait for standard input for ever, and the process does not wait for it.
@@ -59,7 +60,11 @@ pub async fn run(context: &Context, template: Template, as_text: bool) -> Result
             tokio::select! {
                 biased;
                 answer = producer.send(jobs) => match answer {
-                    Ok(_) => {}
+                    Ok(answers) => {
+                        if let Some(Enqueued::NoParent(parent)) = answers.first() {
+                            break Some(ApiError::NotFound { noun: "job", id: parent.to_string() }.into());
+                        }
+                    }
                     Err(error) => break Some(CommandError::from(error)),
                 },
                 _ = tokio::signal::ctrl_c() => {

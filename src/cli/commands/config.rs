@@ -51,10 +51,17 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
         .handlers
         .iter()
         .map(|handler| (format!("handlers.{}", handler.name), handler.fields.to_string(), handler.origin.to_string()));
+    // An alert's targets hold secrets, so they are shown as they are told of and not as they are written.
+    let rules = crate::cli::alerts::configured(context)?;
+    let alerts = config.alerts.iter().zip(&rules).enumerate().map(|(nth, (raw, rule))| {
+        let targets: Vec<String> = rule.targets.iter().map(crate::engine::AlertTarget::shown).collect();
+        (format!("alerts.{nth}"), format!("{}: {}", rule.on, targets.join(", ")), raw.origin.to_string())
+    });
     let settings: Vec<Setting> = std::iter::once(store)
         .chain(others)
         .map(|(key, value, origin)| (key.to_owned(), value, origin))
         .chain(handlers)
+        .chain(alerts)
         .map(|(key, value, origin)| Setting { key, value, origin: args.origin.then_some(origin) })
         .collect();
     let mut columns =

@@ -9,11 +9,12 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::bulk;
-use crate::api::JobView;
+use crate::api::{Client, JobView};
 use crate::cli::codes::Code;
 use crate::cli::context::Context;
 use crate::cli::error::{CommandError, Result, fail, reason};
 use crate::cli::{complete, manifests};
+use crate::domain::job::Concurrency;
 use crate::domain::json::BadJson;
 use crate::domain::time::parse_duration;
 use crate::domain::{Job, JobId, Json, Ms, Name, RetryPolicy, limits, text};
@@ -36,8 +37,11 @@ Examples:
     goflow enqueue report -q reports -p 10 --delay 5m
   A checksum of every file under version control:
     git ls-files | goflow enqueue checksum --text-lines
-  At most one at a time for each customer:
-    goflow enqueue sync --unique customer-42")]
+  At most one waiting or running for each customer; or many, one at a time:
+    goflow enqueue sync --unique customer-42
+    goflow enqueue sync --key customer-42
+  A report once its import has completed:
+    goflow enqueue report --after $(goflow enqueue import)")]
 pub struct EnqueueArgs {
     /// The job type, which picks the handler
     #[arg(value_name = "TYPE", required_unless_present = "type_flag", conflicts_with = "type_flag",
@@ -63,15 +67,31 @@ pub struct EnqueueArgs {
     /// Not before this time, RFC 3339
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Retries after the first attempt [default: `queue.max_retries` of the configuration, else 3]
+    /// Retries after the first attempt [default: the handler's own, else `queue.max_retries` of the
+    /// configuration, else 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     max_retries: Option<u32>,
     /// Limit of one attempt
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true)]
     timeout: Option<Duration>,
+    /// Limit of all attempts and the waits between them, from now on
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true)]
+    deadline: Option<Duration>,
     /// Refuse if a job with this key has not ended
-    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "KEY", value_parser = key)]
     unique: Option<String>,
+    /// Keep the key of --unique taken for at least so long, even if the job ends sooner
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true, requires = "unique")]
+    unique_for: Option<Duration>,
+    /// Wait until this job has completed; cancelled if it dies. May be given more than once
+    #[arg(long, value_name = "ID", conflicts_with_all = ["delay", "at"], value_delimiter = ',')]
+    after: Vec<String>,
+    /// Run no more jobs of this key at once than --key-limit, over all workers
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    key: Option<String>,
+    /// How many jobs of --key may run at once
+    #[arg(long, value_name = "N", requires = "key", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    key_limit: u32,
     /// Metadata; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     meta: Vec<(String, String)>,
@@ -91,6 +111,14 @@ fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
+fn key(text: &str) -> std::result::Result<String, String> {
+    match text.len() {
+        0 => Err("a key is not empty".to_owned()),
+        1..=limits::KEY_BYTES => Ok(text.to_owned()),
+        long => Err(format!("a key of {long} bytes is longer than {}", limits::KEY_BYTES)),
+    }
+}
+
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -106,8 +134,13 @@ pub struct Template {
     priority: i8,
     start: Start,
     retry: RetryPolicy,
+    retry_is_own: bool,
     timeout_ms: Option<u64>,
+    deadline_ms: Option<u64>,
     unique_key: Option<String>,
+    unique_for: Option<Duration>,
+    after: Vec<JobId>,
+    concurrency: Option<Concurrency>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -116,23 +149,43 @@ impl Template {
         let job = Job {
             priority: self.priority,
             retry: self.retry.clone(),
+            retry_is_own: self.retry_is_own,
             timeout_ms: self.timeout_ms,
+            deadline_ms: self.deadline_ms,
             unique_key: self.unique_key.clone(),
+            after: self.after.clone(),
+            concurrency: self.concurrency.clone(),
             metadata: self.metadata.clone(),
             ..Job::new(id, self.kind.clone(), self.queue.clone(), payload)
         };
-        NewJob { start: self.start, ..NewJob::now(job) }
+        NewJob { start: self.start, unique_for: self.unique_for, ..NewJob::now(job) }
+    }
+
+    /// Finds the jobs that are to be waited for.
+    async fn follow(&mut self, client: &Client, after: &[String]) -> Result {
+        for part in after {
+            let parent = client.job(part).await?.job.id;
+            if !self.after.contains(&parent) {
+                self.after.push(parent);
+            }
+        }
+        Ok(())
     }
 }
 
 pub fn run(context: &Context, args: EnqueueArgs) -> Result {
-    let template = template(context, &args)?;
+    let mut template = template(context, &args)?;
     if args.lines || args.text_lines {
-        return context.block_on(bulk::run(context, template, args.text_lines));
+        return context.block_on(async {
+            let client = context.client().await?;
+            template.follow(&client, &args.after).await?;
+            bulk::run(context, &client, template, args.text_lines).await
+        });
     }
     let payload = payload(args.data.as_deref())?;
     context.block_on(async {
         let client = context.client().await?;
+        template.follow(&client, &args.after).await?;
         let stored = client.enqueue(template.job(client.job_id(), payload)).await?;
         let view = JobView::from(&stored);
         context.ui.result(&view, &view.id)
@@ -157,6 +210,10 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         let (is, most) = (text::size(bytes as u64), text::size(limits::METADATA_BYTES as u64));
         return Err(fail(Code::PayloadTooLarge, format!("the metadata is {is}, more than the {most} allowed")));
     }
+    if args.after.len() > limits::PARENTS {
+        let (are, most) = (args.after.len(), limits::PARENTS);
+        return Err(fail(Code::Usage, format!("--after names {are} jobs, more than the {most} allowed")));
+    }
     let start = match (&args.delay, &args.at) {
         (Some(delay), _) => Start::After(*delay),
         (None, Some(at)) => Start::At(time_to_come(at, context.clock.now())?),
@@ -176,8 +233,13 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         priority: args.priority,
         start,
         retry: RetryPolicy { max, ..RetryPolicy::default() },
+        retry_is_own: args.max_retries.is_some(),
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
+        deadline_ms: args.deadline.map(|deadline| deadline.as_millis() as u64),
         unique_key: args.unique.clone(),
+        unique_for: args.unique_for,
+        after: Vec::new(),
+        concurrency: args.key.clone().map(|key| Concurrency { key, limit: args.key_limit }),
         metadata,
     })
 }

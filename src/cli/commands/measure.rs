@@ -116,7 +116,7 @@ impl Lane {
         handlers.set(self.kind.clone(), self.probe.clone());
         let options = WorkerOptions {
             concurrency: concurrency as usize,
-            queues: vec![(self.queue.clone(), 1)],
+            queues: vec![(self.queue.clone(), None)],
             ..WorkerOptions::default()
         };
         let (store, stop) = (client.store().clone(), CancellationToken::new());

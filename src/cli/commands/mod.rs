@@ -24,3 +24,4 @@ pub mod scheduler;
 pub mod up;
 pub mod validate;
 pub mod worker;
+pub mod workflow;

@@ -9,7 +9,6 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
-use crate::api::runs::StartError;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -25,8 +24,10 @@ use crate::workflow::{self, Manifest};
 /// Run a workflow to its end: apply the file, start it, work, and follow it
 ///
 /// Works on the store in use, so other workers may take part, and the run survives this command:
-/// `goflow run --id ID` takes up one that was cut, and so does any worker. Ends with 0 when the run
-/// completed, else with 1. With -o json the run alone is on stdout.
+/// `goflow run --id ID` takes up one that was cut, and so does any worker that serves every queue.
+/// Steps that name no queue wait on one of this command's own (`run.1`, `run.2` ...), so that the run
+/// is not behind what waits on the others. Ends with 0 when the run completed, else with 1. With
+/// -o json the run alone is on stdout.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -123,14 +124,10 @@ impl Plan {
         manifests::check_references(client, &self.found).await?;
         let plan = client.plan(self.found.manifests).await?;
         client.apply(&plan).await?;
-        let id = client.start(&self.workflow, self.input).await.map_err(|error| match error {
-            StartError::Api(error) => error.into(),
-            StartError::Input(mistakes) => match mistakes.split_once('\n') {
-                None => fail(Code::RunInput, format!("the input does not fit: {mistakes}")),
-                Some(_) => fail(Code::RunInput, "the input does not fit").detail(mistakes),
-            },
-        })?;
-        Ok((id, queues_of(&self.workflow)?))
+        // Its own, so that the run is not behind whatever waits on the shared ones.
+        let queue = client.foreground_queue().await?;
+        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
+        Ok((id, queues_of(&self.workflow, &queue)))
     }
 }
 
@@ -140,13 +137,13 @@ async fn take_up(client: &Client, part: &str) -> Result<(RunId, BTreeSet<Name>)>
     let missing = || fail(Code::NotFound, format!("the definition of run {id} is not in the store"));
     let kept = client.store().definition(&run.version).await?.ok_or_else(missing)?;
     let definition = workflow::Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))?;
-    Ok((id, queues_of(&definition)?))
+    let default: Name = "default".parse().map_err(|error| fail(Code::Bug, format!("{error}")))?;
+    Ok((id, queues_of(&definition, run.queue.as_ref().unwrap_or(&default))))
 }
 
 /// The queues on which the run's steps wait: others are left to other workers.
-fn queues_of(definition: &workflow::Definition) -> Result<BTreeSet<Name>> {
-    let default: Name = "default".parse().map_err(|error| fail(Code::Bug, format!("{error}")))?;
-    Ok(definition.spec().steps.iter().map(|step| step.queue.clone().unwrap_or_else(|| default.clone())).collect())
+fn queues_of(definition: &workflow::Definition, default: &Name) -> BTreeSet<Name> {
+    definition.spec().steps.iter().map(|step| step.queue.as_ref().unwrap_or(default).clone()).collect()
 }
 
 async fn work_and_follow(
@@ -160,7 +157,7 @@ async fn work_and_follow(
     handlers::sweep(context, &machine).await;
     let options = WorkerOptions {
         concurrency: concurrency.unwrap_or(context.config()?.concurrency()) as usize,
-        queues: queues.into_iter().map(|queue| (queue, 1)).collect(),
+        queues: queues.into_iter().map(|queue| (queue, None)).collect(),
         shutdown_timeout: context.config()?.shutdown_timeout(),
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
@@ -217,9 +214,10 @@ async fn look(
     tree: &mut Tree<'_>,
     seen: &mut u64,
 ) -> std::result::Result<bool, ApiError> {
-    let run = client.run_header(id).await?;
+    let mut run = client.run_header(id).await?;
     if tree.draws(run.steps.len()) {
-        // Times go on even when nothing happens.
+        // Times go on, and jobs begin and fail, even when the run learns nothing.
+        run = client.run_now(id).await?;
         tree.draw(&run, context.clock.now());
     } else if run.rev != *seen {
         tree.tell(&client.store().history(id).await?);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::scheduler;
 use super::worker::{self, Stop, WorkerArgs};
@@ -34,6 +35,7 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
     started: u64,
@@ -46,9 +48,9 @@ pub fn run(context: &Context, args: UpArgs) -> Result {
     let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = summary;
+    let Summary { completed, retried, dead, cancelled, released, lost } = summary;
     let Ticks { started, skipped, missed } = ticks;
-    let done = Done { completed, retried, dead, released, lost, started, skipped, missed };
+    let done = Done { completed, retried, dead, cancelled, released, lost, started, skipped, missed };
     context.ui.result(&done, &format!("{}; {}", worker::summary(summary), scheduler::summary(ticks)))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
@@ -59,17 +61,19 @@ async fn serve(context: &Context, options: WorkerOptions) -> Result<(Summary, Ti
     let (handlers, machine) = crate::cli::handlers::all(context, sink)?;
     crate::cli::handlers::sweep(context, &machine).await;
     worker::announce(context, &client, &options).await?;
+    let alerts = crate::cli::alerts::watch(context, &client, &machine)?;
     let stop = Stop::watch(context.ui.clone())?;
     let (clock, entropy) = (context.clock.clone(), context.entropy.clone());
     let worker = Worker::new(client.store().clone(), options, handlers, clock, entropy.clone());
     let scheduler = Scheduler::new(client.store().clone(), entropy);
     // When one of them ends, for whatever reason, so does the other. A stop ends the scheduler at once:
     // nothing new is begun while what runs may finish.
-    let gently = stop.gently.clone();
+    let (gently, watching) = (stop.gently.clone(), CancellationToken::new());
     let end = gently.clone().drop_guard();
     let work = async {
         let done = worker.run(gently.clone(), stop.at_once.clone()).await;
         drop(end);
+        watching.cancel();
         done
     };
     let schedule = async {
@@ -77,6 +81,7 @@ async fn serve(context: &Context, options: WorkerOptions) -> Result<(Summary, Ti
         gently.cancel();
         done
     };
-    let (summary, ticks) = tokio::join!(work, schedule);
+    let watch = alerts.run(watching.clone());
+    let (summary, ticks, ()) = tokio::join!(work, schedule, watch);
     Ok((summary?, ticks?, stop.interrupted.load(Ordering::Relaxed)))
 }

@@ -95,3 +95,8 @@ async fn log_writes_the_payload() {
     assert_eq!(bench.sink.stream(Stream::Stdout), b"{\"a\": 1}\n");
     assert_eq!(std::fs::read_dir(bench.temp.path()).expect("read").count(), 0, "built-ins touch nothing");
 }
+
+#[test]
+fn manifests_name_the_same_built_ins() {
+    assert_eq!(Builtin::ALL.map(Builtin::as_str), crate::workflow::handler::BUILTINS);
+}

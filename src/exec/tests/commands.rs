@@ -11,8 +11,7 @@ async fn hostile_text_arrives_byte_for_byte() {
     let bench = Bench::new(Containment::Cgroup);
     let payload = Json::string(HOSTILE);
     let script = r#"printf '%s\0%s\0' "$1" "$DATA"; cat"#;
-    let command =
-        Command { env: [("DATA".into(), HOSTILE.into())].into(), ..argv(["sh", "-c", script, "sh", HOSTILE]) };
+    let command = Command { env: vec![("DATA".into(), HOSTILE.into())], ..argv(["sh", "-c", script, "sh", HOSTILE]) };
     let ended = bench.run(command, work(payload.as_str())).await;
     assert_eq!(ended, Ended::Outcome(Outcome::Completed { result: None }));
     let expected = format!("{HOSTILE}\0{HOSTILE}\0{payload}");
@@ -75,8 +74,6 @@ async fn input_that_nobody_reads_neither_fails_nor_hangs() {
     }
     let length = bench.result(text(sh("wc -c")), work(&large)).await;
     assert_eq!(length.as_str().map(str::trim), Some(large.len().to_string().as_str()));
-    let own = Command { stdin: Some(Json::string("own")), ..text(argv(["cat"])) };
-    assert_eq!(bench.result(own, work("1")).await, "\"own\"");
 }
 
 #[tokio::test]
@@ -101,14 +98,12 @@ async fn a_program_that_cannot_start_says_why_and_what_to_do() {
     std::fs::write(place("script"), "#!/no/such/interpreter\n").expect("written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(place("script"), mode).expect("chmod");
-    let away = Command { dir: Some("/no/such/folder".into()), ..argv(["true"]) };
     let huge = "x".repeat(200 << 10);
     let cases = [
         (argv(["no-such-program"]), "`no-such-program` was not found in PATH", RetryHint::Policy),
         (argv(["/no/such/program"]), "`/no/such/program` does not exist", RetryHint::Policy),
         (argv([&place("plain")]), "is not executable", RetryHint::Policy),
         (argv([&place("script")]), "interpreter", RetryHint::Policy),
-        (away, "folder `/no/such/folder` for `true` cannot be entered", RetryHint::Policy),
         (argv(["true", &huge]), "too large", RetryHint::Never),
         (argv(["true", "a\0b"]), "argument 1 holds a NUL byte", RetryHint::Never),
         (argv([]), "names no program", RetryHint::Never),
@@ -126,16 +121,16 @@ async fn a_program_is_looked_for_in_the_commands_own_path() {
     let folder = tempfile::tempdir().expect("temp folder");
     std::os::unix::fs::symlink("/bin/echo", folder.path().join("only-here")).expect("linked");
     let path = folder.path().to_str().expect("utf-8").to_owned();
-    let command = Command { env: [("PATH".into(), path)].into(), ..argv(["only-here", "found"]) };
+    let command = Command { env: vec![("PATH".into(), path)], ..argv(["only-here", "found"]) };
     assert_eq!(bench.result(text(command), work("1")).await, "found");
 }
 
 #[tokio::test]
 async fn each_kind_of_output_makes_its_result() {
     let bench = Bench::new(Containment::Cgroup);
-    let json = Command { outputs: Outputs::Json, ..sh("echo '{\"a\": [1.50]}'") };
+    let json = Command { outputs: Some(Outputs::Json), ..sh("echo '{\"a\": [1.50]}'") };
     assert_eq!(bench.result(json, work("1")).await, serde_json::json!({"a": [1.5]}));
-    let names = Outputs::Named(vec!["tracking".into(), "note".into()]);
+    let names = Some(Outputs::Names(vec!["tracking".into(), "note".into()]));
     let script = "echo tracking=T1 >> \"$GOFLOW_OUTPUT\"; printf 'note<<E\\na\\nb\\nE\\n' >> \"$GOFLOW_OUTPUT\"";
     let named = Command { outputs: names.clone(), ..sh(script) };
     assert_eq!(bench.result(named, work("1")).await, serde_json::json!({"tracking": "T1", "note": "a\nb"}));
@@ -143,7 +138,7 @@ async fn each_kind_of_output_makes_its_result() {
         (Command { outputs: names.clone(), ..sh("echo tracking=1 >> \"$GOFLOW_OUTPUT\"") }, "`note` was not written"),
         (Command { outputs: names.clone(), ..sh("rm \"$GOFLOW_OUTPUT\"") }, "cannot be read"),
         (Command { outputs: names, ..sh("rm \"$GOFLOW_OUTPUT\"; mkfifo \"$GOFLOW_OUTPUT\"") }, "no longer a file"),
-        (Command { outputs: Outputs::Json, ..sh("echo hello") }, "not one JSON value"),
+        (Command { outputs: Some(Outputs::Json), ..sh("echo hello") }, "not one JSON value"),
         (text(sh("head -c 300000 /dev/zero | tr '\\0' x")), "stdout is 293.0 KiB as JSON"),
     ];
     for (command, part) in cases {

@@ -3,6 +3,7 @@
 
 mod builtins;
 mod commands;
+mod pool;
 mod sudden_death;
 mod trees;
 
@@ -18,6 +19,7 @@ use super::*;
 use crate::domain::Shard;
 use crate::domain::job::{JobError, RetryHint};
 use crate::domain::time::Ms;
+use crate::workflow::{Command, Outputs, Program};
 
 /// Longer than anything here takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -105,10 +107,12 @@ fn settings(containment: Containment, temp: &std::path::Path, sink: Arc<dyn LogS
         sink,
         containment,
         parentage: Parentage::Shared,
+        clock: Arc::new(crate::sys::clock::SystemClock),
+        processors: 2,
     }
 }
 
-fn work(payload: &str) -> Work {
+pub(super) fn work(payload: &str) -> Work {
     Work {
         job: JobId::from_parts(Ms(1_700_000_000_000), Shard(0), 7),
         kind: "send_email".parse().expect("a name"),
@@ -117,8 +121,10 @@ fn work(payload: &str) -> Work {
         epoch: Epoch(41),
         run: None,
         step_key: None,
+        undo: false,
         payload: Json::parse(payload, 2 << 20).expect("json"),
         timeout: None,
+        notes: Arc::new(NoNotes),
     }
 }
 
@@ -131,7 +137,7 @@ fn argv<const N: usize>(argv: [&str; N]) -> Command {
 }
 
 fn text(command: Command) -> Command {
-    Command { outputs: Outputs::Text, ..command }
+    Command { outputs: Some(Outputs::Text), ..command }
 }
 
 /// An argument for `sleep` that no other test uses, so that its processes can be told.

@@ -19,7 +19,7 @@ use super::steps::{Settles, reaches_out};
 use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
-use crate::store::codec::decode_job;
+use crate::store::codec::read_job;
 use crate::store::contract::*;
 
 /// A claim as columns.
@@ -149,7 +149,8 @@ async fn in_turn(
 impl PostgresStore {
     pub(super) async fn exchange_batch(&self, exchange: &Exchange) -> Result<Exchanged> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let answer = again!(self.try_exchange(&mut connection, exchange))?;
+        let mut answer = again!(self.try_exchange(&mut connection, exchange))?;
+        self.find_claimed(&mut connection, &mut answer.claimed).await?;
         self.look_after(&mut connection, answer.claimed.len()).await;
         Ok(answer)
     }
@@ -266,7 +267,7 @@ impl PostgresStore {
         let epochs: Vec<i64> = row.get("epochs");
         let bodies: Vec<&[u8]> = row.get("bodies");
         for ((id, epoch), body) in ids.into_iter().zip(epochs).zip(bodies) {
-            let job = decode_job(job_id(id), body)?;
+            let job = read_job(job_id(id), body);
             let run = job.link.as_ref().and_then(|link| runs.iter().find(|run| run.id == link.run)).cloned();
             answer.claimed.push(Claimed { job, epoch: Epoch(epoch as u64), run });
         }

@@ -23,6 +23,7 @@ mod exchange;
 mod floors;
 mod health;
 mod hints;
+mod lost;
 mod names;
 mod pool;
 mod read;

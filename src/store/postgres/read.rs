@@ -9,7 +9,7 @@ use super::columns::{job_id, job_uuid, number, worker_id};
 use super::pool::{Connection, DEADLINE, LONG_DEADLINE, Param};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, JobId, Ms, Name, Place, QueueSettings, QueueStats, limits};
-use crate::store::codec::{decode, decode_job};
+use crate::store::codec::{decode, read_job};
 use crate::store::contract::*;
 
 /// What [`stored`] reads, of a job `j` and its lease `r`.
@@ -24,7 +24,7 @@ pub(super) fn place_of(id: JobId, letter: i8) -> Result<Place> {
 
 pub(super) fn stored(row: &Row) -> Result<Stored> {
     let id = job_id(row.get(0));
-    let job = decode_job(id, row.get(1))?;
+    let job = read_job(id, row.get(1));
     let place = place_of(id, row.get(2))?;
     let asked = row.get(8);
     let Some(epoch) = row.get::<_, Option<i64>>(4) else {
@@ -48,7 +48,7 @@ impl PostgresStore {
              WHERE j.id = ANY ($1)"
         );
         let rows = connection.rows(&sql, &[(&uuids, Type::UUID_ARRAY)]).await.map_err(StoreError::from)?;
-        let found = rows.iter().map(stored).collect::<Result<Vec<_>>>()?;
+        let found = self.find_stored(&mut connection, rows.iter().map(stored).collect::<Result<_>>()?).await?;
         Ok(ids.iter().map(|id| found.iter().find(|stored| stored.job.id == *id).cloned()).collect())
     }
 
@@ -76,7 +76,8 @@ impl PostgresStore {
         let params: [Param<'_>; 5] =
             [(&after, Type::TEXT), (&a, Type::INT8), (&b, Type::INT8), (&only, Type::TEXT), (&most, Type::INT8)];
         let rows = connection.rows(&statement(query.place, latest_first), &params).await.map_err(StoreError::from)?;
-        let mut page = Page { items: rows.iter().map(stored).collect::<Result<Vec<_>>>()?, next: None };
+        let items = self.find_stored(&mut connection, rows.iter().map(stored).collect::<Result<_>>()?).await?;
+        let mut page = Page { items, next: None };
         if page.items.len() > budget {
             page.items.truncate(budget);
             let last = &rows[budget - 1];

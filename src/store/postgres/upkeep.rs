@@ -83,8 +83,8 @@ impl PostgresStore {
         let unhandled = connection.rows(&sql, &params).await?;
         let overdue = Overdue {
             now: Ms(now),
-            lapsed: lapsed.iter().map(stored).collect::<Result<_>>()?,
-            unhandled: unhandled.iter().map(stored).collect::<Result<_>>()?,
+            lapsed: self.find_stored(connection, lapsed.iter().map(stored).collect::<Result<_>>()?).await?,
+            unhandled: self.find_stored(connection, unhandled.iter().map(stored).collect::<Result<_>>()?).await?,
         };
         let silent = connection.rows("SELECT id FROM goflow.worker WHERE expires < $1", &[(&now, Type::INT8)]).await?;
         for row in silent {

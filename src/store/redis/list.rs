@@ -8,6 +8,7 @@ use super::pack::Reader;
 use super::read::flat;
 use super::{RedisStore, reply};
 use crate::domain::{JobId, Name, Place, limits};
+use crate::store::codec;
 use crate::store::contract::*;
 
 /// A position in one structure of one queue.
@@ -50,7 +51,11 @@ impl RedisStore {
             looked += entries.len();
             let ids: Vec<JobId> = entries.iter().map(|entry| entry.id).collect();
             let here = |stored: &Stored| stored.place == query.place && stored.job.queue == queue;
-            items.extend(self.read_jobs(&ids).await?.into_iter().flatten().filter(here));
+            let mut found = self.read_jobs(&ids).await?;
+            for stored in found.iter_mut().flatten().filter(|stored| codec::is_lost(&stored.job)) {
+                (stored.job.queue, stored.place) = (queue.clone(), query.place);
+            }
+            items.extend(found.into_iter().flatten().filter(here));
             if let Some(entry) = entries.last() {
                 last = Some(print(&queue, &entry.at));
             }

@@ -99,6 +99,17 @@ impl RedisStore {
         Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
     }
 
+    /// A claimed job whose record cannot be read does not tell its queue; its lease does.
+    async fn name_lost(&self, mut answer: Exchanged) -> Result<Exchanged> {
+        for claimed in answer.claimed.iter_mut().filter(|claimed| codec::is_lost(&claimed.job)) {
+            let get = self.link.command(cmd("HGET").arg(self.keys.running()).arg(claimed.job.id.as_bytes())).await?;
+            if let Some(lease) = reply::maybe_bytes(get)? {
+                claimed.job.queue = pack::read_lease(&lease)?.queue;
+            }
+        }
+        Ok(answer)
+    }
+
     /// Names of all queues, for scripts that look into each.
     async fn queue_names(&self) -> Result<Vec<Name>> {
         Ok(self.read_queues().await?.into_iter().map(|(name, _)| name).collect())
@@ -166,7 +177,7 @@ impl Store for RedisStore {
             let call = write::exchange(&self.keys, exchange, &more)?;
             let answer = self.link.script(&write::EXCHANGE, &call).await?;
             match write::read_wanted(&answer) {
-                None => return write::read_exchange(exchange, answer),
+                None => return self.name_lost(write::read_exchange(exchange, answer)?).await,
                 Some(names) => {
                     let known = more.len();
                     for name in names {

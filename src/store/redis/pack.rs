@@ -194,6 +194,7 @@ pub struct KeptJob {
     pub parked: Option<u64>,
     /// Wherever it waits to be claimed, it does so among the suspects.
     pub suspect: bool,
+    pub run: Option<RunId>,
 }
 
 impl KeptJob {
@@ -203,23 +204,42 @@ impl KeptJob {
     }
 }
 
-/// Reads a kept job.
+/// Reads a kept job. A record that cannot be read is a job all the same, as [`codec::read_job`] says.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if not even its head can be read.
+pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..])).unwrap_or_else(|_| codec::read_job(id, bytes));
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, suspect: false, run: None });
+    }
+    read_head(bytes, |record| Ok(codec::read_job(id, record)))
+}
+
+/// Reads a kept job strictly.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`].
-pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+pub fn check_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
+    if bytes.first() == Some(&SHORT) {
+        let job = read_short(id, Reader(&bytes[1..]))?;
+        return Ok(KeptJob { job, place: Place::Pending, parked: None, suspect: false, run: None });
+    }
+    read_head(bytes, |record| codec::decode_job(id, record))
+}
+
+fn read_head(bytes: &[u8], read: impl FnOnce(&[u8]) -> Result<Job>) -> Result<KeptJob> {
     let mut reader = Reader(bytes);
     let first = reader.u8()?;
-    if first == SHORT {
-        return Ok(KeptJob { job: read_short(id, reader)?, place: Place::Pending, parked: None, suspect: false });
-    }
     let is_long = first == LONG;
     let (place, flags) = if is_long { (reader.u8()?, reader.u8()?) } else { (first & 0x0f, first >> 4) };
     let mut place = place_of(place)?;
     let parked = if place == Place::Parked { Some(reader.u64()?) } else { None };
+    let mut run = None;
     for (flag, length) in [(REV, 4), (RUN, 16), (TIMEOUT, 8), (PRIORITY, 1)] {
         if flags & (flag >> 4) != 0 {
-            reader.take(length)?;
+            let bytes = reader.take(length)?;
+            run = RunId::from_slice(bytes).filter(|_| flag == RUN).or(run);
         }
     }
     if flags & KEY != 0 {
@@ -231,7 +251,7 @@ pub fn read_job(id: JobId, bytes: &[u8]) -> Result<KeptJob> {
     if suspect && place == Place::Pending {
         place = Place::Suspect;
     }
-    Ok(KeptJob { job: codec::decode_job(id, reader.0)?, place, parked, suspect })
+    Ok(KeptJob { job: read(reader.0)?, place, parked, suspect, run })
 }
 
 /// A run as it is kept.

@@ -54,7 +54,11 @@ impl RedisStore {
             let KeptJob { job, place, parked, .. } = kept;
             let mut stored = Stored { asked: ask != Value::Nil, ..Stored::idle(job, place, Ms(0)) };
             if let Some(lease) = reply::maybe_bytes(lease)? {
-                let lease = pack::read_lease(&lease)?.lease;
+                let kept = pack::read_lease(&lease)?;
+                if codec::is_lost(&stored.job) {
+                    stored.job.queue = kept.queue;
+                }
+                let lease = kept.lease;
                 stored.progress = pack::read_progress(reply::maybe_bytes(note)?.as_deref(), lease.epoch)?;
                 stored = Stored { place: Place::Running, at: lease.since, lease: Some(lease), ..stored };
             } else {

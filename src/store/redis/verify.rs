@@ -10,6 +10,7 @@ use super::pack::{self, KeptJob, KeptLease};
 use super::read::{PART, flat, parked_at};
 use super::{RedisStore, reply};
 use crate::domain::{JobId, Ms, Place, RunId};
+use crate::store::codec;
 use crate::store::contract::*;
 
 /// Reads the answer of the overdue script.
@@ -26,8 +27,11 @@ pub fn read_overdue(
     for ((id, lease), body) in leased {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
         let Some(body) = reply::maybe_bytes(body)? else { continue };
-        let KeptLease { lease, .. } = pack::read_lease(&reply::bytes(lease)?)?;
-        let job = pack::read_job(id, &body)?.job;
+        let KeptLease { lease, queue } = pack::read_lease(&reply::bytes(lease)?)?;
+        let mut job = pack::read_job(id, &body).map_or_else(|_| codec::read_job(id, &body), |kept| kept.job);
+        if codec::is_lost(&job) {
+            job.queue = queue;
+        }
         overdue.lapsed.push(Stored::leased(job, lease));
     }
     for (id, body) in reply::array(parked)?.into_iter().zip(reply::array(parked_bodies)?) {
@@ -58,7 +62,7 @@ impl RedisStore {
                 differences.push(format!("a record of a job has an id of {} bytes", id.len()));
                 continue;
             };
-            match pack::read_job(id, &body) {
+            match pack::check_job(id, &body) {
                 Ok(kept) => drop(jobs.insert(id, kept)),
                 Err(error) => differences.push(error.to_string()),
             }

@@ -12,6 +12,7 @@ use super::pack::{self, Defaults, FOREVER};
 use super::reply;
 use crate::domain::time::millis;
 use crate::domain::{Epoch, EventKind, Job, JobId, Ms, Name, Place, RunId, To, limits};
+use crate::store::codec;
 use crate::store::contract::*;
 
 macro_rules! script {
@@ -532,8 +533,10 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     let mut claimed = Vec::with_capacity(ids.len());
     for (at, (id, body)) in ids.into_iter().zip(bodies).enumerate() {
         let id = JobId::from_slice(&reply::bytes(id)?).ok_or_else(reply::odd)?;
-        let job = pack::read_job(id, &reply::bytes(body)?)?.job;
-        let run = job.link.as_ref().and_then(|link| records.get(&link.run)).cloned();
+        let body = reply::bytes(body)?;
+        let kept = pack::read_job(id, &body);
+        let (job, of) = kept.map_or_else(|_| (codec::read_job(id, &body), None), |kept| (kept.job, kept.run));
+        let run = of.and_then(|run| records.get(&run)).cloned();
         claimed.push(Claimed { job, epoch: Epoch(epoch + at as u64), run });
     }
     Ok(Exchanged { now, commits, claimed, suspects, dirty, asked, freed, next_due })

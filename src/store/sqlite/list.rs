@@ -68,7 +68,7 @@ fn entries(
         )?;
         let mut rows = select.query(params![queue, from.map_or(0, |(epoch, _)| epoch), room])?;
         while let Some(row) = rows.next()? {
-            let stored = running(JobId::from_bytes(row.get(3)?), blob(row, 4)?, lease(row, 0)?)?;
+            let stored = running(conn, JobId::from_bytes(row.get(3)?), blob(row, 4)?, lease(row, 0)?)?;
             found.push(((row.get(0)?, 0), stored));
         }
         return Ok(found);
@@ -94,7 +94,7 @@ fn entries(
     let mut rows = select.query(params![queue, place.code(), rank, turn, room])?;
     while let Some(row) = rows.next()? {
         let spot = Spot { n: row.get(0)?, queue, place, rank: row.get(1)?, turn: row.get(2)? };
-        let stored = idle(spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?;
+        let stored = idle(conn, spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?;
         found.push(((spot.rank, spot.turn), stored));
     }
     Ok(found)

@@ -165,8 +165,12 @@ impl Store for SqliteStore {
             Ok((answer, leased))
         };
         let (mut answer, leased) = self.writer.submit(size, false, work).await?;
-        for work::Leased { id, epoch, body, run } in leased {
-            answer.claimed.push(Claimed { job: codec::decode_job(id, &body)?, epoch, run });
+        for work::Leased { id, queue, epoch, body, run } in leased {
+            let mut job = codec::read_job(id, &body);
+            if codec::is_lost(&job) {
+                job.queue = queue;
+            }
+            answer.claimed.push(Claimed { job, epoch, run });
         }
         Ok(answer)
     }

@@ -15,7 +15,7 @@ use super::open;
 use super::runs::run_record;
 use super::tx::{Spot, parse_name, parse_place, read_queues};
 use crate::domain::time::millis;
-use crate::domain::{Epoch, Event, JobId, Json, Ms, Place, QueueStats, RunId, WorkerId};
+use crate::domain::{Epoch, Event, Job, JobId, Json, Ms, Place, QueueStats, RunId, WorkerId};
 use crate::store::codec;
 use crate::store::{
     Cursor, Definition, Lease, Overdue, Page, Result, RunQuery, RunRecord, StoreError, Stored, WorkerStatus,
@@ -82,17 +82,32 @@ pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Fault
     Ok(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
+/// A job's record; of one that cannot be read, what the columns beside it tell.
+fn job(conn: &Connection, id: JobId, body: &[u8]) -> Result<Job, Fault> {
+    let mut job = codec::read_job(id, body);
+    if codec::is_lost(&job) {
+        let mut get = conn.prepare_cached(
+            "SELECT queues.name, jobs.rev FROM jobs JOIN queues ON queues.id = jobs.queue WHERE jobs.id = ?1",
+        )?;
+        let mut rows = get.query([id.as_bytes()])?;
+        if let Some(row) = rows.next()? {
+            (job.queue, job.rev) = (parse_name(text(row, 0)?)?, row.get(1)?);
+        }
+    }
+    Ok(job)
+}
+
 /// An idle job as it is kept, from its spot.
-pub(super) fn idle(spot: Spot, id: JobId, body: &[u8]) -> Result<Stored, Fault> {
+pub(super) fn idle(conn: &Connection, spot: Spot, id: JobId, body: &[u8]) -> Result<Stored, Fault> {
     let at = match spot.place {
         Place::Pending | Place::Suspect | Place::Blocked => Ms(0),
         _ => Ms(spot.rank),
     };
-    Ok(Stored::idle(codec::decode_job(id, body)?, spot.place, at))
+    Ok(Stored::idle(job(conn, id, body)?, spot.place, at))
 }
 
-pub(super) fn running(id: JobId, body: &[u8], lease: Lease) -> Result<Stored, Fault> {
-    Ok(Stored::leased(codec::decode_job(id, body)?, lease))
+pub(super) fn running(conn: &Connection, id: JobId, body: &[u8], lease: Lease) -> Result<Stored, Fault> {
+    Ok(Stored::leased(job(conn, id, body)?, lease))
 }
 
 /// Reads the columns epoch, worker, since from `first` on.
@@ -114,7 +129,7 @@ pub(super) fn get(conn: &Connection, ids: &[JobId]) -> Result<Vec<Option<Stored>
         let place = parse_place(row.get(2)?)?;
         let spot = Spot { n: row.get(0)?, queue: row.get(1)?, place, rank: row.get(3)?, turn: row.get(4)? };
         if is_in_line(conn, spot)? {
-            found.push(Some(idle(spot, *id, blob(row, 5)?)?));
+            found.push(Some(idle(conn, spot, *id, blob(row, 5)?)?));
             continue;
         }
         // What runs is bounded and found by epoch only: an index by job would cost every claim.
@@ -124,7 +139,7 @@ pub(super) fn get(conn: &Connection, ids: &[JobId]) -> Result<Vec<Option<Stored>
         };
         let lease = leases.get(&spot.n).cloned();
         let lease = lease.ok_or_else(|| StoreError::Corrupt(format!("job {id} is in no place")))?;
-        found.push(Some(running(*id, blob(row, 5)?, lease)?));
+        found.push(Some(running(conn, *id, blob(row, 5)?, lease)?));
     }
     super::talk::add_talk(conn, found.iter_mut().flatten())?;
     Ok(found)
@@ -227,7 +242,7 @@ pub(super) fn overdue(conn: &Connection, now: Ms, parked: Duration, limit: usize
     let mut rows = lapsed.query(params![now.0, limit as i64])?;
     let mut overdue = Overdue { now, ..Overdue::default() };
     while let Some(row) = rows.next()? {
-        overdue.lapsed.push(running(JobId::from_bytes(row.get(0)?), blob(row, 1)?, lease(row, 2)?)?);
+        overdue.lapsed.push(running(conn, JobId::from_bytes(row.get(0)?), blob(row, 1)?, lease(row, 2)?)?);
     }
     let mut long = conn.prepare_cached(
         "SELECT line.job, line.rank, line.turn, jobs.id, jobs.body
@@ -240,7 +255,7 @@ pub(super) fn overdue(conn: &Connection, now: Ms, parked: Duration, limit: usize
         let mut rows = long.query(params![queue, Place::Parked.code(), before, left as i64])?;
         while let Some(row) = rows.next()? {
             let spot = Spot { n: row.get(0)?, queue, place: Place::Parked, rank: row.get(1)?, turn: row.get(2)? };
-            overdue.unhandled.push(idle(spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?);
+            overdue.unhandled.push(idle(conn, spot, JobId::from_bytes(row.get(3)?), blob(row, 4)?)?);
         }
     }
     overdue.unhandled.sort_by_key(|stored| stored.job.id);

@@ -221,12 +221,12 @@ pub(super) fn asked(conn: &Connection, now: Ms, worker: WorkerId, limit: usize) 
         let spot = Spot { n: row.get(0)?, queue: row.get(1)?, place, rank: row.get(3)?, turn: row.get(4)? };
         let id = JobId::from_bytes(row.get(5)?);
         match leases.get(&spot.n) {
-            None => found.push(idle(spot, id, blob(row, 6)?)?),
+            None => found.push(idle(conn, spot, id, blob(row, 6)?)?),
             Some(lease) => {
                 let lapsed = !silent.exists(params![lease.worker.as_bytes(), now.0])?
                     || own.exists(params![lease.epoch.0 as i64, now.0])?;
                 if lease.worker == worker || lapsed {
-                    found.push(running(id, blob(row, 6)?, lease.clone())?);
+                    found.push(running(conn, id, blob(row, 6)?, lease.clone())?);
                 }
             }
         }
@@ -270,7 +270,7 @@ pub(super) fn freed(conn: &Connection, limit: usize) -> Result<Vec<Freed>, Fault
         }
         let place = parse_place(row.get(4)?)?;
         let spot = Spot { n: row.get(2)?, queue: row.get(3)?, place, rank: row.get(5)?, turn: row.get(6)? };
-        let child = idle(spot, JobId::from_bytes(row.get(7)?), blob(row, 8)?)?;
+        let child = idle(conn, spot, JobId::from_bytes(row.get(7)?), blob(row, 8)?)?;
         freed
             .last_mut()
             .ok_or_else(|| StoreError::Corrupt("a child without a parent".to_owned()))?

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::row::{NewRunRow, Row};
 use super::tx::{KEYED, Spot, Tx};
 use crate::domain::limits::LEASE_GRACE;
-use crate::domain::{Epoch, Event, EventKind, JobId, Ms, Place, ProducerId, RunId, To, WorkerId};
+use crate::domain::{Epoch, Event, EventKind, JobId, Ms, Name, Place, ProducerId, RunId, To, WorkerId};
 use crate::store::codec;
 use crate::store::{Claim, EnqueueAnswer, Enqueued, NewJob, RunRecord, Start, StoreError};
 
@@ -42,6 +42,7 @@ impl NewRow {
 /// A claimed job with its record still encoded.
 pub(super) struct Leased {
     pub id: JobId,
+    pub queue: Name,
     pub epoch: Epoch,
     pub body: Vec<u8>,
     pub run: Option<RunRecord>,
@@ -278,7 +279,7 @@ impl Tx<'_> {
                 Some(run) => super::runs::read_run(self.conn, run)?,
                 None => None,
             };
-            claimed.push(Leased { id, epoch, body, run });
+            claimed.push(Leased { id, queue: name.clone(), epoch, body, run });
         }
         Ok(Taken { leased: claimed, blocked })
     }

@@ -44,6 +44,8 @@ pub const SHUTDOWN: &str = "worker.shutdown_timeout";
 pub const LEASE: &str = "worker.lease";
 /// The one key whose value is a mapping of free names.
 pub const HANDLERS: &str = "handlers";
+/// The one key whose value is a list of mappings.
+pub const ALERTS: &str = "alerts";
 
 pub const KEYS: &[Key] = &[
     // Which store wins over which is decided in `store.rs`, so these two name no variables.
@@ -118,7 +120,7 @@ pub fn is_section(name: &str) -> bool {
 /// What may stand under a section (`""` for the top): `cors`, `port` … for `server`.
 pub fn children(section: &str) -> Vec<&'static str> {
     let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
-    let names = KEYS.iter().map(|key| key.name).chain([HANDLERS]);
+    let names = KEYS.iter().map(|key| key.name).chain([HANDLERS, ALERTS]);
     let mut found: Vec<&str> = names.filter_map(|name| name.strip_prefix(prefix.as_str())?.split('.').next()).collect();
     found.dedup();
     found

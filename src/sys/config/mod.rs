@@ -10,7 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::keys::{HANDLERS, KEYS, Kind, Setting};
+use self::keys::{ALERTS, HANDLERS, KEYS, Kind, Setting};
 use super::env::Env;
 use super::paths::Paths;
 use crate::domain::problem::{Place, Problem, Source};
@@ -58,12 +58,22 @@ pub struct RawHandler {
     pub origin: Origin,
 }
 
+/// An alert: `{on: job.dead, slack: {url: …}}`.
+#[derive(Clone, Debug)]
+pub struct RawAlert {
+    /// Its fields, with variables put in: never to be shown as they are.
+    pub fields: serde_json::Value,
+    pub origin: Origin,
+}
+
 /// Everything that was found.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     settings: BTreeMap<&'static str, (Setting, Option<Origin>)>,
     /// Of the project file, then of the user file; a project's handler hides the user's of that name.
     pub handlers: Vec<RawHandler>,
+    /// Of the project file, then of the user file.
+    pub alerts: Vec<RawAlert>,
     /// The files read, the strongest first.
     pub files: Vec<PathBuf>,
     /// What the operator should know, a sentence each.
@@ -284,7 +294,12 @@ impl File<'_> {
         for Entry { key: name, place, value: node } in pairs {
             let full = if section.is_empty() { name.clone() } else { format!("{section}.{name}") };
             match (keys::find(&full), &node.value) {
-                (_, Value::Null) if keys::find(&full).is_some() || keys::is_section(&full) || full == HANDLERS => {}
+                (_, Value::Null) if keys::find(&full).is_some() || keys::is_section(&full) => {}
+                (None, Value::Null) if full == HANDLERS || full == ALERTS => {}
+                (None, Value::List(alerts)) if full == ALERTS => self.alerts(alerts, config, unset),
+                (None, _) if full == ALERTS => {
+                    return Err(self.broken(node.place, format!("`{full}` is a list, not {}", node.what())));
+                }
                 (None, Value::Map(handlers)) if full == HANDLERS => self.handlers(handlers, config),
                 (None, Value::Map(pairs)) if keys::is_section(&full) => {
                     self.section(&full, pairs, layer, config, unset)?;
@@ -385,6 +400,28 @@ impl File<'_> {
             }
             let origin = Origin::File(self.path.clone(), *place);
             config.handlers.push(RawHandler { name: name.clone(), fields: node.to_json(), origin });
+        }
+    }
+
+    fn alerts(&self, alerts: &[Node], config: &mut Config, unset: &mut BTreeSet<String>) {
+        for node in alerts {
+            let mut fields = node.to_json();
+            self.fill_in(&mut fields, node.place, config, unset);
+            config.alerts.push(RawAlert { fields, origin: Origin::File(self.path.clone(), node.place) });
+        }
+    }
+
+    /// Puts variables into every text of a value.
+    fn fill_in(&self, value: &mut serde_json::Value, place: Place, config: &mut Config, unset: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::String(text) => *text = self.substitute(text, place, config, unset),
+            serde_json::Value::Array(items) => {
+                items.iter_mut().for_each(|item| self.fill_in(item, place, config, unset));
+            }
+            serde_json::Value::Object(fields) => {
+                fields.values_mut().for_each(|field| self.fill_in(field, place, config, unset));
+            }
+            _ => {}
         }
     }
 

@@ -172,9 +172,11 @@ impl Advance<'_> {
                 if end.state == EndState::Failed {
                     let message = message.unwrap_or_else(|| "the workflow says so".to_owned());
                     let error = JobError::new("end", message);
-                    self.stop(error.clone())?;
+                    // First the step itself, so that it does not stop with the others.
+                    self.close(addr, End::Failed(error.clone()), self.now)?;
+                    self.stop(error)?;
                     self.halt_all(true)?;
-                    return self.end(addr, End::Failed(error), self.now);
+                    return self.after_end(addr);
                 }
                 self.end(addr, End::Completed(message.map(|text| super::Slot::Inline(Json::string(&text)))), self.now)?;
                 self.finish_early()

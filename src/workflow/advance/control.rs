@@ -219,13 +219,16 @@ impl Advance<'_> {
         }
     }
 
-    /// Makes a step new.
+    /// Makes a step new. One with others inside goes on counting its attempts, which tell those inside
+    /// from the earlier ones.
     fn clear(&mut self, addr: &Addr) {
+        let counts = !self.node(addr).inner.is_empty();
         self.step_event(addr, StepEvent::Reset, None);
         if let Some(record) = self.record_mut(addr) {
             *record = StepRecord {
                 epoch: record.epoch,
                 undo_epoch: record.undo_epoch,
+                attempt: if counts { record.attempt } else { 0 },
                 ..StepRecord::new(std::mem::take(&mut record.id))
             };
         }

@@ -10,6 +10,7 @@ use super::begin::is_bad;
 use super::end::End;
 use super::{Addr, Advance, MORE_TIMER, NeedValues, Todo};
 use crate::domain::Json;
+use crate::domain::event::{Event, EventKind};
 use crate::domain::job::JobError;
 use crate::domain::run::{StepEvent, StepState};
 use crate::workflow::record::{Body, Each, Items, Slot, StepRecord, Stop, item_output};
@@ -78,9 +79,14 @@ impl Advance<'_> {
             }
             self.budget -= 1;
             let Some(each) = self.record_mut(addr).and_then(StepRecord::each_mut) else { return Ok(()) };
+            let again = !each.again.is_empty();
             let Some(index) = each.take_next() else { break };
             let at = each.live.partition_point(|(other, _)| *other < index);
             each.live.insert(at, (index, StepRecord::new(String::new())));
+            if again {
+                let step = Some(self.path(&addr.inner(index, 0)));
+                self.tell(Event { step, ..Event::new(EventKind::StepReset) });
+            }
             self.begin(&addr.inner(index, 0))?;
         }
         self.check_each(addr)

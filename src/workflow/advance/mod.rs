@@ -97,11 +97,11 @@ pub type Values<'a> = &'a dyn Fn(&str) -> Option<Json>;
 /// # Errors
 /// Every way in which the input is not what the definition takes.
 pub fn start(def: &Definition, id: RunId, input: Json, now: Ms) -> Result<Advanced, InputError> {
-    start_pinned(def, id, input, now, BTreeMap::new())
+    start_pinned(def, id, input, now, BTreeMap::new(), None)
 }
 
 /// As [`start`], of a workflow that calls others: `pins` gives the version of each workflow that it
-/// or they may call.
+/// or they may call, `queue` where steps wait that name none.
 ///
 /// # Errors
 /// As [`start`].
@@ -111,11 +111,13 @@ pub fn start_pinned(
     input: Json,
     now: Ms,
     pins: BTreeMap<Name, String>,
+    queue: Option<Name>,
 ) -> Result<Advanced, InputError> {
     let input = input::check(def.spec().input.as_deref(), &input)?;
     let mut run = Run::pending(id, def.name().clone(), def.hash().to_owned(), Slot::Inline(Json::null()), now);
     run.steps = records(def);
     run.pins = pins;
+    run.queue = queue;
     run.key = render::concurrency_key(def, &input)?;
     let mut values = Vec::new();
     run.input = slot("i".to_owned(), input, &mut values);
@@ -300,6 +302,14 @@ fn slot(key: String, value: Json, values: &mut Vec<(String, Json)>) -> Slot {
 }
 
 #[cfg(test)]
+mod constructs;
+#[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod nested_laws;
+#[cfg(test)]
+mod stops;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use crate::domain::job::{JobError, Link};
 use crate::domain::limits::{PAYLOAD_BYTES, VALUE_BYTES};
 use crate::domain::text::size;
 use crate::domain::time::millis;
-use crate::domain::{Job, JobId, Json, Name, RunId};
+use crate::domain::{Job, JobId, Json, Name, RetryPolicy, RunId};
 use crate::workflow::definition::Definition;
 use crate::workflow::expr::{ExprError, Scope};
 use crate::workflow::graph::ROOT;
@@ -51,6 +51,7 @@ impl Advance<'_> {
         let number = job_number(run, &step, false, u64::from(self.out.run.life));
         let mut job = self.job_of(&node.spec, &node.spec.verb, number, payload);
         job.retry = node.spec.retry.clone();
+        job.retry_is_own = job.retry != RetryPolicy::default();
         job.timeout_ms = node.spec.timeout.map(|limit| millis(limit) as u64);
         job.link = Some(Link { run, step, undo: false });
         Ok(Ok(job))
@@ -58,7 +59,7 @@ impl Advance<'_> {
 
     fn job_of(&self, spec: &StepSpec, verb: &Verb, number: u64, payload: Json) -> Job {
         let id = JobId::from_parts(self.now, self.out.run.id.shard(), number);
-        let queue = spec.queue.clone().unwrap_or_else(|| DEFAULT_QUEUE.clone());
+        let queue = spec.queue.as_ref().or(self.out.run.queue.as_ref()).unwrap_or(&DEFAULT_QUEUE).clone();
         let mut job = Job::new(id, kind(verb), queue, payload);
         job.priority = spec.priority;
         job
@@ -80,6 +81,7 @@ impl Advance<'_> {
         let number = job_number(run, &entry.step, true, u64::from(self.out.run.life) << 32 | u64::from(entry.order));
         let mut job = self.job_of(&node, &compensate.verb, number, payload);
         job.retry = compensate.retry.clone();
+        job.retry_is_own = job.retry != RetryPolicy::default();
         job.timeout_ms = compensate.timeout.map(|limit| millis(limit) as u64);
         job.link = Some(Link { run, step: entry.step.clone(), undo: true });
         Some(job)

@@ -32,6 +32,12 @@ pub struct Bench {
     pub epoch: u64,
     /// How often values had to be loaded.
     pub loads: usize,
+    /// Timers that are set.
+    pub timers: BTreeMap<String, Duration>,
+    pub told: Vec<(RunId, Fact)>,
+    pub runs: Vec<Run>,
+    /// The largest header so far, in bytes.
+    pub largest: usize,
 }
 
 impl Bench {
@@ -49,6 +55,10 @@ impl Bench {
             cancelled: Vec::new(),
             epoch: 0,
             loads: 0,
+            timers: BTreeMap::new(),
+            told: Vec::new(),
+            runs: Vec::new(),
+            largest: 0,
         };
         bench.commit(started);
         bench
@@ -69,7 +79,57 @@ impl Bench {
         self.jobs.extend(next.jobs);
         self.events.extend(next.events);
         self.cancelled.extend(next.cancel_jobs);
+        next.drop_timers.iter().for_each(|key| {
+            self.timers.remove(key);
+        });
+        self.timers.extend(next.timers);
+        self.told.extend(next.tell);
+        self.runs.extend(next.runs);
+        if next.run.state.is_terminal() {
+            self.timers.clear();
+        }
         self.header = next.run.encode().expect("encodes");
+        self.largest = self.largest.max(self.header.len());
+    }
+
+    /// Lets the timer pass whose key begins like this.
+    pub fn fires(&mut self, start: &str) -> &mut Bench {
+        let keys: Vec<String> = self.timers.keys().filter(|key| key.starts_with(start)).cloned().collect();
+        assert_eq!(keys.len(), 1, "{start} among {:?}", self.timers);
+        self.timers.remove(&keys[0]);
+        assert_eq!(self.take(&[Fact::timer(keys[0].clone(), Ms(9_000))]), 0);
+        self
+    }
+
+    pub fn tells(&mut self, what: What) -> &mut Bench {
+        assert_eq!(self.take(&[Fact::of_run(what, Ms(9_000))]), 0);
+        self
+    }
+
+    pub fn signals(&mut self, name: &str, data: &str) -> &mut Bench {
+        let data = Json::parse(data, 1 << 20).expect("JSON");
+        assert_eq!(self.take(&[Fact::signal(name.parse().expect("a name"), data, Ms(9_000))]), 0);
+        self
+    }
+
+    /// The end of a job that was asked to stop.
+    pub fn stops(&mut self, step: &str) -> &mut Bench {
+        let fact = self.fact(step, false, What::Cancelled);
+        assert_eq!(self.take(&[fact]), 0);
+        self
+    }
+
+    pub fn state_of(&self, path: &str) -> StepState {
+        let run = self.run();
+        let found = crate::workflow::rows(&self.def, &run).into_iter().find(|row| row.path == path);
+        found.unwrap_or_else(|| panic!("no {path} in {}", self.states())).record.state
+    }
+
+    /// What a top step gave.
+    pub fn output_of(&self, step: &str) -> serde_json::Value {
+        let run = self.run();
+        let slot = run.step(step).and_then(|step| step.output.clone()).unwrap_or_else(|| panic!("{step} gave nothing"));
+        slot.resolve(&mut |key| self.values.get(key).map(Json::to_value))
     }
 
     pub fn advance(&self, facts: &[Fact]) -> (Advanced, usize) {
@@ -151,9 +211,9 @@ impl Bench {
         let run = self.run();
         let folded = history::fold(&self.events).unwrap_or_else(|bad| panic!("{bad}"));
         assert_eq!(folded.run, run.state);
-        for step in &run.steps {
-            let state = folded.steps.get(&step.id).copied().unwrap_or(StepState::Pending);
-            assert_eq!(state, step.state, "{}", step.id);
+        for row in crate::workflow::rows(&self.def, &run) {
+            let state = folded.steps.get(&row.path).copied().unwrap_or(StepState::Pending);
+            assert_eq!(state, row.record.state, "{}", row.path);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Outputs;
 use super::canonical::{put, templates};
 use crate::workflow::expr::Template;
 
-/// `http: {method, url, headers, query, json | text | form}`, with `outputs` beside it.
+/// `http: {method, url, headers, query, json | text | form, allow_hosts}`, with `outputs` beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSpec {
     /// In capitals; `GET` where nothing is said, `POST` where there is a body.
@@ -15,7 +15,11 @@ pub struct HttpSpec {
     pub headers: Vec<(String, Template)>,
     /// Added to the URL, percent-encoded.
     pub query: Vec<(String, Template)>,
+    /// A handler's request without one sends the job itself, where its method has a body.
     pub body: Option<HttpBody>,
+    /// Hosts that may be reached although data took part in the URL and their addresses are not public:
+    /// `pay.internal`, `*.internal`, `10.0.0.7`.
+    pub allow_hosts: Vec<String>,
     /// Of the answer's body; where nothing is said JSON if the answer says that it is, else text.
     pub outputs: Option<Outputs>,
 }
@@ -40,11 +44,6 @@ impl HttpSpec {
         found
     }
 
-    /// Whether data has a say in where the request goes: such a request reaches public addresses only.
-    pub fn is_data_in_url(&self) -> bool {
-        !matches!(self.url, Template::Literal(_))
-    }
-
     pub(in crate::workflow) fn canonical(&self, into: &mut Map<String, Json>) {
         let mut map = Map::new();
         map.insert("method".into(), json!(self.method));
@@ -60,6 +59,9 @@ impl HttpSpec {
             Some(HttpBody::Text(body)) => put(&mut map, "text", Some(body.source())),
             Some(HttpBody::Form(fields)) => put(&mut map, "form", Some(templates(fields))),
             None => {}
+        }
+        if !self.allow_hosts.is_empty() {
+            map.insert("allow_hosts".into(), json!(self.allow_hosts));
         }
         into.insert("http".into(), Json::Object(map));
         put(into, "outputs", self.outputs.as_ref().map(Outputs::to_json));

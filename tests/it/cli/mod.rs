@@ -1,5 +1,6 @@
 //! Commands as a user types them: the binary in a hermetic place, one text an answer.
 
+mod acting;
 mod bad_input;
 mod contract;
 mod enqueue;
@@ -16,5 +17,6 @@ mod signals;
 mod terminal;
 mod verbs;
 mod watching;
+mod workflows;
 
 pub use env::TestEnvironment;

@@ -146,3 +146,57 @@ fn queues_are_listed_by_what_is_in_them() {
     assert!(cut.stderr.contains("-n 0 lists all"), "{}", cut.stderr);
     assert_eq!(env.run("queue list -n 0 -o name").ok().stdout.lines().count(), 27);
 }
+
+#[test]
+fn what_runs_is_asked_to_end_and_a_worker_is_told_to_drain() {
+    let env = TestEnvironment::new();
+    env.file("goflow.yaml", "handlers: {long: {run: [sleep, \"600\"]}}\n");
+    let (mut worker, _stderr) = serving(&env, &["--shutdown-timeout", "0s"]);
+    let id = env.run("enqueue long --max-retries 0").ok().line().to_owned();
+    let runs = || env.run(&format!("job show {id} -o json")).ok().json()["state"] == "running";
+    assert!((0..1_000).any(|_| runs()), "it never ran");
+    let would = env.run(&format!("job cancel {id} --dry-run")).ok();
+    assert_eq!(would.line(), "would ask 1 running job to end");
+    let told = env.run(&format!("job cancel {id} -o json")).ok().json();
+    assert_eq!((&told["asked"], &told["cancelled"]), (&json!([id]), &json!([])));
+    let again = env.run(&format!("job cancel {id}"));
+    assert_eq!(again.status, Some(4), "{}", again.text());
+    assert!(
+        ["asked to end before", "cancelled already"].iter().any(|part| again.stderr.contains(part)),
+        "{}",
+        again.stderr
+    );
+    let refused = env.run("worker drain --all");
+    assert!(refused.status == Some(2) && refused.stderr.contains("drain 1 worker?"), "{}", refused.text());
+    let short = env.run("worker list -o name").ok().line()[28..].to_owned();
+    assert_eq!(env.run(&format!("worker drain {short} --dry-run")).ok().line(), "would drain 1 worker");
+    assert_eq!(env.run(&format!("worker drain {short}")).ok().line(), "told 1 worker to drain");
+    // It may have gone by now.
+    let left = env.run("worker list -o json").ok().json();
+    assert!(left.as_array().is_some_and(|all| all.iter().all(|one| one["draining"] == true)), "{left}");
+    stop(&worker, Signal::TERM);
+    worker.wait().expect("it ends");
+}
+
+#[test]
+fn a_queue_is_set_and_taken_back() {
+    let env = TestEnvironment::new();
+    let set = env.run("queue set mail --concurrency 3 --rate-limit 100/s --retention 7d,50 --weight 2").ok();
+    let text = "weight 2, rate limit 100/s, at most 3 at once, keeps finished jobs for 7d, at most 50";
+    assert_eq!(set.line(), format!("set mail: {text}"));
+    let again = env.run("queue set mail --concurrency 3").ok();
+    assert_eq!(again.line(), format!("mail was set so already: {text}"));
+    let shown = env.run("queue list -o json").ok().json();
+    assert_eq!((&shown[0]["concurrency"], &shown[0]["rate_limit"]), (&json!(3), &json!("100/s")));
+    assert_eq!((&shown[0]["retention_ms"], &shown[0]["retention_count"]), (&json!(604_800_000), &json!(50)));
+    // Pausing leaves what is set, and the other way round.
+    env.run("queue pause mail").ok();
+    let back = env.run("queue set mail --concurrency none --rate-limit none --weight none --retention none -o json");
+    let back = back.ok().json();
+    assert_eq!(
+        (&back["concurrency"], &back["rate_limit"], &back["paused"]),
+        (&Value::Null, &Value::Null, &json!(true))
+    );
+    let events = env.args(["events", "-n", "0", "-j", "--where", "type:queue.set"]).ok();
+    assert_eq!(events.stdout.lines().count(), 2, "{}", events.stdout);
+}

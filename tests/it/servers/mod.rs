@@ -1,4 +1,5 @@
 //! Private servers for tests: on loopback, in temporary folders, gone with the test.
 
+pub mod http;
 pub mod postgres;
 pub mod redis;

@@ -3,10 +3,12 @@
 //! seed does the same; a failing one is printed and replays alone:
 //! `GOFLOW_SEED=1234 cargo nextest run simulation`. More seeds: `GOFLOW_SEEDS=1000000`.
 
+mod features;
+mod moments;
 mod sagas;
 mod scenario;
 mod schedules;
-mod world;
+pub mod world;
 
 use std::time::Duration;
 

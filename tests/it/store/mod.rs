@@ -11,6 +11,7 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod talk_laws;
+mod unreadable;
 mod wide_differential;
 mod wide_run_laws;
 
@@ -135,6 +136,6 @@ macro_rules! wide {
 }
 
 wide!(memory_wide memory);
-wide!(redis_wide redis);
 wide!(postgres_wide postgres);
+wide!(redis_wide redis);
 wide!(sqlite_wide sqlite);

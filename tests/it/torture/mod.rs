@@ -5,8 +5,9 @@
 mod kills;
 mod proxy;
 mod sagas;
+mod schedules;
 mod servers_restart;
-mod site;
+pub mod site;
 mod witness;
 
 /// A size: the first number in CI, the second with `GOFLOW_TORTURE=long`.

@@ -129,7 +129,8 @@ pub fn run(context: &Context, args: &SetArgs) -> Result {
         let client = context.client().await?;
         let changed = client.set_queue(&args.queue, change).await?;
         let view = client.queue_view(&args.queue).await?;
-        let what = if changed { "set" } else { "was set so already:" };
-        context.ui.result(&view, &format!("{what} {}: {}", view.name, view.settings_text()))
+        let (name, set) = (&view.name, view.settings_text());
+        let told = if changed { format!("set {name}: {set}") } else { format!("{name} was set so already: {set}") };
+        context.ui.result(&view, &told)
     })
 }

@@ -17,7 +17,7 @@ use crate::cli::codes::{Code, exit};
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
 use crate::cli::ui::Ui;
-use crate::cli::{complete, handlers, log};
+use crate::cli::{alerts, complete, handlers, log};
 use crate::domain::Name;
 use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
@@ -43,16 +43,24 @@ Examples:
   See what the jobs print:
     goflow worker -v"
 )]
-pub struct WorkerArgs {
+pub struct WorkerCommand {
     #[command(subcommand)]
-    command: Option<WorkerCommand>,
+    verb: Option<WorkerVerb>,
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+// How a worker works: flags of every command that is one. Without a doc comment, which would become
+// the help of those commands.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
     /// Jobs at the same time [default: `worker.concurrency` of the configuration, else 10]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
     /// Queues to serve, with their weights
     #[arg(short, long = "queue", value_name = "QUEUE[=WEIGHT]", value_delimiter = ',', value_parser = weighted,
           add = ArgValueCompleter::new(complete::queues))]
-    queues: Vec<(Name, u32)>,
+    queues: Vec<(Name, Option<u32>)>,
     /// Serve a queue only when those named before it are empty
     #[arg(long, requires = "queues")]
     strict: bool,
@@ -65,17 +73,20 @@ pub struct WorkerArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum WorkerCommand {
+enum WorkerVerb {
     List(list::ListArgs),
     Drain(drain::DrainArgs),
 }
 
-fn weighted(text: &str) -> std::result::Result<(Name, u32), String> {
+fn weighted(text: &str) -> std::result::Result<(Name, Option<u32>), String> {
     let (name, weight) = match text.split_once('=') {
-        Some((name, weight)) => (name, weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight))),
-        None => (text, Some(1)),
+        Some((name, weight)) => {
+            let weight = weight.parse::<u32>().ok().filter(|weight| (1..=1_000).contains(weight));
+            let bad = || format!("the weight in `{text}` is not a whole number from 1 to 1000");
+            (name, Some(weight.ok_or_else(bad)?))
+        }
+        None => (text, None),
     };
-    let weight = weight.ok_or_else(|| format!("the weight in `{text}` is not a whole number from 1 to 1000"))?;
     Ok((name.parse().map_err(|error: crate::domain::name::BadName| error.to_string())?, weight))
 }
 
@@ -84,15 +95,16 @@ struct Done {
     completed: u64,
     retried: u64,
     dead: u64,
+    cancelled: u64,
     released: u64,
     lost: u64,
 }
 
-pub fn run(context: &Context, args: WorkerArgs) -> Result {
-    match args.command {
-        Some(WorkerCommand::List(args)) => list::run(context, &args),
-        Some(WorkerCommand::Drain(args)) => drain::run(context, &args),
-        None => serve(context, args),
+pub fn run(context: &Context, command: WorkerCommand) -> Result {
+    match command.verb {
+        Some(WorkerVerb::List(args)) => list::run(context, &args),
+        Some(WorkerVerb::Drain(args)) => drain::run(context, &args),
+        None => serve(context, command.worker),
     }
 }
 
@@ -101,8 +113,8 @@ fn serve(context: &Context, args: WorkerArgs) -> Result {
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let (done, interrupted) = runtime.block_on(work(context, options))?;
-    let Summary { completed, retried, dead, released, lost } = done;
-    context.ui.result(&Done { completed, retried, dead, released, lost }, &summary(done))?;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
+    context.ui.result(&Done { completed, retried, dead, cancelled, released, lost }, &summary(done))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
@@ -126,7 +138,7 @@ pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
 
 /// What a worker did, as a sentence.
 pub fn summary(done: Summary) -> String {
-    let Summary { completed, retried, dead, released, lost } = done;
+    let Summary { completed, retried, dead, cancelled, released, lost } = done;
     let mut parts = vec![format!("completed {}", count(completed, "job"))];
     let mut part = |n: u64, what: &str| {
         if n > 0 {
@@ -135,6 +147,7 @@ pub fn summary(done: Summary) -> String {
     };
     part(retried, "failed and will be retried");
     part(dead, "died");
+    part(cancelled, "cancelled");
     part(released, "given back");
     part(lost, "finished too late to count");
     parts.join("; ")
@@ -146,10 +159,18 @@ async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, boo
     let (handlers, machine) = handlers::all(context, sink)?;
     handlers::sweep(context, &machine).await;
     announce(context, &client, &options).await?;
+    let alerts = alerts::watch(context, &client, &machine)?;
     let stop = Stop::watch(context.ui.clone())?;
     let worker = Worker::new(client.store().clone(), options, handlers, context.clock.clone(), context.entropy.clone());
-    let summary = worker.run(stop.gently.clone(), stop.at_once.clone()).await?;
-    Ok((summary, stop.interrupted.load(Ordering::Relaxed)))
+    // Alerts are watched for to the last: what dies while the worker stops is news too.
+    let watching = CancellationToken::new();
+    let work = async {
+        let done = worker.run(stop.gently.clone(), stop.at_once.clone()).await;
+        watching.cancel();
+        done
+    };
+    let (summary, ()) = tokio::join!(work, alerts.run(watching.clone()));
+    Ok((summary?, stop.interrupted.load(Ordering::Relaxed)))
 }
 
 /// Says what this worker is about to do, and what the store promises.

@@ -1,0 +1,66 @@
+//! Three real schedulers over one store, one of them killed with -9 every few seconds: each second of
+//! two minutes has its tick, and each tick one job.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::site::Site;
+
+const SCHEDULE: &str = "kind: Schedule\nname: tick\nevery: 1s\njob: noop\noverlap: allow\n";
+const TICKS: usize = 120;
+
+fn a_tick_a_second(site: &Site) {
+    site.env.file("tick.yaml", SCHEDULE);
+    site.env.run("apply tick.yaml").ok();
+    let mut schedulers: Vec<_> = (0..3).map(|nth| site.start(&format!("scheduler{nth}"), "scheduler")).collect();
+    let (begun, mut kills) = (Instant::now(), 0);
+    let mut ticked = 0;
+    while ticked < TICKS as u64 {
+        assert!(begun.elapsed() < Duration::from_secs(240), "{ticked} ticks only\n{}", site.log("scheduler0"));
+        let (pause, victim) = (Duration::from_millis(1_500 + kills as u64 * 700 % 3_000), kills % 3);
+        let until = Instant::now() + pause;
+        site.wait("a pause", Duration::from_secs(60), || Instant::now() >= until);
+        schedulers.remove(victim).kill();
+        schedulers.insert(victim, site.start(&format!("scheduler{victim}"), "scheduler"));
+        kills += 1;
+        ticked = site.env.run("schedule list -o json").ok().json()[0]["ticked"].as_u64().expect("a count");
+    }
+    site.env.run("schedule pause tick").ok();
+    drop(schedulers);
+
+    let mut ticks: BTreeMap<i64, Duration> = BTreeMap::new();
+    for job in site.jobs() {
+        let time = |value: &serde_json::Value| {
+            let text = value.as_str().expect("a time");
+            text.parse::<jiff::Timestamp>().expect("RFC 3339").as_millisecond()
+        };
+        let (tick, came) = (time(&job["metadata"]["tick"]), time(&job["created_at"]));
+        let late = Duration::from_millis(u64::try_from(came - tick).expect("not before it is due"));
+        assert!(ticks.insert(tick, late).is_none(), "tick {tick} has two jobs");
+    }
+    let all: Vec<i64> = ticks.keys().copied().collect();
+    assert!(all.len() >= TICKS, "{} jobs", all.len());
+    assert!(all.windows(2).all(|pair| pair[1] - pair[0] == 1_000), "a tick is missing among {all:?}");
+    // A lease and a second: more than any take-over needs.
+    let latest = ticks.values().max().expect("there are ticks");
+    assert!(*latest <= Duration::from_secs(16), "a tick came {latest:?} late");
+    assert!(kills >= 20, "{kills} kills prove nothing");
+    let shown = site.env.run("schedule list -o json").ok().json();
+    assert_eq!((shown[0]["missed"].as_u64(), shown[0]["skipped"].as_u64()), (Some(0), Some(0)));
+    site.verify();
+}
+
+#[test]
+fn sqlite_ticks_once_a_second() {
+    a_tick_a_second(&Site::sqlite());
+}
+
+#[test]
+fn redis_ticks_once_a_second() {
+    a_tick_a_second(&Site::redis());
+}
+
+#[test]
+fn postgres_ticks_once_a_second() {
+    a_tick_a_second(&Site::postgres());
+}
