@@ -2,14 +2,15 @@
 //! no alerts. What it says of a failure never holds more of a URL than its host: the rest is a secret.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Command, Context, Ended, Program, Work, perform};
+use super::{Action, Command, Context, Ended, NoNotes, Work, perform};
 use crate::domain::job::Outcome;
 use crate::domain::{Epoch, JobId, Json, Name};
+use crate::workflow::Program;
 
 /// For one try.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ pub async fn command(
     input: &serde_json::Value,
     machine: &Context,
 ) -> Result<(), NotTold> {
-    let command = Command { env, ..Command::new(Program::Argv(argv.to_vec())) };
+    let command = Command { env: env.into_iter().collect(), ..Command::new(Program::Argv(argv.to_vec())) };
     let work = Work {
         job: JobId::default(),
         kind: Name::literal("goflow:alert"),
@@ -101,8 +102,10 @@ pub async fn command(
         epoch: Epoch(0),
         run: None,
         step_key: None,
+        undo: false,
         payload: Json::from_value(input),
         timeout: Some(COMMAND_TIMEOUT),
+        notes: Arc::new(NoNotes),
     };
     match perform(&Action::Command(command), &work, machine, &CancellationToken::new()).await {
         Ended::Outcome(Outcome::Completed { .. }) => Ok(()),

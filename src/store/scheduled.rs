@@ -134,7 +134,7 @@ pub async fn ready(
                 Ok(pins) => pins,
                 Err(why) => return Ok(Err(why)),
             };
-            let advanced = match workflow::start_pinned(&definition, id, schedule.input.clone(), now, pins) {
+            let advanced = match workflow::start_pinned(&definition, id, schedule.input.clone(), now, pins, None) {
                 Ok(advanced) => advanced,
                 Err(error) => return Ok(Err(format!("the workflow {workflow} does not take the input: {error}"))),
             };

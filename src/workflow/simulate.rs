@@ -133,7 +133,7 @@ pub fn simulate(
         events: Vec::new(),
         signals: script.signals.iter().cloned().collect(),
     };
-    let advanced = start_pinned(def, id, input, now, pins)?;
+    let advanced = start_pinned(def, id, input, now, pins, None)?;
     let waits = advanced.run.key.is_some();
     world.commit(advanced);
     if waits {

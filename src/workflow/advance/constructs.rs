@@ -418,7 +418,7 @@ steps:
 fn parent() -> Bench {
     let def = definition(CALL);
     let pins = BTreeMap::from([("child".parse().expect("a name"), "v1".to_owned())]);
-    let started = start_pinned(&def, run_id(), Json::null(), Ms(2_000), pins).expect("starts");
+    let started = start_pinned(&def, run_id(), Json::null(), Ms(2_000), pins, None).expect("starts");
     let mut bench = Bench::start("name: t\nsteps: [{id: a, job: noop}]", "null");
     bench.def = def;
     (bench.open, bench.jobs, bench.events) = (Vec::new(), Vec::new(), Vec::new());

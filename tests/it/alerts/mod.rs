@@ -52,7 +52,7 @@ impl World {
             containment: exec::Containment::Walk,
             parentage: exec::Parentage::Shared,
             clock: self.clock.clone(),
-            processors: 2,
+            processors: 1,
         }));
         let alerts = Alerts::new(self.store.clone(), machine, rules);
         tokio::spawn(alerts.run(self.stop.clone()));
