@@ -51,6 +51,8 @@ impl World {
             sink: Arc::new(exec::NoLog),
             containment: exec::Containment::Walk,
             parentage: exec::Parentage::Shared,
+            clock: self.clock.clone(),
+            processors: 1,
         }));
         let alerts = Alerts::new(self.store.clone(), machine, rules);
         tokio::spawn(alerts.run(self.stop.clone()));

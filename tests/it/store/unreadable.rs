@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use goflow::api::Client;
+use goflow::api::{Client, Verb};
 use goflow::domain::job::Outcome;
 use goflow::domain::{Clock, Entropy, Job, JobId, Place, RunState};
 use goflow::engine::{Ending, Handler, Handlers, Task, Worker, WorkerOptions};
@@ -76,7 +76,8 @@ async fn is_set_apart(store: Arc<dyn Store>, spoil: impl Fn(JobId)) {
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 
     // Tried again by a goflow that cannot read it either, it is set apart again.
-    client.retry(&[dead]).await.expect("retry");
+    let acted = client.act(Verb::Retry, &[spoilt], None).await.expect("retry");
+    assert_eq!(acted.done, [spoilt], "{acted:?}");
     work_off(&store).await;
     assert_eq!(place(&*store, spoilt).await, Place::Dead);
 }
