@@ -319,6 +319,7 @@ impl Job {
     /// what to call it. `random` is uniform in 0..1, for the jitter of a retry's delay.
     pub fn settle(mut self, outcome: Outcome, now: Ms, random: f64) -> Settled {
         self.permitted = matches!(outcome, Outcome::Limited { .. });
+        self.crashes.retain(|at| now.since(*at) < limits::CRASH_WINDOW);
         match outcome {
             Outcome::Completed { result } => {
                 self.result = result.filter(|value| !value.is_null());
@@ -378,7 +379,6 @@ impl Job {
     }
 
     fn crashed(mut self, now: Ms) -> Settled {
-        self.crashes.retain(|at| now.since(*at) < limits::CRASH_WINDOW);
         self.crashes.push(now);
         let nth = self.crashes.len();
         self.remember(JobError::new("crash", "the worker died or was cut off while it ran this job"), now);
@@ -526,6 +526,18 @@ mod tests {
             assert_eq!(settled.to, To::Suspect, "crash {nth}");
             job = settled.job;
         }
+    }
+
+    #[test]
+    fn a_suspect_stays_one_until_its_crashes_are_long_ago() {
+        let crashed = job().settle(Outcome::Crashed, Ms(0), 0.5).job;
+        let failed = |at| {
+            let outcome = Outcome::Failed { error: JobError::new("exit:1", "no"), retry: RetryHint::Policy };
+            crashed.clone().settle(outcome, Ms(at), 0.5).job
+        };
+        assert!(failed(1_000).is_suspect(), "when its retry is due it is leased alone");
+        assert!(crashed.clone().settle(Outcome::Unhandled, Ms(1_000), 0.5).job.is_suspect());
+        assert!(!failed(4 * 86_400_000).is_suspect());
     }
 
     #[test]

@@ -114,8 +114,9 @@ impl Housekeeper {
         self.dirty = true;
     }
 
+    /// Whether something may come of what waits here: a run that goes on, a held job that is let go.
     pub fn is_dirty(&self) -> bool {
-        self.dirty || self.draining
+        self.dirty || self.draining || self.freed || self.freeing
     }
 
     /// A timer of some run is due then.

@@ -33,7 +33,7 @@ struct Ahead {
 
 /// Leases of one type that will be started together.
 struct Batch {
-    claimed: Vec<Claimed>,
+    claimed: Vec<(Claimed, Instant)>,
     most: usize,
     /// When it starts, however few there are.
     until: Instant,
@@ -160,9 +160,10 @@ impl Ledger {
     /// Puts a lease aside until its batch is full or `within` is over.
     pub fn gather(&mut self, claimed: Claimed, most: usize, within: Duration) {
         let kind = claimed.job.kind.clone();
-        let until = Instant::now() + within;
+        let now = Instant::now();
+        let until = now + within;
         let batch = self.batches.entry(kind).or_insert_with(|| Batch { claimed: Vec::new(), most, until });
-        batch.claimed.push(claimed);
+        batch.claimed.push((claimed, now));
     }
 
     /// A batch that may start now: it is full or has waited long enough.
@@ -173,7 +174,7 @@ impl Ledger {
         let may_start = |batch: &Batch| batch.claimed.len() >= batch.most || batch.until <= now;
         let kind = self.batches.iter().find(|(_, batch)| may_start(batch)).map(|(kind, _)| kind.clone())?;
         let batch = self.batches.remove(&kind)?;
-        Some(batch.claimed)
+        Some(batch.claimed.into_iter().map(|(claimed, _)| claimed).collect())
     }
 
     /// There is no room for it after all: it is the next one to start.
@@ -264,8 +265,8 @@ impl Ledger {
             return true;
         }
         for batch in self.batches.values_mut() {
-            if let Some(at) = batch.claimed.iter().position(is_it) {
-                let claimed = batch.claimed.remove(at);
+            if let Some(at) = batch.claimed.iter().position(|(claimed, _)| is_it(claimed)) {
+                let (claimed, _) = batch.claimed.remove(at);
                 self.batches.retain(|_, batch| !batch.claimed.is_empty());
                 self.finish(claimed, outcome);
                 return true;
@@ -347,7 +348,7 @@ impl Ledger {
             self.finish(one.claimed, Outcome::Released);
         }
         for batch in std::mem::take(&mut self.batches).into_values() {
-            for claimed in batch.claimed.into_iter().rev() {
+            for (claimed, _) in batch.claimed.into_iter().rev() {
                 self.finish(claimed, Outcome::Released);
             }
         }
@@ -391,10 +392,8 @@ impl Ledger {
         }
         // What has not started is not started any more.
         self.ahead.retain(|one| one.since >= asked || holds(&one.claimed));
-        // A batch is young: a lease in it that came after `asked` would be forgotten here only to be found as
-        // an orphan and given back.
         for batch in self.batches.values_mut() {
-            batch.claimed.retain(holds);
+            batch.claimed.retain(|(claimed, since)| *since >= asked || holds(claimed));
         }
         self.batches.retain(|_, batch| !batch.claimed.is_empty());
         let unknown = held.iter().copied().filter(|(id, epoch)| !self.knows(*id, *epoch)).collect();
@@ -407,7 +406,7 @@ impl Ledger {
             || self.running.get(&id).is_some_and(|running| running.claimed.epoch == epoch)
             || self.finished.iter().any(|one| one.job.id == id && one.epoch == epoch)
             || self.ahead.iter().any(|one| is_it(&one.claimed))
-            || self.batches.values().any(|batch| batch.claimed.iter().any(is_it))
+            || self.batches.values().any(|batch| batch.claimed.iter().any(|(claimed, _)| is_it(claimed)))
     }
 }
 

@@ -69,4 +69,6 @@ pub fn is_reserved(kind: &Name) -> bool {
 }
 
 #[cfg(test)]
+mod simulate_tests;
+#[cfg(test)]
 mod tests;

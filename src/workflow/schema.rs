@@ -38,7 +38,7 @@ pub fn schema(kind: Option<Kind>) -> Json {
     let mut all = definitions();
     let mut reached = std::collections::BTreeSet::new();
     let mut next = Vec::new();
-    map.values().for_each(|value| references(value, &mut next));
+    references(&Json::Object(map.clone()), &mut next);
     while let Some(name) = next.pop() {
         if reached.insert(name.clone()) {
             references(&all[&name], &mut next);

@@ -19,8 +19,13 @@ pub(super) struct Line {
     pub idle: bool,
     /// When to look again all the same.
     look: Instant,
+    /// No look before this: hints may come thick.
+    rest: Instant,
     busy: bool,
 }
+
+/// Between two looks at a queue that seems to be empty.
+const REST: Duration = Duration::from_millis(30);
 
 /// A claim with the permits drawn for it.
 pub(super) struct Drawn {
@@ -42,7 +47,7 @@ pub(super) struct Peeked {
 
 impl Line {
     pub fn new(rate: Rate, now: Instant) -> Line {
-        Line { rate, idle: false, look: now, busy: false }
+        Line { rate, idle: false, look: now, rest: now, busy: false }
     }
 }
 
@@ -65,19 +70,22 @@ impl Life {
                 let want = wish.want.min(usable);
                 let permits = self.permits.draw(of_queue(&name), rate, want);
                 self.draw(name, rate, permits, Wish { want, ..wish });
-            } else if next.is_none() {
+            } else if next.is_none() && now >= line.rest {
                 line.busy = true;
+                line.rest = now + REST;
                 self.peek(name, rate);
             }
         }
     }
 
     /// When a permit becomes good, or an idle queue is to be looked at again.
-    pub(super) fn next_draw(&self) -> Option<Instant> {
+    pub(super) fn next_draw(&self, now: Instant) -> Option<Instant> {
+        // Without a place for a job, or the right to take one, time alone changes nothing.
+        self.ledger.wish(0, self.coming, self.plan.drains(now)).filter(|_| self.may_take(now))?;
         let free = self.lines.iter().filter(|(_, line)| !line.busy);
         let next = |(name, line): (&Name, &Line)| match line.idle {
             true => Some(line.look),
-            false => self.permits.next(&of_queue(name)),
+            false => Some(self.permits.next(&of_queue(name)).unwrap_or(line.rest)),
         };
         free.filter_map(next).min()
     }

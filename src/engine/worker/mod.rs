@@ -268,11 +268,11 @@ impl Life {
         consider(self.plan.queues, working && !self.plan.looking);
         consider(self.plan.handlers, working && self.worker.handlers.follows_store() && !self.plan.following);
         consider(self.housekeeper.next(now), working);
-        consider(self.plan.asks, self.ledger.running() > 0 && !self.plan.asking);
+        consider(self.plan.asks, (self.plan.asked || self.ledger.running() > 0) && !self.plan.asking);
         if let Some(at) = self.plan.notes {
             consider(at, !self.plan.noting);
         }
-        for at in [self.ledger.next_start(), self.next_draw()].into_iter().flatten() {
+        for at in [self.ledger.next_start(), self.next_draw(now)].into_iter().flatten() {
             consider(at, working);
         }
         if let Some(at) = self.plan.check.filter(|_| self.may_be_empty()) {

@@ -52,7 +52,7 @@ pub static EXCHANGE: Script = Script::new(
         include_str!("scripts/lib.lua"),
         include_str!("scripts/beside.lua"),
         include_str!("scripts/exchange.lua"),
-        "if moves > 0 then\n",
+        "if #commits > 0 then\n",
         include_str!("scripts/jobs.lua"),
         include_str!("scripts/runs.lua"),
         include_str!("scripts/moves.lua"),

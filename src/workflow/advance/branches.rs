@@ -47,7 +47,11 @@ impl Advance<'_> {
 
     /// Looks whether a step with branches is over.
     pub(super) fn check_branches(&mut self, addr: &Addr) -> Result<(), NeedValues> {
-        if self.state(addr) != StepState::Running || self.drained(addr)? {
+        if self.state(addr) != StepState::Running {
+            self.poke_around(addr);
+            return Ok(());
+        }
+        if self.drained(addr)? {
             return Ok(());
         }
         let branches = self.branches(addr);
@@ -107,7 +111,8 @@ impl Advance<'_> {
                 let error = step.error.clone().unwrap_or_else(|| JobError::new("cancelled", "it was cancelled"));
                 (step.id.clone(), error)
             });
-            Branch { key, over: steps.iter().all(|step| step.state.has_ended()), bad }
+            let over = steps.iter().all(|step| step.state.has_ended() && !step.is_alive());
+            Branch { key, over, bad }
         };
         record.frames().map(branch).collect()
     }

@@ -62,7 +62,12 @@ impl Advance<'_> {
 
     /// Starts items while there is room, and ends the step when none is left.
     pub(super) fn fill(&mut self, addr: &Addr) -> Result<(), NeedValues> {
-        if self.state(addr) != StepState::Running || self.drained(addr)? {
+        self.forget_items(addr);
+        if self.state(addr) != StepState::Running {
+            self.poke_around(addr);
+            return Ok(());
+        }
+        if self.drained(addr)? {
             return Ok(());
         }
         let node = self.node(addr);
@@ -92,7 +97,23 @@ impl Advance<'_> {
         self.check_each(addr)
     }
 
-    /// One item has ended: it leaves the header, unless it is to be tried again from where it failed.
+    /// Items that are over leave the header, but for those that may be tried again from where they
+    /// failed.
+    fn forget_items(&mut self, addr: &Addr) {
+        let keeps = self.node(addr).spec.foreach.as_ref().is_some_and(fails_fast);
+        let Some(record) = self.record_mut(addr) else { return };
+        let ended = record.state == StepState::Completed;
+        let Some(each) = record.each_mut() else { return };
+        each.live.retain(|(_, step)| {
+            let kept = keeps && matches!(step.state, StepState::Failed | StepState::Cancelled);
+            kept || !step.state.has_ended() || step.is_alive()
+        });
+        if ended && !record.is_alive() {
+            record.body = None;
+        }
+    }
+
+    /// One item has ended: what it gave is kept, and it is counted.
     pub(super) fn item_ended(&mut self, addr: &Addr, index: u32) -> Result<(), NeedValues> {
         let item = addr.inner(index, 0);
         let Some(record) = self.record(&item) else { return Ok(()) };
@@ -106,8 +127,6 @@ impl Advance<'_> {
             None => None,
         };
         let path = self.value_path(addr);
-        let spec = self.node(addr).spec.clone();
-        let fails_fast = spec.foreach.as_ref().is_some_and(fails_fast);
         let Some(owner) = self.record_mut(addr) else { return Ok(()) };
         let Some(each) = owner.each_mut() else { return Ok(()) };
         let has_output = output.is_some();
@@ -121,21 +140,9 @@ impl Advance<'_> {
             _ if bad => each.failed.insert(index),
             _ => {}
         }
-        let keep = bad && fails_fast;
-        if !keep && let Some(at) = each.find(index) {
-            each.live.remove(at);
-        }
         if let Some(output) = output {
             self.out.values.push((item_output(&path, index), output));
         }
-        if self.state(addr) != StepState::Running {
-            // It was enough without this one.
-            if let Some(record) = self.record_mut(addr).filter(|record| !record.is_alive()) {
-                record.body = None;
-            }
-            return Ok(());
-        }
-        self.agenda.push_back(Todo::Fill(addr.clone()));
         Ok(())
     }
 
@@ -182,9 +189,7 @@ impl Advance<'_> {
     /// The items under way are not needed any more.
     fn halt_items(&mut self, addr: &Addr) -> Result<(), NeedValues> {
         self.halt_inside(addr, true, Stop::Dropped)?;
-        if let Some(record) = self.record_mut(addr).filter(|record| !record.is_alive()) {
-            record.body = None;
-        }
+        self.forget_items(addr);
         Ok(())
     }
 

@@ -143,16 +143,27 @@ impl Advance<'_> {
             }
             return Ok(());
         };
-        match self.node(&owner).layer {
-            Layer::Each => self.item_ended(&owner, key),
-            Layer::Loop => {
-                self.agenda.push_back(Todo::Round(owner));
-                Ok(())
-            }
-            Layer::Verb => {
-                self.agenda.push_back(Todo::Branches(owner));
-                Ok(())
-            }
+        if self.node(&owner).layer == Layer::Each {
+            self.item_ended(&owner, key)?;
+        }
+        self.poke(owner);
+        Ok(())
+    }
+
+    /// Something inside of a step has changed.
+    fn poke(&mut self, addr: Addr) {
+        self.agenda.push_back(match self.node(&addr).layer {
+            Layer::Each => Todo::Fill(addr),
+            Layer::Loop => Todo::Round(addr),
+            Layer::Verb => Todo::Branches(addr),
+        });
+    }
+
+    /// Something has ended inside of a step that had ended before: what is around that one may have
+    /// waited for it.
+    pub(super) fn poke_around(&mut self, addr: &Addr) {
+        if let Some((owner, _)) = addr.owner().filter(|_| self.state(addr).has_ended()) {
+            self.poke(owner);
         }
     }
 

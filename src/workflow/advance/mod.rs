@@ -312,4 +312,4 @@ mod nested_laws;
 #[cfg(test)]
 mod stops;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -30,11 +30,17 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Plan {
     steps: Vec<Tree>,
     turns: Vec<(u16, u8, u8)>,
     outcomes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nturns {:?}\noutcomes {:?}", self.manifest(), self.turns, self.outcomes)
+    }
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -168,7 +174,10 @@ impl Witness {
                     .iter()
                     .filter_map(|other| self.ended.iter().rposition(|(step, undo, _)| step == other && !undo));
                 assert!(before.min().is_none_or(|before| before > own), "{} is undone too late", link.step);
-                assert!(!self.undos.contains(&link.step), "{} is undone twice", link.step);
+                let undone = |(step, undo, what): &(String, bool, What)| {
+                    *step == link.step && *undo && matches!(what, What::Completed { .. })
+                };
+                assert!(!self.ended.iter().any(undone), "{} is undone twice", link.step);
                 self.undos.push(link.step.clone());
             } else {
                 // W2: what completed never runs again.
@@ -204,6 +213,8 @@ fn drive(plan: &Plan, single: bool) -> Bench {
                 break;
             }
             retried += 1;
+            // What is owed is undone now, in an order of its own.
+            witness.undos.clear();
         }
         let mut batch = Vec::new();
         if state.is_terminal() {
@@ -279,7 +290,7 @@ fn needs_came_first(bench: &Bench) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn nested_runs_keep_the_laws_and_end(mut plan in plan()) {
@@ -292,7 +303,8 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_of_a_nested_run_equals_its_facts(plan in plan()) {
+    fn a_batch_of_a_nested_run_equals_its_facts(mut plan in plan()) {
+        plan.steps = plan.steps.into_iter().map(leaves_compensate).collect();
         let (batched, single) = (drive(&plan, false), drive(&plan, true));
         let level = |bench: &Bench| Run { rev: 0, ..bench.run() };
         prop_assert_eq!(level(&batched), level(&single));

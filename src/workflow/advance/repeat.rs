@@ -54,6 +54,7 @@ impl Advance<'_> {
     /// Looks whether the round of a loop is over.
     pub(super) fn check_round(&mut self, addr: &Addr) -> Result<(), NeedValues> {
         if self.state(addr) != StepState::Running {
+            self.poke_around(addr);
             return Ok(());
         }
         let Some(record) = self.record_mut(addr) else { return Ok(()) };
@@ -63,6 +64,9 @@ impl Advance<'_> {
         };
         let (round, state) = (*round, step.state);
         let (output, error, stop) = (step.output.clone(), step.error.clone(), step.stop);
+        if state.has_ended() && step.is_alive() {
+            return Ok(());
+        }
         match state {
             StepState::Completed => {
                 record.output = output;

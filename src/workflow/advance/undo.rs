@@ -9,7 +9,6 @@ use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
 use crate::domain::{Epoch, Json, RunId};
 use crate::workflow::fact::{Fact, What};
 use crate::workflow::graph::{Layer, Node};
-use crate::workflow::record::StepRecord;
 use crate::workflow::run::{UndoEntry, UndoPart, UndoWhat};
 use crate::workflow::spec::CompensateScope;
 
@@ -283,12 +282,5 @@ fn payload_bytes(what: &UndoWhat) -> usize {
         UndoWhat::Job(payload) => payload.as_str().len(),
         UndoWhat::Broken(error) => error.message.len(),
         UndoWhat::Run(_) => 16,
-    }
-}
-
-impl StepRecord {
-    /// Whether its undo is under way, done or owed.
-    pub fn is_undone(&self) -> bool {
-        self.undo_job.is_some() || self.undo_error.is_some()
     }
 }

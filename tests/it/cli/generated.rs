@@ -60,7 +60,7 @@ fn completion_knows_the_live_names_and_is_silent_without_a_store() {
     let asked = env.run("-- goflow job list -q m").ok();
     assert_eq!(asked.line(), "mail");
     env.set("_CLAP_COMPLETE_INDEX", "1");
-    assert_eq!(env.run("-- goflow wor").ok().line(), "worker\nworkflow");
+    assert_eq!(env.run("-- goflow worke").ok().line(), "worker");
     let other = TestEnvironment::new();
     let mut env = other;
     env.set("COMPLETE", "bash").set("_CLAP_IFS", "\n").set("_CLAP_COMPLETE_INDEX", "4");

@@ -148,6 +148,26 @@ fn delete_asks_and_tells_what_is_not_there() {
 }
 
 #[test]
+fn what_is_deleted_is_gone_and_a_schedule_with_its_ticks() {
+    let env = TestEnvironment::new();
+    env.file("a.yaml", PAIR);
+    env.file("s.yaml", "kind: Schedule\nname: daily\ncron: '0 9 * * *'\nworkflow: greet\n");
+    env.run("apply a.yaml s.yaml").ok();
+    assert_eq!(env.run("schedule list -o json").ok().json()[0]["name"], "daily");
+    let used = env.run("delete workflow greet --yes");
+    assert_eq!(used.status, Some(4), "{}", used.text());
+    let deleted = env.run("delete schedule daily --yes -o json").ok().json();
+    assert_eq!(deleted["deleted"], serde_json::json!([{"kind": "schedule", "name": "daily"}]));
+    assert_eq!(env.run("schedule list -o json").ok().line(), "[]");
+    env.run("delete workflow greet --yes").ok();
+    let rest = env.run("delete -f a.yaml --yes -o json").ok().json();
+    assert_eq!(rest["deleted"], serde_json::json!([{"kind": "handler", "name": "mail"}]));
+    assert_eq!(rest["absent"], serde_json::json!([{"kind": "workflow", "name": "greet"}]));
+    assert_eq!(env.run("get workflows -o name").ok().line(), "");
+    assert_eq!(env.run("apply a.yaml -o json").ok().json()[1]["change"], "created");
+}
+
+#[test]
 fn a_queues_manifest_sets_what_it_says_and_leaves_the_rest() {
     let env = TestEnvironment::new();
     env.run("queue pause mail").ok();

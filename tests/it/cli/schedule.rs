@@ -42,3 +42,72 @@ fn next_tells_the_times_of_a_rule_without_a_store() {
     );
     assert!(!env.path().join("home").exists(), "nothing was opened");
 }
+
+const NIGHTLY: &str = "kind: Schedule\nname: nightly\ncron: '30 2 * * *'\ntimezone: Europe/Berlin\njob: echo\n\
+                       queue: reports\ninput: {kind: full}\n";
+
+#[test]
+fn a_schedule_is_applied_looked_at_triggered_paused_and_deleted() {
+    let mut env = TestEnvironment::new();
+    assert_eq!(env.run("schedule list -o json").ok().json(), serde_json::json!([]));
+    env.file("nightly.yaml", NIGHTLY);
+    env.run("apply nightly.yaml").ok();
+    let listed = env.run("schedule list -o json").ok().json();
+    let keys: Vec<&str> = listed[0].as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(
+        keys.join(" "),
+        "name rule timezone workflow job queue input overlap catchup paused next_at last_at last_tick last_job_id \
+         last_run_id waiting ticked skipped missed"
+    );
+    assert_eq!((listed[0]["overlap"].as_str(), listed[0]["catchup"].as_str()), (Some("skip"), Some("none")));
+    let next = env.run("schedule next nightly -n 2 -o json").ok().json();
+    assert_eq!(next[0], listed[0]["next_at"]);
+    assert!(env.run("schedule list").ok().stdout.contains("30 2 * * *"));
+
+    let id = env.run("schedule trigger nightly").ok().line().to_owned();
+    let job = env.run(&format!("job show {id} -o json")).ok().json();
+    assert_eq!((job["type"].as_str(), job["queue"].as_str()), (Some("echo"), Some("reports")));
+    assert_eq!(job["payload"], serde_json::json!({"kind": "full"}));
+    assert_eq!(job["metadata"], serde_json::json!({"schedule": "nightly"}));
+    assert_eq!(env.run("schedule list -o json").ok().json()[0]["last_job_id"], *id);
+
+    assert_eq!(env.run("schedule pause nightly").ok().line(), "paused nightly");
+    assert_eq!(env.run("schedule pause nightly").ok().line(), "nightly was paused already");
+    let paused = env.run("schedule list -o json").ok().json();
+    assert_eq!((paused[0]["paused"].as_bool(), paused[0]["next_at"].is_null()), (Some(true), true));
+    assert_eq!(env.run("schedule resume nightly").ok().line(), "resumed nightly");
+
+    let refused = env.run("schedule next nightly --timezone UTC");
+    assert_eq!(refused.status, Some(2), "{}", refused.text());
+    assert!(refused.stderr.contains("--timezone goes with a rule"), "{}", refused.text());
+    for verb in ["next", "trigger", "pause", "resume"] {
+        let refused = env.run(&format!("schedule {verb} nobody"));
+        assert_eq!(refused.status, Some(3), "{verb}: {}", refused.text());
+        assert!(refused.stderr.contains("no schedule has the name `nobody`"), "{}", refused.text());
+    }
+    env.set("COMPLETE", "bash").set("_CLAP_IFS", "\n").set("_CLAP_COMPLETE_INDEX", "3");
+    assert_eq!(env.run("-- goflow schedule trigger n").ok().line(), "nightly");
+}
+
+#[test]
+fn up_works_and_schedules_in_one_process_until_it_is_stopped() {
+    let env = TestEnvironment::new();
+    env.file("tick.yaml", "kind: Schedule\nname: tick\nevery: 1s\njob: echo\noverlap: allow\n");
+    env.run("apply tick.yaml").ok();
+    let child = env.command(["up", "-c", "2", "-o", "json"]).spawn().expect("it starts");
+    let done = || {
+        let stats = env.run("queue stats -o json").ok().json();
+        stats[0]["completed"].as_u64().unwrap_or(0)
+    };
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while done() < 3 {
+        assert!(std::time::Instant::now() < end, "no ticks within a minute");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(told["completed"].as_u64() >= Some(3) && told["started"].as_u64() >= Some(3), "{told}");
+}

@@ -4,6 +4,7 @@
 mod ending;
 mod limits;
 mod order;
+mod talk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ handlers:
   # Tells the witness when it begins and ends, and holds its place for a moment.
   hold: {run: [bash, -c, 'echo "+ $EPOCHREALTIME $GOFLOW_QUEUE $GOFLOW_JOB_ID" >> witness; sleep 0.3; echo "- $EPOCHREALTIME $GOFLOW_QUEUE $GOFLOW_JOB_ID" >> witness']}
   touch: {run: [bash, -c, 'echo "+ $EPOCHREALTIME $GOFLOW_QUEUE $GOFLOW_JOB_ID" >> witness']}
+  talks: {run: [bash, -c, 'echo first; echo "second é" >&2; touch told; sleep 600']}
   # A child in a session of its own, which no signal to the group reaches.
   endless: {run: [bash, -c, 'setsid sleep 600 & echo $$ $! >> pids; sleep 600']}
 "#;

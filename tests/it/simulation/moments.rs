@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{Clock, Entropy, Job, JobId, Json, Place, ProducerId, Shard};
+use goflow::domain::{Clock, Entropy, Job, JobId, Json, Place, ProducerId, Progress, Shard};
 use goflow::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
 use goflow::store::fault::{FaultStore, Saboteur};
 use goflow::store::{Enqueue, MemoryStore, NewJob, Result, Store, StoreError};
@@ -158,6 +158,46 @@ async fn a_stop_gives_back_what_a_lost_answer_leased() {
     working.await.expect("no panic").expect("a good end");
     assert!(saboteur.lost.load(Ordering::SeqCst) > 0);
     assert_eq!(scene.places(&ids).await, [(Place::Pending, 0); 2], "nobody's crash");
+}
+
+/// Tells how far it has come, twice, a second each.
+struct Telling;
+
+impl Handler for Telling {
+    fn run(&self, task: Task) -> Ending {
+        Box::pin(async move {
+            for percent in [40.0, 80.0] {
+                task.notes.progress(Progress { percent: Some(percent), message: "so far".into() });
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Some(Outcome::Completed { result: None })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_kept_while_a_job_runs_and_when_it_has_ended() {
+    let scene = Scene::new();
+    let mut handlers = Handlers::new();
+    handlers.set(name("telling"), Arc::new(Telling));
+    let options = WorkerOptions { until_empty: true, ..WorkerOptions::default() };
+    let id = scene.put("telling").await;
+    let worker = Worker::new(scene.store.clone(), options, handlers, scene.clock.clone(), Seeded::new(9));
+    let never = CancellationToken::new();
+    let working = tokio::spawn(worker.run(never.clone(), never));
+    let percent = |progress: Option<Progress>| progress.and_then(|progress| progress.percent);
+    let mut seen = Vec::new();
+    while !working.is_finished() {
+        let stored = scene.store.get(&[id]).await.expect("get").remove(0).expect("is kept");
+        let now = percent(stored.progress);
+        if now.is_some() && seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(seen, [Some(40.0), Some(80.0)]);
+    let stored = scene.store.get(&[id]).await.expect("get").remove(0).expect("is kept");
+    assert_eq!((stored.place, percent(stored.job.progress)), (Place::Completed, Some(80.0)));
 }
 
 /// Refuses one call, for good reasons of its own.

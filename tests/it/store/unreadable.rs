@@ -76,8 +76,7 @@ async fn is_set_apart(store: Arc<dyn Store>, spoil: impl Fn(JobId)) {
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 
     // Tried again by a goflow that cannot read it either, it is set apart again.
-    let acted = client.act(Verb::Retry, &[spoilt], None).await.expect("retry");
-    assert_eq!(acted.done, [spoilt], "{acted:?}");
+    client.act(Verb::Retry, &[dead.job.id], None).await.expect("retry");
     work_off(&store).await;
     assert_eq!(place(&*store, spoilt).await, Place::Dead);
 }
