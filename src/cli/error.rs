@@ -168,7 +168,7 @@ impl From<ApiError> for CommandError {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
                 let list = match noun {
-                    "run" => "goflow job list -o wide",
+                    "run" => "goflow workflow list",
                     "worker" => "goflow worker list",
                     _ => "goflow job list -n 0 -o name",
                 };

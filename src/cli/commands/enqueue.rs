@@ -75,22 +75,22 @@ pub struct EnqueueArgs {
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true)]
     timeout: Option<Duration>,
     /// Limit of all attempts and the waits between them, from now on
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true)]
     deadline: Option<Duration>,
     /// Refuse if a job with this key has not ended
     #[arg(long, value_name = "KEY", value_parser = key)]
     unique: Option<String>,
     /// Keep the key of --unique taken for at least so long, even if the job ends sooner
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true, requires = "unique")]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", value_parser = positive_duration, allow_hyphen_values = true, requires = "unique")]
     unique_for: Option<Duration>,
     /// Wait until this job has completed; cancelled if it dies. May be given more than once
     #[arg(long, value_name = "ID", conflicts_with_all = ["delay", "at"], value_delimiter = ',')]
     after: Vec<String>,
     /// Run no more jobs of this key at once than --key-limit, over all workers
-    #[arg(long, value_name = "KEY", value_parser = key)]
+    #[arg(long, hide_short_help = true, value_name = "KEY", value_parser = key)]
     key: Option<String>,
     /// How many jobs of --key may run at once
-    #[arg(long, value_name = "N", requires = "key", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, hide_short_help = true, value_name = "N", requires = "key", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     key_limit: u32,
     /// Metadata; may be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
