@@ -65,9 +65,9 @@ fn references(schema: &Json, found: &mut Vec<String>) {
 fn definitions() -> Json {
     json!({
         "Workflow": workflow(),
-        "Handler": object(HANDLER_KEYS, &["kind", "name"], |key| handler(key)),
+        "Handler": object(HANDLER_KEYS, &["kind", "name"], handler),
         "Schedule": schedule(),
-        "Queue": object(kinds_read::QUEUE_KEYS, &["kind", "name"], |key| queue(key)),
+        "Queue": object(kinds_read::QUEUE_KEYS, &["kind", "name"], queue),
         "Webhook": webhook(),
         "step": step(),
         "steps": {"type": "array", "items": reference("step")},
