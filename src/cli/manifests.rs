@@ -1,6 +1,7 @@
 //! Manifests from files, folders and standard input. Reads and checks; changes nothing.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -94,11 +95,13 @@ pub async fn check_references(client: &Client, found: &Found) -> Result {
     let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
     let mut missing = Vec::new();
     for reference in found.unresolved() {
-        if !kept.contains_key(&reference.kind) {
-            let names = client.definitions(reference.kind).await?.into_iter().map(|one| one.name).collect();
-            kept.insert(reference.kind, names);
-        }
-        let names = kept.get(&reference.kind).map(Vec::as_slice).unwrap_or_default();
+        let names: &[Name] = match kept.entry(reference.kind) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => {
+                let found = client.definitions(reference.kind).await?;
+                free.insert(found.into_iter().map(|one| one.name).collect())
+            }
+        };
         if names.contains(&reference.name) {
             continue;
         }

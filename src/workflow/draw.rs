@@ -205,7 +205,7 @@ impl Drawing {
     }
 
     /// Edges from a step to the steps inside of it that wait for nothing.
-    fn into_group(&mut self, from: &str, group: &Group<'_>, names: &[String]) {
+    fn lead_inside(&mut self, from: &str, group: &Group<'_>, names: &[String]) {
         for (step, to) in group.steps.iter().zip(names) {
             if step.needs.is_empty() {
                 self.edges.push(Edge { from: from.to_owned(), to: to.clone(), label: group.label.clone() });
@@ -223,7 +223,7 @@ impl Drawing {
                 let _ = writeln!(self.text, "{lead}subgraph {name}g{nth} [\"{}\"]", mermaid_text(&label));
                 let inner = self.mermaid_list(group.steps, depth + 1);
                 let _ = writeln!(self.text, "{lead}end");
-                self.into_group(name, group, &inner);
+                self.lead_inside(name, group, &inner);
             }
         }
         names
@@ -240,7 +240,7 @@ impl Drawing {
                 let _ = writeln!(self.text, "{lead}subgraph cluster_{name}g{nth} {{\n{lead}  label=\"{label}\";");
                 let inner = self.dot_list(group.steps, depth + 1);
                 let _ = writeln!(self.text, "{lead}}}");
-                self.into_group(name, group, &inner);
+                self.lead_inside(name, group, &inner);
             }
         }
         names

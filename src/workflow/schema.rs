@@ -69,7 +69,7 @@ fn definitions() -> Json {
         "Workflow": workflow(),
         "Handler": handler(),
         "Schedule": schedule(),
-        "Queue": object(kinds_read::QUEUE_KEYS, &["kind", "name"], |key| queue(key)),
+        "Queue": object(kinds_read::QUEUE_KEYS, &["kind", "name"], queue),
         "Webhook": webhook(),
         "step": step(),
         "steps": {"type": "array", "items": reference("step")},
