@@ -45,8 +45,6 @@ impl World {
 
     fn watch(&self, rules: Vec<AlertRule>) {
         let machine = Arc::new(exec::Context::new(exec::Settings {
-            clock: Arc::new(goflow::sys::clock::SystemClock),
-            processors: 1,
             environment: std::env::vars_os().collect(),
             grace: Duration::from_secs(1),
             temp: std::env::temp_dir(),
