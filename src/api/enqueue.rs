@@ -166,7 +166,7 @@ mod tests {
         for _ in 0..100 {
             let name = |text: &str| text.parse().expect("a name");
             let job = |_| Job::new(client.job_id(), name("noop"), name("default"), Json::null());
-            let jobs = (0..10).map(job).map(|job| NewJob::now(job)).collect();
+            let jobs = (0..10).map(job).map(NewJob::now).collect();
             assert_eq!(producer.send(jobs).await.expect("sent"), vec![Enqueued::Created; 10]);
         }
         assert!(faults.fired() > 50, "only {} faults fired", faults.fired());

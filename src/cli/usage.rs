@@ -11,6 +11,7 @@ use super::args::{Cli, ColorWhen, Format};
 use super::codes::{Code, exit};
 use super::error::{CommandError, fail};
 use super::ui::Ui;
+use crate::domain::text::nearest;
 use crate::sys::env::Env;
 
 /// Prints help or version as asked for, or tells what was wrong; answers the exit code.
@@ -134,9 +135,17 @@ fn told(error: &clap::Error, args: &[OsString]) -> CommandError {
             fail(Code::Usage, first)
         }
     };
-    let near = text(ContextKind::SuggestedSubcommand)
-        .or_else(|| text(ContextKind::SuggestedArg))
-        .or_else(|| text(ContextKind::SuggestedValue));
+    // Of several suggestions the one that is most like what was typed.
+    let like = |typed, suggested| match error.get(suggested) {
+        Some(ContextValue::Strings(texts)) => {
+            let typed = text(typed).unwrap_or_default();
+            nearest(&typed, texts.iter().map(String::as_str)).map(str::to_owned).or_else(|| texts.last().cloned())
+        }
+        _ => text(suggested),
+    };
+    let near = like(ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand)
+        .or_else(|| like(ContextKind::InvalidArg, ContextKind::SuggestedArg))
+        .or_else(|| like(ContextKind::InvalidValue, ContextKind::SuggestedValue));
     match (near, usage_line(error)) {
         (Some(near), _) => told.hint(format!("did you mean `{near}`?")),
         (None, Some(usage)) => told.hint(usage),

@@ -240,7 +240,7 @@ mod tests {
             notes.log(&[b'x'; CHUNK]);
         }
         let all = taken(&book, key);
-        assert!(all[0].log.starts_with("[256 KiB were printed too fast to be kept]\nxxx"), "{}", &all[0].log[..60]);
+        assert!(all[0].log.starts_with("[256.0 KiB were printed too fast to be kept]\nxxx"), "{}", &all[0].log[..60]);
     }
 
     #[test]

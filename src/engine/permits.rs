@@ -11,8 +11,9 @@ use crate::domain::limits::CLAIM_BATCH;
 use crate::domain::{Name, Rate};
 use crate::store::PermitRequest;
 
-/// Permits are leased for so much time ahead.
-const AHEAD: Duration = Duration::from_millis(50);
+/// Permits are leased for so much time ahead. The store forgives a caller that asks late no more than a
+/// rate's tolerance, so the next ones are asked for while half of these are left: a call may take as long.
+const AHEAD: Duration = Duration::from_millis(200);
 /// A permit that nobody used for so long, or for one interval of its rate if that is longer, is
 /// dropped: what is not used is not saved up.
 const STALE: Duration = Duration::from_secs(1);
@@ -71,12 +72,17 @@ impl Permits {
         taken
     }
 
-    /// How many permits of a bucket are good now, and when the next one will be.
-    pub fn usable(&mut self, name: String, rate: Rate, now: Instant) -> (usize, Option<Instant>) {
+    /// How many permits of a bucket are good now.
+    pub fn usable(&mut self, name: String, rate: Rate, now: Instant) -> usize {
         let bucket = self.bucket(name, rate);
         bucket.drop_stale(now);
-        let usable = bucket.ready.partition_point(|at| *at <= now);
-        (usable, bucket.ready.get(usable).copied())
+        bucket.ready.partition_point(|at| *at <= now)
+    }
+
+    /// Whether so few permits of a bucket are left that more should be on their way.
+    pub fn is_low(&self, name: &str, rate: Rate) -> bool {
+        let left = self.buckets.get(name).map_or(0, |bucket| bucket.ready.len());
+        left * 2 < batch(rate)
     }
 
     /// When the next permit of a bucket becomes good.
@@ -145,11 +151,12 @@ mod tests {
         let name = || "type:mail".to_owned();
         assert_eq!(permits.take(name(), rate("100/s"), now), None);
         let request = permits.request().expect("one is wanted");
-        assert_eq!((request.len(), request[0].count), (1, 5), "50 ms of it");
+        assert_eq!((request.len(), request[0].count), (1, 20), "200 ms of it");
         assert_eq!(permits.request(), None, "it is being asked for");
-        let waits = (0..5).map(|nth| Duration::from_millis(10 * nth)).collect();
+        let waits = (0..20).map(|nth| Duration::from_millis(10 * nth)).collect();
         permits.granted(&request, vec![waits], now);
-        for nth in 0..5 {
+        for nth in 0..20 {
+            assert_eq!(permits.is_low("type:mail", rate("100/s")), nth >= 11, "{nth} are used");
             let moment = permits.take(name(), rate("100/s"), now);
             assert_eq!(moment, Some(now + Duration::from_millis(10 * nth)));
         }
@@ -164,7 +171,7 @@ mod tests {
         let now = Instant::now();
         permits.put_back("q".into(), rate("100/s"), vec![now, now + Duration::from_millis(1_500)]);
         let later = now + Duration::from_secs(2);
-        assert_eq!(permits.usable("q".into(), rate("100/s"), later), (1, None));
-        assert_eq!(permits.usable("q".into(), rate("50/s"), later), (0, None), "another rate, another bucket");
+        assert_eq!(permits.usable("q".into(), rate("100/s"), later), 1);
+        assert_eq!(permits.usable("q".into(), rate("50/s"), later), 0, "another rate, another bucket");
     }
 }

@@ -64,7 +64,7 @@ impl PlainRule {
                 let mut skipped = before + minute;
                 while small && skipped < wall {
                     fires |= self.matches(skipped);
-                    skipped = skipped + minute;
+                    skipped += minute;
                 }
                 fires |= wall > furthest && self.matches(wall);
             } else {

@@ -64,16 +64,16 @@ impl Life {
                 continue;
             }
             let rate = line.rate;
-            let (usable, next) = self.permits.usable(of_queue(&name), rate, now);
-            if usable > 0 {
+            let usable = self.permits.usable(of_queue(&name), rate, now);
+            if self.permits.is_low(&of_queue(&name), rate) && now >= line.rest {
+                line.busy = true;
+                line.rest = now + REST;
+                self.peek(name, rate);
+            } else if usable > 0 {
                 line.busy = true;
                 let want = wish.want.min(usable);
                 let permits = self.permits.draw(of_queue(&name), rate, want);
                 self.draw(name, rate, permits, Wish { want, ..wish });
-            } else if next.is_none() && now >= line.rest {
-                line.busy = true;
-                line.rest = now + REST;
-                self.peek(name, rate);
             }
         }
     }
@@ -85,7 +85,10 @@ impl Life {
         let free = self.lines.iter().filter(|(_, line)| !line.busy);
         let next = |(name, line): (&Name, &Line)| match line.idle {
             true => Some(line.look),
-            false => Some(self.permits.next(&of_queue(name)).unwrap_or(line.rest)),
+            false => {
+                let look = Some(line.rest).filter(|_| self.permits.is_low(&of_queue(name), line.rate));
+                [self.permits.next(&of_queue(name)), look].into_iter().flatten().min()
+            }
         };
         free.filter_map(next).min()
     }

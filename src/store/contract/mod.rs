@@ -116,60 +116,40 @@ pub trait Store: Send + Sync + 'static {
     async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed>;
 
     /// Asks jobs to end. For each: whether it is kept and had not ended; asking twice is asking once.
-    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
-        unsupported(ids)
-    }
+    async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>>;
 
     /// Jobs that were asked to end and that `worker` can end: leased by it, or by nobody, or with a
     /// lapsed lease. At most `limit`.
-    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
-        unsupported((worker, limit))
-    }
+    async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>>;
 
     /// Keeps what running jobs tell; for each note whether its lease still held. Progress is an event.
     /// Sent again, a log's text is there twice.
-    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
-        unsupported(notes)
-    }
+    async fn note(&self, notes: &[Note]) -> Result<Vec<bool>>;
 
     /// What a job has printed, after the chunk `after` (0: all that is kept). Empty for an unknown job.
-    async fn log(&self, id: JobId, after: u64) -> Result<JobLog> {
-        unsupported((id, after))
-    }
+    async fn log(&self, id: JobId, after: u64) -> Result<JobLog>;
 
     /// Parents that have ended while jobs are still held for them; at most `limit` children in all.
-    async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
-        unsupported(limit)
-    }
+    async fn freed(&self, limit: usize) -> Result<Vec<Freed>>;
 
     /// Gives out permits, each with how long from now it becomes good, soonest first: see
     /// [`Rate::reserve`](crate::domain::Rate::reserve). What is not used is lost.
-    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
-        unsupported(requests)
-    }
+    async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>>;
 
     /// Puts facts into the inboxes of runs, finished ones too; for each whether there is such a run.
     /// Sent again, a fact is there twice.
-    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
-        unsupported(facts)
-    }
+    async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>>;
 
     /// The store's now, and every schedule, by name.
-    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
-        unsupported(())
-    }
+    async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)>;
 
     /// Changes a schedule and starts what it starts, if it still has `from_rev`; else `None`, and
     /// nothing is changed. Items are answered as by `enqueue`; one that was refused does not keep the
     /// others from being done.
-    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
-        unsupported(commit)
-    }
+    async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>>;
 
     /// Tells a worker to take no more work: its next [`Beat`] says so. False if it is not registered.
-    async fn drain(&self, worker: WorkerId) -> Result<bool> {
-        unsupported(worker)
-    }
+    async fn drain(&self, worker: WorkerId) -> Result<bool>;
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>>;
 
@@ -206,9 +186,7 @@ pub trait Store: Send + Sync + 'static {
     async fn define(&self, definitions: &[Definition]) -> Result<()>;
 
     /// Takes back what is current of a kind and name; what runs need of it stays. False if there was none.
-    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool> {
-        unsupported((kind, name))
-    }
+    async fn undefine(&self, kind: &str, name: &Name) -> Result<bool>;
 
     async fn definition(&self, hash: &str) -> Result<Option<Definition>>;
 
@@ -229,9 +207,4 @@ pub trait Store: Send + Sync + 'static {
     /// Recounts everything and compares indexes with records: each difference in a sentence.
     /// Proportional to what is kept.
     async fn verify(&self) -> Result<Vec<String>>;
-}
-
-/// Until every backend has it.
-fn unsupported<A, T>(_: A) -> Result<T> {
-    Err(StoreError::Refused("this store cannot do that yet".to_owned()))
 }

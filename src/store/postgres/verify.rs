@@ -121,7 +121,8 @@ fn record_and_columns(row: &tokio_postgres::Row, queues: &BTreeMap<i32, String>)
     let concurrency = job.concurrency.as_ref();
     let checks = [
         ("queue", queues.get(&row.get::<_, i32>(1)).map(String::as_str) == Some(job.queue.as_str())),
-        ("type", row.get::<_, &str>(2) == job.kind.as_str()),
+        // A record that could not be read does not tell its type; the column still does.
+        ("type", job.raw.is_some() || row.get::<_, &str>(2) == job.kind.as_str()),
         ("priority", its_lane == lane(job.priority) || its_lane == lane(job.priority) - 1),
         ("revision", row.get::<_, i64>(4) == i64::from(job.rev)),
         (

@@ -73,7 +73,7 @@ fn ended(env: &TestEnvironment, id: &str) -> Value {
 /// What happened to a run: the kind of each event and the path of its step, in order.
 fn history(env: &TestEnvironment, id: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let lines = env.run(&format!("workflow history {id} -n 0 -o jsonl")).ok().stdout;
+    let lines = env.run(&format!("workflow history {id} -o jsonl")).ok().stdout;
     let events = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     events.map(|event| (text(&event["type"]), text(&event["step"]))).collect()
 }

@@ -25,9 +25,8 @@ impl Pattern {
 }
 
 fn all() -> Vec<Pattern> {
-    const WORDS: [&str; 12] = [
-        "input", "after", "send", "cancel", "order", "ran", "skipped", "cancelled", "not", "items", "apart", "ends",
-    ];
+    const WORDS: [&str; 12] =
+        ["input", "after", "send", "cancel", "order", "ran", "skipped", "cancelled", "not", "items", "apart", "ends"];
     let mut patterns = Vec::new();
     for entry in fs::read_dir(workflows("patterns")).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -70,22 +69,25 @@ impl Told {
         starts
     }
 
+    /// When a step completed: the step itself, not its items or rounds.
+    fn ends(&self, step: &str) -> Vec<usize> {
+        self.places("step.completed", step).into_iter().filter(|at| !is_inner(&self.0[*at].1)).collect()
+    }
+
     fn check(&self, pattern: &Pattern) {
         let name = &pattern.name;
         for chain in pattern.of("order").unwrap_or_default().split(',') {
             let steps: Vec<&str> = chain.split('<').map(str::trim).filter(|step| !step.is_empty()).collect();
             for pair in steps.windows(2) {
-                // An `end` has no end of its own: it is the run's.
-                let done = self.places("step.completed", pair[0]);
-                let starts = if pair[0] == "after" { self.places("step.completed", pair[1]) } else { self.starts(pair[1]) };
+                let done = self.ends(pair[0]);
+                // What runs on beside `after` had started before it: there the ends are compared.
+                let starts = if pair[0] == "after" { self.ends(pair[1]) } else { self.starts(pair[1]) };
                 let (done, start) = (done.last(), starts.first());
                 assert!(done.is_some() && start.is_some(), "{name}: {} and {} happen: {:#?}", pair[0], pair[1], self.0);
                 assert!(done < start, "{name}: {} before {}: {:#?}", pair[0], pair[1], self.0);
             }
         }
-        for (word, kind) in
-            [("ran", "step.completed"), ("skipped", "step.skipped"), ("cancelled", "step.cancelled")]
-        {
+        for (word, kind) in [("ran", "step.completed"), ("skipped", "step.skipped"), ("cancelled", "step.cancelled")] {
             for step in pattern.words(word) {
                 assert!(!self.places(kind, step).is_empty(), "{name}: {step} is {word}: {:#?}", self.0);
             }
@@ -98,7 +100,9 @@ impl Told {
             assert_eq!(done, count.parse::<usize>().expect("a count"), "{name}: items of {step}: {:#?}", self.0);
         }
         if let [step] = pattern.words("apart")[..] {
-            let of_items = |(_, path): &&(String, String)| step_of(path) == step && (is_inner(path) || step != "tasks");
+            let of_step = |(_, path): &&(String, String)| step_of(path) == step;
+            let has_items = self.0.iter().any(|event| of_step(&event) && is_inner(&event.1));
+            let of_items = |event: &&(String, String)| of_step(event) && is_inner(&event.1) == has_items;
             let mut inside = 0;
             for (kind, _) in self.0.iter().filter(of_items) {
                 inside += match kind.as_str() {

@@ -67,7 +67,10 @@ fn people(env: &crate::cli::TestEnvironment) {
         let input = r#"{"amount": 900, "who": "ann"}"#;
         let id = env.args(["workflow", "start", "expense-approval", "-i", input]).ok().line().to_owned();
         until("somebody is asked", || {
-            history(env, &id).iter().any(|(kind, step)| kind == "step.waiting" && step.ends_with("approve")).then_some(())
+            history(env, &id)
+                .iter()
+                .any(|(kind, step)| kind == "step.waiting" && step.ends_with("approve"))
+                .then_some(())
         });
         id
     };
@@ -80,7 +83,10 @@ fn people(env: &crate::cli::TestEnvironment) {
     assert_eq!(ended(env, &rejected)["state"], "failed");
     let told = history(env, &rejected);
     assert!(told.iter().any(|(kind, step)| kind == "step.completed" && step == "tell"), "finally: {told:#?}");
-    assert!(!told.iter().any(|(_, step)| step == "pay-out" ) || told.iter().all(|(kind, step)| step != "pay-out" || kind != "step.started"));
+    assert!(
+        !told.iter().any(|(_, step)| step == "pay-out")
+            || told.iter().all(|(kind, step)| step != "pay-out" || kind != "step.started")
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ struct Rated(Scripted);
 
 impl Handler for Rated {
     fn limits(&self) -> Limits {
-        Limits { rate: format!("{RATE}/s").parse().ok(), ..Limits::default() }
+        Limits { rate: format!("{RATE}/s").parse().ok() }
     }
 
     fn run(&self, task: Task) -> Ending {

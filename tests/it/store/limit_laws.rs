@@ -163,7 +163,7 @@ pub async fn a_suspect_stays_apart_wherever_it_comes_from(subject: &Subject) {
     let worker = hired(store).await;
     let crashed = || {
         let mut job = Job { retry: impatient(), ..job() };
-        job.crashes.push(goflow::domain::Ms(1));
+        job.crashes.push(BIRTH);
         job
     };
     let alone = |queues: &[&str]| Claim { alone: true, ..wish(worker, queues, 9) };
