@@ -32,6 +32,8 @@ pub enum Left {
     Held(JobId),
     /// Its state does not allow the verb.
     State(JobState),
+    /// It is in a state that was not meant, though the verb could be done to it.
+    Outside(JobState),
     /// It runs, and was asked to end before.
     Asked,
     /// Others moved it each time it was looked at.
@@ -101,6 +103,18 @@ impl Verb {
         };
         let settled = settled.ok_or(unfit)?;
         Ok(Plan::Move(Box::new(Move::new(Expect::Idle(stored.place, job.rev), settled))))
+    }
+
+    /// The same for one that must also match a filter, as of a time.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub fn plan_of(self, stored: &Stored, filter: Option<(&Filter, Ms)>, now: Ms) -> Result<Plan, Left> {
+        let plan = self.plan(stored, now)?;
+        match filter.is_none_or(|(filter, then)| filter.matches(stored, then)) {
+            true => Ok(plan),
+            false => Err(Left::Outside(stored.place.state())),
+        }
     }
 }
 
@@ -220,15 +234,14 @@ impl Client {
                 acted.done.push(id);
                 continue;
             }
-            let is_meant = |stored: &Stored| filter.is_none_or(|(filter, now)| filter.matches(stored, now));
-            match stored {
-                None => acted.left.push((id, Left::Gone)),
-                Some(stored) if !is_meant(&stored) => acted.left.push((id, Left::Changed)),
-                Some(stored) => match verb.plan(&stored, now) {
-                    Ok(Plan::Move(planned)) => moves.push(*planned),
-                    Ok(Plan::Ask) => asks.push(id),
-                    Err(left) => acted.left.push((id, left)),
-                },
+            let planned = match &stored {
+                None => Err(Left::Gone),
+                Some(stored) => verb.plan_of(stored, filter, now),
+            };
+            match planned {
+                Ok(Plan::Move(planned)) => moves.push(*planned),
+                Ok(Plan::Ask) => asks.push(id),
+                Err(left) => acted.left.push((id, left)),
             }
         }
         let mut stale = Vec::new();

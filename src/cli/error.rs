@@ -183,7 +183,8 @@ impl From<ApiError> for CommandError {
                 fail(Code::NotFound, message).hint(format!("`goflow get {kind}s` shows what there is"))
             }
             ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
-            ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
+            ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message)
+                .hint("it is free again when that job has ended, and its --unique-for is over"),
             ApiError::Conflict(_) => fail(Code::StateConflict, message),
         }
     }

@@ -171,10 +171,10 @@ impl Write for SafeStderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         let is_json = FORMAT.get() == Some(&LogFormat::Json);
-        let lines: String = text.lines().map(without_secrets).fold(String::new(), |out, line| {
-            out + &if is_json { json_safe(&line) } else { display_safe(&line) } + "\n"
-        });
-        std::io::stderr().write_all(lines.as_bytes())?;
+        // One write is one event, and one event one line: what a handler printed begins none of its own.
+        let line = without_secrets(text.trim_end_matches('\n'));
+        let line = if is_json { json_safe(&line) } else { display_safe(&line) };
+        std::io::stderr().write_all(format!("{line}\n").as_bytes())?;
         Ok(bytes.len())
     }
 

@@ -227,5 +227,7 @@ fn left(state: &ProgressState, out: &mut dyn fmt::Write) {
 
 fn terminal_width(env: &Env) -> u16 {
     let told = env.get("COLUMNS").and_then(|columns| columns.parse().ok());
-    told.or_else(|| comfy_table::Table::new().width()).unwrap_or(80).max(20)
+    // Some terminals say that they are no columns wide: they do not know.
+    let told = told.or_else(|| comfy_table::Table::new().width()).filter(|columns| *columns > 0);
+    told.unwrap_or(80).max(20)
 }

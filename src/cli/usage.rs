@@ -169,7 +169,7 @@ fn command_of(args: &[OsString]) -> String {
 fn usage_line(error: &clap::Error) -> Option<String> {
     let rendered = error.render().to_string();
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "))?;
-    let command = usage.split(" [").next().unwrap_or(usage).split(" <").next().unwrap_or(usage);
+    let command = [" [", " <", " -"].iter().fold(usage, |words, end| words.split(end).next().unwrap_or(words));
     Some(format!("usage: {usage}; more with `{command} --help`"))
 }
 

@@ -14,7 +14,7 @@ use super::select;
 use crate::api::verbs::{Acted, BATCH, Left, Plan};
 use crate::api::{Client, Filter, Verb};
 use crate::domain::text::{count, thousands};
-use crate::domain::{JobId, JobState};
+use crate::domain::{JobId, JobState, Ms};
 
 /// `--yes` and `--dry-run` of every verb that asks.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -91,10 +91,12 @@ async fn named(context: &Context, client: &Client, order: &Order<'_>) -> Result 
         let question = format!("{} {}?", imperative(order.verb), count(ids.len() as u64, order.noun));
         context.ui.confirm(&question, order.consent.yes)?;
     }
+    // A name is no more than a name: `dlq delete` is for what is dead.
+    let meant = (&order.filter, client.clock().now());
     let acted = if order.consent.dry_run {
-        would(client, order.verb, &ids).await?
+        would(client, order.verb, &ids, meant).await?
     } else {
-        client.act(order.verb, &ids, None).await?
+        client.act(order.verb, &ids, Some(meant)).await?
     };
     let first = acted.left.first().filter(|_| acted.touched() == 0).cloned();
     match first {
@@ -106,12 +108,12 @@ async fn named(context: &Context, client: &Client, order: &Order<'_>) -> Result 
 }
 
 /// What a verb would do to named jobs.
-async fn would(client: &Client, verb: Verb, ids: &[JobId]) -> Result<Acted> {
+async fn would(client: &Client, verb: Verb, ids: &[JobId], meant: (&Filter, Ms)) -> Result<Acted> {
     let now = client.clock().now();
     let mut acted = Acted::default();
     for ids in ids.chunks(BATCH) {
         for (id, stored) in ids.iter().zip(client.store().get(ids).await?) {
-            match stored.map_or(Err(Left::Gone), |stored| verb.plan(&stored, now)) {
+            match stored.map_or(Err(Left::Gone), |stored| verb.plan_of(&stored, Some(meant), now)) {
                 Ok(Plan::Move(_)) => acted.done.push(*id),
                 Ok(Plan::Ask) => acted.asked.push(*id),
                 Err(left) => acted.left.push((*id, left)),
@@ -206,6 +208,7 @@ fn group(verb: Verb, left: &Left) -> (&'static str, &'static str) {
         (Left::State(_), Verb::Cancel) => ("was already finished", "were already finished"),
         (Left::State(_), Verb::Retry) => ("was neither dead nor cancelled", "were neither dead nor cancelled"),
         (Left::State(_), Verb::Delete) => ("was running", "were running"),
+        (Left::Outside(_), _) => ("was in another state", "were in other states"),
         (Left::Asked, _) => ("was asked to end before", "were asked to end before"),
         (Left::Changed, _) => ("had changed meanwhile", "had changed meanwhile"),
         (Left::Gone, _) => ("was gone", "were gone"),
@@ -221,6 +224,7 @@ fn predicate(verb: Verb, left: &Left) -> String {
         (Left::State(state), Verb::Cancel) => format!("is {state}, and what has ended cannot be cancelled"),
         (Left::State(state), Verb::Retry) => format!("is {state}, and only a dead or cancelled job can be retried"),
         (Left::State(state), Verb::Delete) => format!("is {state}: cancel it first"),
+        (Left::Outside(state), _) => format!("is {state}, and those are not meant here"),
         (Left::Asked, _) => "is running, and was asked to end before".to_owned(),
         (Left::Changed, _) => "had changed meanwhile".to_owned(),
         (Left::Gone, _) => "is gone".to_owned(),
@@ -234,9 +238,11 @@ pub fn refused(verb: Verb, id: JobId, left: &Left) -> CommandError {
         Left::Step { .. } => {
             fail(Code::StateConflict, message).hint("a step is never moved alone: its run decides what is done again")
         }
-        Left::Held(_) => fail(Code::KeyHeld, message).hint("it is free again when that job has ended"),
+        Left::Held(_) => {
+            fail(Code::KeyHeld, message).hint("it is free again when that job has ended, and its --unique-for is over")
+        }
         Left::Gone => fail(Code::NotFound, message),
-        Left::State(_) | Left::Asked | Left::Changed => {
+        Left::State(_) | Left::Outside(_) | Left::Asked | Left::Changed => {
             fail(Code::StateConflict, message).hint(format!("`goflow job show {}` tells how it is now", id.short()))
         }
     }

@@ -28,6 +28,8 @@ const FREE_BATCH: usize = 256;
 const JUMP: Duration = Duration::from_secs(5);
 /// How long a dirty run is left to the one who took it.
 const HOLD: Duration = Duration::from_secs(2);
+/// At least so much lies between two looks into inboxes that nobody but a hint has asked for.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 struct Means {
@@ -80,6 +82,9 @@ pub struct Housekeeper {
     trim: Option<Instant>,
     draining: bool,
     dirty: bool,
+    /// When inboxes are to be looked into although no answer has named them, and when they were.
+    look: Option<Instant>,
+    looked: Option<Instant>,
     orphans: Vec<(JobId, Epoch)>,
     asked: Vec<Stored>,
     freeing: bool,
@@ -101,6 +106,8 @@ impl Housekeeper {
             trim: Some(now + options.trim_every.mul_f64(means.entropy.fraction())),
             draining: false,
             dirty: true,
+            look: None,
+            looked: None,
             orphans: Vec::new(),
             asked: Vec::new(),
             freeing: false,
@@ -148,7 +155,14 @@ impl Housekeeper {
 
     pub fn next(&self, now: Instant) -> Instant {
         let far = now + self.trim_every;
-        [self.reap, self.tick, self.trim].into_iter().flatten().min().unwrap_or(far)
+        [self.reap, self.tick, self.trim, self.look].into_iter().flatten().min().unwrap_or(far)
+    }
+
+    /// Somebody has hinted: perhaps a run was told something. A worker that is full, or has no queue to
+    /// claim from, hears of it by no answer, so inboxes are looked into without one; hints may come
+    /// thick, looks do not.
+    pub fn hinted(&mut self, now: Instant) {
+        self.look.get_or_insert(self.looked.map_or(now, |looked| now.max(looked + LOOK)));
     }
 
     /// Nothing is reaped before then.
@@ -168,6 +182,10 @@ impl Housekeeper {
                 *at = None;
                 kinds.push(kind);
             }
+        }
+        if self.look.is_some_and(|at| at <= now) {
+            (self.look, self.looked) = (None, Some(now));
+            self.dirty = true;
         }
         if self.dirty && !self.draining {
             (self.dirty, self.draining) = (false, true);
@@ -213,6 +231,8 @@ impl Housekeeper {
                 self.tick = Some(now + self.tick_every);
                 let (fired, next) = result?;
                 self.dirty |= fired;
+                // A hint may have been lost.
+                self.hinted(now);
                 if let Some(due) = next {
                     self.timer_due(time.instant(due).max(now));
                 }

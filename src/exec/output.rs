@@ -161,7 +161,7 @@ fn missing_message<'a>(missing: &str, written: impl Iterator<Item = &'a str> + C
         Some(near) => format!("; `{}` was, is that it?", display_safe(near)).into(),
         None => match written.count() {
             0 => "; nothing was: write a line `name=value` to it".into(),
-            others => format!("; {} not declared in `outputs` were", count(others as u64, "name")).into(),
+            others => format!("; what was written is {}", count(others as u64, "other name")).into(),
         },
     };
     format!("the output `{missing}` was not written to $GOFLOW_OUTPUT{hint}")

@@ -104,7 +104,13 @@ impl HandlerDef {
             How::Http(http) => {
                 let url = http.url.source();
                 let origin: String = url.as_str().unwrap_or_default().split_inclusive('/').take(3).collect();
-                format!("{} {}", http.method, origin.trim_end_matches('/'))
+                let origin = origin.trim_end_matches('/');
+                // As does what precedes it: a name and a password.
+                let shown = match (origin.split_once("://"), origin.rsplit_once('@')) {
+                    (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+                    _ => origin.to_owned(),
+                };
+                format!("{} {shown}", http.method)
             }
             How::Builtin(name) => format!("builtin {name}"),
         }

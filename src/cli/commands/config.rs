@@ -1,6 +1,7 @@
 //! `goflow config`.
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::cli::context::Context;
 use crate::cli::error::Result;
@@ -47,10 +48,10 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
     // The store is what flags, environment and both its keys come to.
     let store = ("store", url.to_string(), choice.origin.to_string());
     let others = config.show().into_iter().filter(|(key, ..)| *key != "store");
-    let handlers = config
-        .handlers
-        .iter()
-        .map(|handler| (format!("handlers.{}", handler.name), handler.fields.to_string(), handler.origin.to_string()));
+    let handlers = config.handlers.iter().map(|handler| {
+        let shown = without_secrets(&handler.fields).to_string();
+        (format!("handlers.{}", handler.name), shown, handler.origin.to_string())
+    });
     // An alert's targets hold secrets, so they are shown as they are told of and not as they are written.
     let rules = crate::cli::alerts::configured(context)?;
     let alerts = config.alerts.iter().zip(&rules).enumerate().map(|(nth, (raw, rule))| {
@@ -70,4 +71,52 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
         columns.push(Column::new("ORIGIN", |one, _| one.origin.clone().unwrap_or_default()));
     }
     context.ui.list(&settings, &columns)
+}
+
+/// What a handler's configuration says, without what may be a secret: the values of its headers and of
+/// its environment, and of a URL all but where it leads.
+fn without_secrets(fields: &Value) -> Value {
+    let hidden = || Value::from("***");
+    match fields {
+        Value::Object(map) => {
+            let shown = map.iter().map(|(key, value)| {
+                let shown = match (key.as_str(), value) {
+                    ("headers" | "env" | "query", Value::Object(inner)) => {
+                        inner.keys().map(|name| (name.clone(), hidden())).collect::<serde_json::Map<_, _>>().into()
+                    }
+                    ("url", Value::String(url)) => {
+                        let origin: String = url.split_inclusive('/').take(3).collect();
+                        let rest = if origin.len() < url.len() { "***" } else { "" };
+                        match origin.split_once("://").zip(origin.rsplit_once('@')) {
+                            Some(((scheme, _), (_, host))) => format!("{scheme}://***@{host}{rest}").into(),
+                            None => format!("{origin}{rest}").into(),
+                        }
+                    }
+                    _ => without_secrets(value),
+                };
+                (key.clone(), shown)
+            });
+            Value::Object(shown.collect())
+        }
+        Value::Array(items) => items.iter().map(without_secrets).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_of_a_handler_is_not_shown() {
+        let fields = serde_json::json!({
+            "http": {"url": "https://me:pw@host.example/hook?token=abc", "headers": {"Authorization": "Bearer abc"}},
+            "run": ["echo", "text"], "env": {"TOKEN": "abc"}, "timeout": "5s",
+        });
+        let shown = without_secrets(&fields).to_string();
+        assert!(!shown.contains("abc") && !shown.contains("pw"), "{shown}");
+        for part in ["https://***@host.example/***", "Authorization", "TOKEN", "echo", "5s"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `goflow run`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +127,8 @@ impl Plan {
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
         let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
-        Ok((id, queues_of(&self.workflow, &queue)))
+        let pins = client.run_header(id).await?.pins;
+        Ok((id, queues_of(client, &self.workflow, &pins, &queue).await?))
     }
 }
 
@@ -138,12 +139,28 @@ async fn take_up(client: &Client, part: &str) -> Result<(RunId, BTreeSet<Name>)>
     let kept = client.store().definition(&run.version).await?.ok_or_else(missing)?;
     let definition = workflow::Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))?;
     let default: Name = "default".parse().map_err(|error| fail(Code::Bug, format!("{error}")))?;
-    Ok((id, queues_of(&definition, run.queue.as_ref().unwrap_or(&default))))
+    Ok((id, queues_of(client, &definition, &run.pins, run.queue.as_ref().unwrap_or(&default)).await?))
 }
 
-/// The queues on which the run's steps wait: others are left to other workers.
-fn queues_of(definition: &workflow::Definition, default: &Name) -> BTreeSet<Name> {
-    definition.spec().steps.iter().map(|step| step.queue.as_ref().unwrap_or(default).clone()).collect()
+/// The queues on which steps of the run wait, at any depth and in the runs that it may call: others are
+/// left to other workers.
+async fn queues_of(
+    client: &Client,
+    definition: &workflow::Definition,
+    pins: &BTreeMap<Name, String>,
+    default: &Name,
+) -> Result<BTreeSet<Name>> {
+    let named = |definition: &workflow::Definition| -> Vec<Name> {
+        definition.spec().all_steps().into_iter().filter_map(|step| step.queue.clone()).collect()
+    };
+    let mut queues: BTreeSet<Name> = named(definition).into_iter().chain([default.clone()]).collect();
+    for version in pins.values() {
+        if let Some(kept) = client.store().definition(version).await? {
+            let called = workflow::Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))?;
+            queues.extend(named(&called));
+        }
+    }
+    Ok(queues)
 }
 
 async fn work_and_follow(

@@ -233,6 +233,7 @@ impl Life {
                     self.hinted += 1;
                     self.plan.idle = false;
                     self.plan.claim = Instant::now();
+                    self.housekeeper.hinted(Instant::now());
                     // Else the first job that there ever was would wait for a poll.
                     if self.queues.is_empty() {
                         self.plan.queues = Instant::now();

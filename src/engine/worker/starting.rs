@@ -107,19 +107,27 @@ impl Life {
             batch.into_iter().for_each(|claimed| self.ledger.finish(claimed, Outcome::Unhandled));
             return true;
         };
+        let clock = self.time.now();
+        let limits: Vec<Option<Duration>> = batch.iter().map(|claimed| until_deadline(&claimed.job, clock)).collect();
         let tasks: Vec<Task> = batch.iter().map(|claimed| self.task(claimed)).collect();
         let leases: Vec<_> = batch.iter().map(|claimed| (claimed.job.id, claimed.epoch)).collect();
         let stops: Vec<CancellationToken> = tasks.iter().map(|task| task.stop.clone()).collect();
         let run = handler.run_batch(tasks);
-        self.ledger.started_together(batch.into_iter().zip(stops).collect());
+        self.ledger.started_together(batch.into_iter().zip(stops.clone()).collect());
         self.tasks.spawn(async move {
-            let outcomes = AssertUnwindSafe(run).catch_unwind().await;
+            let run = AssertUnwindSafe(run).catch_unwind();
+            let (outcomes, late) = within_each(&limits, &stops, run).await;
             let mut outcomes = outcomes.unwrap_or_else(|_| vec![Some(panicked()); leases.len()]).into_iter();
             let short = || JobError::new("batch", "the handler told nothing of this job of its batch");
             let mut next = || {
                 outcomes.next().unwrap_or_else(|| Some(Outcome::Failed { error: short(), retry: RetryHint::Policy }))
             };
-            Happened::Ended(leases.into_iter().map(|(id, epoch)| (id, epoch, next())).collect())
+            let ended = leases.into_iter().zip(late).map(|((id, epoch), late)| {
+                let outcome = next();
+                let done = matches!(outcome, Some(Outcome::Completed { .. }));
+                (id, epoch, if late && !done { Some(past_deadline()) } else { outcome })
+            });
+            Happened::Ended(ended.collect())
         });
         true
     }
@@ -182,6 +190,30 @@ async fn within(limit: Option<Duration>, stop: CancellationToken, mut run: Endin
             stop.cancel();
             // What was done in the end counts all the same.
             run.await.filter(|outcome| matches!(outcome, Outcome::Completed { .. })).or_else(|| Some(past_deadline()))
+        }
+    }
+}
+
+/// Runs a batch to its end; each job whose deadline comes before that is stopped. Also tells which.
+async fn within_each<T>(
+    limits: &[Option<Duration>],
+    stops: &[CancellationToken],
+    run: impl Future<Output = T>,
+) -> (T, Vec<bool>) {
+    let mut late = vec![false; limits.len()];
+    let begun = Instant::now();
+    let mut run = std::pin::pin!(run);
+    loop {
+        let open = limits.iter().zip(&late).enumerate().filter(|(_, (_, late))| !**late);
+        let next = open.filter_map(|(at, (limit, _))| limit.map(|limit| (limit, at))).min();
+        let Some((limit, at)) = next else { return (run.await, late) };
+        tokio::select! {
+            biased;
+            outcome = &mut run => return (outcome, late),
+            () = tokio::time::sleep_until(begun + limit) => {
+                late[at] = true;
+                stops[at].cancel();
+            }
         }
     }
 }

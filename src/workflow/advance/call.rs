@@ -44,6 +44,7 @@ impl Advance<'_> {
         child.parent = Some(Parent { run: self.out.run.id, step: path, depth });
         child.pins = self.out.run.pins.clone();
         child.queue = self.out.run.queue.clone();
+        child.queue = self.out.run.queue.clone();
         if let Some(record) = self.record_mut(addr) {
             record.body = Some(Box::new(Body::Call(id)));
         }

@@ -115,10 +115,19 @@ impl Advance<'_> {
             self.out.run.error = Some(error);
             return self.conclude_as(RunState::Failed);
         }
+        self.nothing_is_owed();
         if cancelled.is_some() {
             return self.conclude_as(RunState::Cancelled);
         }
         self.conclude_as(RunState::Compensated)
+    }
+
+    /// What was owed is done: the error that is left is the one that made the run fail.
+    fn nothing_is_owed(&mut self) {
+        let error = self.out.run.error.as_ref().filter(|error| error.class == "undo_owed");
+        if let Some((_, first)) = error.and_then(|error| error.message.split_once("is owed; ")) {
+            self.out.run.error = first.split_once(": ").map(|(class, message)| JobError::new(class, message));
+        }
     }
 
     /// Begins to undo one thing. Answers whether its end is to be waited for.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use goflow::api::verbs::Left;
 use goflow::api::{Client, Filter, Verb};
-use goflow::domain::{Clock, EventKind, Job, JobId, Json, Name, Place, WorkerId, limits};
+use goflow::domain::{Clock, EventKind, Job, JobId, JobState, Json, Name, Place, WorkerId, limits};
 use goflow::store::fault::{FaultStore, RandomFaults};
 use goflow::store::{Claim, Exchange, Heartbeat, MemoryStore, NewJob, Start, Store, WorkerInfo};
 use goflow::sys::clock::SystemClock;
@@ -91,7 +91,8 @@ async fn what_runs_is_asked_to_end_and_what_moved_on_is_left() {
     let (filter, now) = (Filter::parse("state:pending").expect("a filter"), SystemClock.now());
     let acted = client.act(Verb::Delete, &ids, Some((&filter, now))).await.expect("acted");
     assert_eq!(acted.done, [ids[2]]);
-    assert_eq!(acted.left, [(ids[0], Left::Changed), (ids[1], Left::Changed)]);
+    let why = [(ids[0], Left::State(JobState::Running)), (ids[1], Left::Outside(JobState::Cancelled))];
+    assert_eq!(acted.left, why);
     let gone = client.act(Verb::Retry, &ids[2..], None).await.expect("acted");
     assert_eq!(gone.left, [(ids[2], Left::Gone)]);
 
