@@ -77,6 +77,8 @@ codes! {
     RunInput = "GF0027", USAGE;
     Rule = "GF0040", USAGE;
     Edit = "GF0050", USAGE;
+    /// `top` needs one to be shown on.
+    NoTerminal = "GF0051", USAGE;
     Bug = "GF0070", BUG;
     Interrupted = "GF0130", INTERRUPTED;
 }

@@ -21,6 +21,7 @@ pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod scheduler;
+pub mod top;
 pub mod up;
 pub mod validate;
 pub mod worker;
