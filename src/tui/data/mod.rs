@@ -67,7 +67,8 @@ pub async fn serve(client: Client, mut asks: mpsc::UnboundedReceiver<Ask>, repli
                         Answer::Body(body)
                     }
                     Err(error) if is_away(&error) => {
-                        failures += 1;
+                        // What the operator asks for in between is no reason to wait longer.
+                        failures += u32::from(not_before.is_some() || failures == 0);
                         let wait = pause(failures);
                         not_before = Some(Instant::now() + wait);
                         Answer::Lost { why: error.to_string(), retry_at: client.clock().now().after(wait) }

@@ -2,7 +2,9 @@
 
 use super::samples::{self, key, press, state, told};
 use crate::domain::{JobState, Ms};
-use crate::tui::msg::{Answer, Ask, Body, Code, Effect, JobsPart, Key, Mouse, Msg, Order, Query, Reply, Target, Verb};
+use crate::tui::msg::{
+    Acted, Answer, Ask, Body, Code, Effect, JobsPart, Key, Mouse, Msg, Order, Query, Reply, Target, Verb,
+};
 use crate::tui::rows::Rows;
 use crate::tui::state::{Link, State};
 use crate::tui::update::update;
@@ -149,6 +151,23 @@ fn a_verb_that_may_not_be_says_why() {
     state.link = Link::Lost { since: samples::NOON, retry_at: samples::NOON, why: "away".to_owned() };
     assert_eq!(play(&mut state, [key('p')]), []);
     assert!(state.flash.as_ref().is_some_and(|flash| flash.text.contains("no connection")));
+}
+
+#[test]
+fn what_was_done_is_told_with_its_command_and_leaves_no_marks() {
+    let mut state = typical(View::Jobs);
+    play(&mut state, typed("  "));
+    let told = |failed| {
+        let (sentence, command) = ("retried 2 jobs".to_owned(), "goflow job retry a b".to_owned());
+        let answer = Answer::Acted(Acted { sentence, command, failed });
+        Msg::Reply(Reply { generation: 0, at: samples::NOON, answer })
+    };
+    play(&mut state, [told(true)]);
+    assert_eq!(state.page().marks.len(), 2, "what failed may be tried again");
+    let effects = play(&mut state, [told(false)]);
+    assert!(asked(&effects).is_some() && state.page().marks.is_empty());
+    let flash = state.flash.as_ref().and_then(|flash| flash.command.as_deref());
+    assert_eq!(flash, Some("goflow job retry a b"));
 }
 
 #[test]

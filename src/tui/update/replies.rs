@@ -8,6 +8,12 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
     state.now = state.now.max(reply.at);
     match reply.answer {
         Answer::Acted(acted) => {
+            if !acted.failed {
+                // What was marked was marked for this.
+                let page = state.page_mut();
+                page.marks.clear();
+                page.all_marked = false;
+            }
             state.flash = Some(Flash { text: acted.sentence, command: Some(acted.command), bad: acted.failed });
             // What it changed is to be seen at once.
             if state.frozen || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
