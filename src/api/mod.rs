@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod attention;
+pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
@@ -13,6 +14,7 @@ pub mod queues;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+pub mod tokens;
 pub mod told;
 pub mod verbs;
 pub mod wire;
