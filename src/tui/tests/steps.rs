@@ -50,6 +50,30 @@ fn a_tick_asks_again_only_when_that_is_of_use() {
 }
 
 #[test]
+fn a_list_that_fills_again_does_not_shrink_and_is_not_filled_all_the_time() {
+    let part = |rows: u64, filling| {
+        let rows = (0..rows).map(|n| samples::job(n, JobState::Dead)).collect();
+        Body::Jobs(JobsPart { rows, filling, looked: Some(100_000), ..JobsPart::default() })
+    };
+    let mut state = told(state(View::Jobs, (100, 30)), part(3, true));
+    assert!(state.asked.is_some(), "the rest is still to come");
+    state = told(state, part(9, false));
+    assert_eq!((state.page().len(), state.asked), (9, None));
+    // 100,000 records were looked at: that is not done again each second.
+    let tick = |ms: i64| Msg::Tick(Ms(samples::NOON.0 + ms));
+    assert_eq!(asked(&update(&mut state, tick(1_000))), None);
+    assert!(asked(&update(&mut state, tick(6_000))).is_some());
+    state = told(state, part(2, true));
+    assert_eq!(state.page().len(), 9);
+    state = told(state, part(2, false));
+    assert_eq!(state.page().len(), 2);
+    // A new question has nothing to do with what was shown.
+    play(&mut state, [key('!')]);
+    state = told(state, part(1, true));
+    assert_eq!(state.page().len(), 1);
+}
+
+#[test]
 fn a_late_answer_is_dropped_and_nothing_blanks() {
     let mut state = typical(View::Queues);
     let before = state.generation;
