@@ -2,5 +2,7 @@
 
 mod frames;
 mod laws;
+mod other_samples;
+mod other_steps;
 pub mod samples;
 mod steps;
