@@ -9,6 +9,7 @@ pub mod filter;
 pub mod jobs;
 pub mod logs;
 pub mod queues;
+pub mod run_list;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
