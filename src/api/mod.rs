@@ -3,6 +3,7 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
+pub mod attention;
 pub mod enqueue;
 pub mod events;
 pub mod filter;

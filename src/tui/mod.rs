@@ -18,6 +18,7 @@ pub mod keys;
 pub mod layout;
 pub mod msg;
 pub mod once;
+pub mod record;
 pub mod rows;
 pub mod run;
 mod screen;
@@ -27,3 +28,6 @@ pub mod theme;
 pub mod update;
 pub mod view;
 pub mod views;
+
+#[cfg(test)]
+mod tests;

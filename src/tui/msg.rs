@@ -63,6 +63,8 @@ pub enum Effect {
     /// Answer with the content of a page; an earlier question is void.
     Fetch(Ask),
     Act(Order),
+    /// Tell what an order would do.
+    Survey(Order),
     /// To the clipboard, by the terminal.
     Copy(String),
     /// A job's text goes to the editor, and what comes back is enqueued.
@@ -127,6 +129,8 @@ pub enum Answer {
     Refused(String),
     /// A verb was done, or not.
     Acted(Acted),
+    /// What an order would do, in words.
+    Surveyed { order: Order, sentence: String },
 }
 
 /// What a verb did.
@@ -157,6 +161,18 @@ pub struct Overview {
     pub workers: Vec<super::rows::WorkerRow>,
     pub rates: Rates,
     pub failures: Vec<JobRow>,
+    /// What goes on only when somebody does something.
+    pub notices: Vec<Notice>,
+}
+
+/// Something for a person to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    pub text: String,
+    pub since: Option<Ms>,
+    /// Something is broken, not only waiting.
+    pub bad: bool,
 }
 
 /// How much was done and how long it took, from the tail of the event log.

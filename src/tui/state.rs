@@ -16,6 +16,8 @@ pub struct About {
     pub store: String,
     /// No verb does anything.
     pub read_only: bool,
+    /// What is shown was recorded.
+    pub is_recording: bool,
 }
 
 /// How it stands with the store.
@@ -198,7 +200,7 @@ impl Page {
     }
 
     /// With `!`, what is well is not asked for.
-    fn asked_states(&self) -> Vec<JobState> {
+    pub fn asked_states(&self) -> Vec<JobState> {
         let states = self.states();
         if self.problems && states.is_empty() { vec![JobState::Retrying, JobState::Dead] } else { states }
     }
@@ -232,6 +234,8 @@ pub enum Overlay {
 pub struct Confirm {
     pub question: String,
     pub order: Order,
+    /// What would be done, once it was counted; none where the question says it.
+    pub counted: Option<String>,
     /// Whether Yes has the focus; at first Cancel has.
     pub yes: bool,
 }
@@ -312,6 +316,7 @@ impl State {
     /// Why verbs do nothing now, if they do not.
     pub fn why_no_verbs(&self) -> Option<String> {
         match &self.link {
+            _ if self.about.is_recording => Some("this is a recording".to_owned()),
             _ if self.about.read_only => Some("read-only: started with --read-only".to_owned()),
             Link::Lost { .. } => Some("no connection: nothing can be changed until the store answers".to_owned()),
             Link::Waiting => Some("not connected yet".to_owned()),

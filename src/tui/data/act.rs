@@ -5,7 +5,7 @@ use crate::api::told::sentence;
 use crate::api::verbs::{Acted as Did, BATCH};
 use crate::api::{ApiError, Client, Filter, Verb as JobVerb};
 use crate::domain::text::count;
-use crate::domain::{JobId, Name};
+use crate::domain::{JobId, JobState, Name};
 use crate::tui::msg::{Acted, Answer, Order, Reply, Target, Verb};
 
 /// Does it, and tells what became of it.
@@ -23,6 +23,26 @@ pub async fn act(client: &Client, order: &Order) -> Reply {
     let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
     let acted = Acted { sentence, command: command(order), failed };
     Reply { generation: 0, at: client.clock().now(), answer: Answer::Acted(acted) }
+}
+
+/// Tells what an order over all that match would do.
+pub async fn survey(client: &Client, order: &Order) -> Reply {
+    let told = match (&order.target, job_verb(order.verb)) {
+        (Target::Matching { states, filter }, Some(verb)) => counted(client, verb, states, filter).await,
+        _ => senseless().map(|(text, _)| text),
+    };
+    let sentence = told.unwrap_or_else(|error| error.to_string());
+    Reply { generation: 0, at: client.clock().now(), answer: Answer::Surveyed { order: order.clone(), sentence } }
+}
+
+async fn counted(client: &Client, verb: JobVerb, states: &[JobState], filter: &str) -> Result<String, ApiError> {
+    let filter = match Filter::parse(filter) {
+        Ok(filter) if states.is_empty() => filter,
+        Ok(filter) => filter.only_states(states),
+        Err(error) => return Ok(error.to_string()),
+    };
+    let plan = client.survey(verb, &filter, client.clock().now(), |_| {}).await?;
+    Ok(sentence(verb, &plan, true))
 }
 
 type Told = Result<(String, bool), ApiError>;

@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Replies;
 use super::tail::Tail;
+use crate::api::attention::{Want, Wanted};
 use crate::api::filter::{Field, Where};
 use crate::api::queues::QUEUE_FIELDS;
 use crate::api::workers::WORKER_FIELDS;
 use crate::api::{ApiError, Client, Filter, JobView, QueueView, Stored, WorkerView};
+use crate::domain::text::count;
 use crate::domain::{JobState, Ms, Name};
-use crate::tui::msg::{Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Overview, Query, Reply};
+use crate::tui::msg::{
+    Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Notice, Overview, Query, Reply,
+};
 use crate::tui::rows::workers::Held;
 use crate::tui::rows::{JobRow, QueueRow, Rows, WorkerRow};
+use crate::tui::text::short;
 
 /// Records that one look at a filter without an index reads at most, and how many at a time.
 const LOOKS: usize = 1_000_000;
@@ -68,8 +73,31 @@ impl Memory {
         let now = client.clock().now();
         let queues = self.queue_rows(&views, &workers, now);
         let failures = failures(client, &queues).await?;
+        let notices = self.notices(client, &queues).await?;
         let workers = with_held(client, &workers).await?;
-        Ok(Body::Overview(Box::new(Overview { queues, workers, rates: self.tail.rates(now), failures })))
+        let rates = self.tail.rates(now);
+        Ok(Body::Overview(Box::new(Overview { queues, workers, rates, failures, notices })))
+    }
+
+    /// What a person has to do something about: what waits for one first.
+    async fn notices(&self, client: &Client, queues: &[QueueRow]) -> Result<Vec<Notice>> {
+        let mut notices: Vec<Notice> = client.wanted().await?.iter().map(notice).collect();
+        for (name, (times, at)) in self.tail.missed() {
+            let text = format!("schedule {name} missed ticks {}", count(times, "time"));
+            notices.push(Notice { text, since: Some(at), bad: true });
+        }
+        for queue in queues {
+            if queue.parked > 0 {
+                let text =
+                    format!("{} on {} wait for a worker that knows their type", count(queue.parked, "job"), queue.name);
+                notices.push(Notice { text, since: None, bad: true });
+            }
+            if queue.paused && queue.pending > 0 {
+                let text = format!("queue {} is paused with {} waiting", queue.name, count(queue.pending, "job"));
+                notices.push(Notice { text, since: None, bad: false });
+            }
+        }
+        Ok(notices)
     }
 
     fn queue_rows(&mut self, views: &[QueueView], workers: &[WorkerView], now: Ms) -> Vec<QueueRow> {
@@ -100,6 +128,15 @@ impl Memory {
         }
         self.depths.front().map(|(_, depths)| depths.clone()).unwrap_or_default()
     }
+}
+
+fn notice(wanted: &Wanted) -> Notice {
+    let (workflow, run) = (&wanted.workflow, short(&wanted.run_id));
+    let (text, bad) = match &wanted.what {
+        Want::Answer(path) => (format!("run {run} of {workflow}: {path} waits for an approval"), false),
+        Want::Undo(n) => (format!("run {run} of {workflow} failed and owes {}", count(*n as u64, "undo")), true),
+    };
+    Notice { text, since: wanted.since.map(|since| since.0), bad }
 }
 
 fn read<T>(filter: &str, fields: &'static [Field<T>]) -> Result<Where<T>> {
@@ -152,8 +189,9 @@ async fn failures(client: &Client, queues: &[QueueRow]) -> Result<Vec<JobRow>> {
 /// The part of the jobs that is asked for. A filter that has no index is told of as it fills.
 async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Replies) -> Result<Body> {
     let filter = Filter::parse(&query.filter).map_err(|error| ApiError::Conflict(error.to_string()))?;
+    let totals = totals(client, &filter).await?;
     let filter = if query.states.is_empty() { filter } else { filter.only_states(&query.states) };
-    let mut part = JobsPart { totals: totals(client, filter.queue()).await?, ..JobsPart::default() };
+    let mut part = JobsPart { totals, ..JobsPart::default() };
     let mut looked = 0;
     let mut from = query.from.clone();
     for nth in 0..CHUNKS {
@@ -184,12 +222,16 @@ async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Rep
     Ok(Body::Jobs(part))
 }
 
-/// How many jobs there are in each state: of one queue, or of all.
-async fn totals(client: &Client, queue: Option<&Name>) -> Result<Vec<u64>> {
+/// How many jobs there are in each state that a filter asks for: of the queue that it names, or of all.
+async fn totals(client: &Client, filter: &Filter) -> Result<Vec<u64>> {
+    let (queue, places) = (filter.queue(), filter.places());
     let stats = client.queue_stats().await?;
     let mut totals = [0u64; JobState::ALL.len()];
     for one in stats.iter().filter(|one| queue.is_none_or(|queue| *queue == one.name)) {
         for (total, state) in totals.iter_mut().zip(JobState::ALL) {
+            if !places.iter().any(|place| place.state() == state) {
+                continue;
+            }
             *total += match state {
                 JobState::Scheduled => one.scheduled,
                 JobState::Pending => one.pending,

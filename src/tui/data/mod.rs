@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::act::act;
+pub use self::act::{act, survey};
 pub use self::command::{command, quoted};
 
 use self::fetch::Memory;

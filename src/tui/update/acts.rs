@@ -64,8 +64,11 @@ pub fn order(state: &mut State, verb: Verb) -> Vec<Effect> {
     let order = Order { verb, target };
     match question {
         Some(question) => {
-            state.overlay = Some(Overlay::Confirm(Confirm { question, order, yes: false }));
-            Vec::new()
+            let is_open_ended = matches!(order.target, Target::Matching { .. });
+            let counted = is_open_ended.then(|| "counting what matches".to_owned());
+            let survey = is_open_ended.then(|| Effect::Survey(order.clone()));
+            state.overlay = Some(Overlay::Confirm(Confirm { question, order, counted, yes: false }));
+            survey.into_iter().collect()
         }
         None => vec![Effect::Act(order)],
     }

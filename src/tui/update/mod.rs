@@ -134,6 +134,7 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::MarkAll => acts::mark_all(state),
         Action::Do(verb) => return acts::order(state, verb),
         Action::Edit => return acts::edit(state),
+        Action::Logs => return logs(state),
         Action::Follow => state.page_mut().follow = !state.page().follow,
         Action::Raw => return acts::raw(state),
         Action::Copy => return acts::copy(state),
@@ -164,6 +165,7 @@ fn go(state: &mut State, view: View) -> Vec<Effect> {
     if state.stack.len() == 1 && state.page().view == view {
         return Vec::new();
     }
+    state.flash = None;
     let first = state.stack.swap_remove(0);
     state.left.insert(first.view, first);
     let next = state.left.remove(&view).unwrap_or_else(|| Page::new(view));
@@ -173,6 +175,7 @@ fn go(state: &mut State, view: View) -> Vec<Effect> {
 
 /// To a page of its own, from which Esc leads back.
 fn enter(state: &mut State, page: Page) -> Vec<Effect> {
+    state.flash = None;
     state.stack.push(page);
     fetch_anew(state)
 }
@@ -196,6 +199,17 @@ fn open(state: &mut State) -> Vec<Effect> {
         View::Jobs => enter(state, Page::of(View::Job, &id)),
         View::Job => Vec::new(),
     }
+}
+
+/// To the end of a job's page, where its log is, and on with it.
+fn logs(state: &mut State) -> Vec<Effect> {
+    let page = state.page_mut();
+    if page.view == View::Job {
+        page.follow = true;
+        return Vec::new();
+    }
+    let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
+    enter(state, Page { follow: true, ..Page::of(View::Job, &id) })
 }
 
 /// Out of the page; at the top out of the filter, and then nowhere.

@@ -2,7 +2,7 @@
 
 use super::{Effect, State, fetch};
 use crate::tui::msg::{Answer, Body, Reply};
-use crate::tui::state::{Flash, Link};
+use crate::tui::state::{Flash, Link, Overlay};
 
 pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
     state.now = state.now.max(reply.at);
@@ -11,6 +11,14 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
             state.flash = Some(Flash { text: acted.sentence, command: Some(acted.command), bad: acted.failed });
             // What it changed is to be seen at once.
             if state.frozen || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
+        }
+        Answer::Surveyed { order, sentence } => {
+            if let Some(Overlay::Confirm(confirm)) = &mut state.overlay
+                && confirm.order == order
+            {
+                confirm.counted = Some(sentence);
+            }
+            Vec::new()
         }
         Answer::Lost { why, retry_at } => {
             let since = match state.link {

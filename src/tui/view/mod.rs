@@ -122,7 +122,9 @@ fn tabs(state: &State, frame: &mut Frame<'_>, area: Rect) {
         spans.push(Span::raw("  "));
     }
     let mut right = Vec::new();
-    if state.about.read_only {
+    if state.about.is_recording {
+        right.push(span(theme, "a recording ", Tone::Wait));
+    } else if state.about.read_only {
         right.push(span(theme, "read-only ", Tone::Wait));
     }
     both_ends(frame, area, Line::from(spans), Line::from(right));

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use super::{clock, look, rule, span, table};
 use crate::domain::text::thousands;
 use crate::tui::layout::Layout;
-use crate::tui::msg::{Overview, Percentiles, Rates};
+use crate::tui::msg::{Notice, Overview, Percentiles, Rates};
 use crate::tui::rows::{JobRow, WorkerRow, queues};
 use crate::tui::state::State;
 use crate::tui::text::{brief, fit, short, width};
@@ -29,6 +29,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, overview: &Ov
         // Workers at most as many lines as failures: both are only begun here.
         let half = usize::from(below.height / 2);
         workers(state, frame, &mut rest, &overview.workers, half);
+        notices(state, frame, &mut rest, &overview.notices);
         failures(state, frame, &mut rest, &overview.failures);
     }
 }
@@ -128,6 +129,35 @@ fn workers(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, workers: &[Wor
             &fit(&does, room, theme.unicode),
             if worker.held.is_empty() { Tone::Faint } else { Tone::Busy },
         ));
+        frame.render_widget(Line::from(spans), line);
+    }
+}
+
+/// What a person has to do something about; at most half of what is left.
+fn notices(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, notices: &[Notice]) {
+    let theme = state.theme;
+    if notices.is_empty() || rest.height < 4 {
+        return;
+    }
+    let most = usize::from(rest.height / 2).saturating_sub(2).max(1);
+    let Some(line) = next(rest) else { return };
+    rule(state, frame, line);
+    let Some(line) = next(rest) else { return };
+    let more = notices.len().saturating_sub(most);
+    let more = if more > 0 { format!("  and {more} more") } else { String::new() };
+    let title = vec![span(theme, " ATTENTION", Tone::Title), span(theme, &more, Tone::Faint)];
+    frame.render_widget(Line::from(title), line);
+    for notice in notices.iter().take(most) {
+        let Some(line) = next(rest) else { return };
+        let tone = if notice.bad { Tone::Bad } else { Tone::Wait };
+        let since = notice.since.map_or(String::new(), |at| brief(look(state).now.since(at)));
+        let text = fit(&notice.text, usize::from(line.width).saturating_sub(12), theme.unicode).into_owned();
+        let sign = if notice.bad { theme.sign("✗", "!") } else { theme.sign("◷", "@") };
+        let spans = vec![
+            span(theme, &format!(" {sign} "), tone),
+            span(theme, &text, Tone::Plain),
+            span(theme, &format!("  {since}"), Tone::Faint),
+        ];
         frame.render_widget(Line::from(spans), line);
     }
 }

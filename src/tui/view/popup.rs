@@ -107,7 +107,10 @@ fn palette(state: &State, frame: &mut Frame<'_>, body: Rect, input: &str, at: us
 fn question(state: &State, frame: &mut Frame<'_>, body: Rect, confirm: &Confirm) {
     let theme = state.theme;
     let room = usize::from(body.width).saturating_sub(8).min(60);
-    let text = lines(&confirm.question, room, 6, theme.unicode);
+    let mut text = lines(&confirm.question, room, 6, theme.unicode);
+    if let Some(counted) = &confirm.counted {
+        text.extend(lines(counted, room, 3, theme.unicode));
+    }
     let area = window(state, frame, body, "Sure?", (room, text.len() + 2));
     let out: Vec<Line<'static>> = text.iter().map(|line| Line::from(span(theme, line, Tone::Plain))).collect();
     scrolled(frame, area, &out, 0);

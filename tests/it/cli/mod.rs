@@ -2,6 +2,7 @@
 
 mod acting;
 mod bad_input;
+mod console;
 mod contract;
 mod enqueue;
 pub mod env;

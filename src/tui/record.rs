@@ -1,0 +1,143 @@
+//! `--record` and `--replay`: what the data task told, a JSON object a line, and a task that tells it
+//! again. What was drawn is not kept: it follows from what was told. Knows no files, only lines.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::data::Replies;
+use super::msg::{Answer, Ask, Reply};
+use super::state::Page;
+use super::views::View;
+use crate::domain::{Clock, Ms};
+
+/// One answer of the data task, with what it was an answer to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub at: Ms,
+    pub view: View,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    pub answer: Answer,
+}
+
+impl Kept {
+    /// What is kept of a reply to the page that is shown; none of what is no content.
+    pub fn of(page: &Page, reply: &Reply) -> Option<Kept> {
+        // While a store is lost the data task asks by itself, and a recording has none: the gap stays a gap.
+        let is_kept = matches!(reply.answer, Answer::Body(_));
+        is_kept.then(|| Kept { at: reply.at, view: page.view, of: page.of.clone(), answer: reply.answer.clone() })
+    }
+
+    /// As a line of the file.
+    ///
+    /// # Errors
+    /// What cannot be written as JSON.
+    pub fn line(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
+}
+
+/// A line that is none, counted from 1.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} is not of a recorded session: {why}")]
+pub struct BadRecording {
+    pub line: usize,
+    pub why: serde_json::Error,
+}
+
+/// Reads a recorded session. A last line that was cut off by the end of its session is left out.
+///
+/// # Errors
+/// [`BadRecording`]
+pub fn read(text: &str) -> Result<Vec<Kept>, BadRecording> {
+    let mut kept = Vec::new();
+    for (nth, line) in text.lines().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(one) => kept.push(one),
+            Err(why) if why.is_eof() && !text.ends_with('\n') => break,
+            Err(why) => return Err(BadRecording { line: nth + 1, why }),
+        }
+    }
+    Ok(kept)
+}
+
+/// A clock that goes on from the first answer of a session: ages are as they were then.
+pub struct Then {
+    clock: Arc<dyn Clock>,
+    back_ms: i64,
+}
+
+impl Then {
+    pub fn new(clock: Arc<dyn Clock>, kept: &[Kept]) -> Then {
+        let first = kept.first().map_or(clock.now(), |one| one.at);
+        Then { back_ms: clock.now().0.saturating_sub(first.0), clock }
+    }
+}
+
+impl Clock for Then {
+    fn now(&self) -> Ms {
+        Ms(self.clock.now().0.saturating_sub(self.back_ms))
+    }
+}
+
+/// What was told last before a time about what an ask is about; else what was told first.
+fn answer<'a>(kept: &'a [Kept], ask: &Ask, now: Ms) -> Option<&'a Kept> {
+    let is_of = |one: &&Kept| match &ask.query {
+        super::msg::Query::Job { id } => one.of.as_ref() == Some(id),
+        query => one.view == query.view(),
+    };
+    let before = kept.iter().take_while(|one| one.at <= now).filter(is_of).next_back();
+    before.or_else(|| kept.iter().find(is_of))
+}
+
+/// Tells a session again, as fast as it was, from its first answer on; after its last it stands still.
+pub async fn replay(kept: Vec<Kept>, mut asks: mpsc::UnboundedReceiver<Ask>, replies: Replies) {
+    let Some(first) = kept.first().map(|one| one.at) else { return };
+    let last = kept.last().map_or(first, |one| one.at);
+    let begun = Instant::now();
+    while let Some(ask) = asks.recv().await {
+        let now = first.after(begun.elapsed()).min(last);
+        let told = match answer(&kept, &ask, now) {
+            Some(one) => one.answer.clone(),
+            None => Answer::Refused(format!("the recording has no {}", ask.query.view().title().to_lowercase())),
+        };
+        if replies.send(Reply { generation: ask.generation, at: now, answer: told }).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::msg::Query;
+    use crate::tui::tests::samples;
+
+    fn kept(view: View, at: i64) -> Kept {
+        Kept { at: Ms(at), view, of: None, answer: Answer::Body(samples::typical(view)) }
+    }
+
+    #[test]
+    fn a_session_is_read_as_it_was_written() {
+        let all: Vec<Kept> = View::ALL.iter().map(|view| kept(*view, 7)).collect();
+        let text: String = all.iter().map(|one| one.line().expect("a line")).collect();
+        assert_eq!(read(&text).expect("a session"), all);
+        let cut = &text[..text.len() - 9];
+        assert_eq!(read(cut).expect("a session that was cut").len(), all.len() - 1);
+        let error = read(&format!("{text}nonsense\n")).expect_err("nonsense");
+        assert_eq!(error.line, all.len() + 1);
+    }
+
+    #[test]
+    fn what_was_last_is_told() {
+        let all = [kept(View::Queues, 10), kept(View::Overview, 20), kept(View::Queues, 30)];
+        let ask = Ask { generation: 1, query: Query::Queues { filter: String::new() } };
+        let at = |now| answer(&all, &ask, Ms(now)).map(|one| one.at.0);
+        assert_eq!((at(5), at(10), at(29), at(30)), (Some(10), Some(10), Some(10), Some(30)));
+        let ask = Ask { generation: 1, query: Query::Job { id: "x".to_owned() } };
+        assert_eq!(answer(&all, &ask, Ms(99)), None);
+    }
+}
