@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::apply::Change;
+use super::filter::{Field, Found, Kind, yes_or_no};
 use super::wire::{Time, Value};
 use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
@@ -100,6 +101,22 @@ impl Client {
         shown.map(|record| Ok(view(record, record.schedule()?))).collect()
     }
 
+    /// Every schedule, by name, with its next `n` ticks; of a paused one, those it would have. One whose
+    /// rule cannot be read has none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn schedules_with_ticks(&self, n: usize) -> Result<Vec<(ScheduleView, Vec<Ms>)>> {
+        let (now, records) = self.store().schedules().await?;
+        let mut found = Vec::new();
+        for record in records.iter().filter(|record| !is_reserved(&record.name)) {
+            let schedule = record.schedule()?;
+            let ticks = ticks(record, &schedule, now, n).map(|(_, ticks)| ticks).unwrap_or_default();
+            found.push((view(record, schedule), ticks));
+        }
+        Ok(found)
+    }
+
     /// The next `n` ticks of a schedule, from the one it is due for on; of a paused one, those it would
     /// have.
     ///
@@ -109,11 +126,7 @@ impl Client {
         let (now, record) = self.schedule_record(name).await?;
         let schedule = record.schedule()?;
         let unreadable = |why: String| ApiError::Conflict(format!("the schedule {name} cannot be read: {why}"));
-        let rule = schedule.parsed().map_err(|error| unreadable(error.to_string()))?;
-        let zone = Zone::parse(&schedule.timezone).map_err(|error| unreadable(error.to_string()))?;
-        let next = |at: &Ms| rule.next_after(*at, schedule.anchor);
-        let first = record.due.or_else(|| next(&now));
-        Ok((zone, std::iter::successors(first, next).take(n).collect()))
+        ticks(&record, &schedule, now, n).map_err(unreadable)
     }
 
     /// Sets a schedule as a manifest says. What it has counted and started stays; its next tick stays
@@ -234,6 +247,35 @@ impl Client {
         Ok((now, found.ok_or_else(|| ApiError::NoSchedule(name.clone()))?))
     }
 }
+
+fn ticks(record: &ScheduleRecord, schedule: &Schedule, now: Ms, n: usize) -> Result<(Zone, Vec<Ms>), String> {
+    let rule = schedule.parsed().map_err(|error| error.to_string())?;
+    let zone = Zone::parse(&schedule.timezone).map_err(|error| error.to_string())?;
+    let next = |at: &Ms| rule.next_after(*at, schedule.anchor);
+    let first = record.due.or_else(|| next(&now));
+    Ok((zone, std::iter::successors(first, next).take(n).collect()))
+}
+
+type F = Field<ScheduleView>;
+
+fn number(count: u64) -> Found<'static> {
+    Found::Number(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// What can be asked of a schedule.
+pub const SCHEDULE_FIELDS: &[Field<ScheduleView>] = &[
+    F::new("name", Kind::Text, |one, _, _| one.name.as_str().into()),
+    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |one, _, _| {
+        if one.paused { "yes" } else { "no" }.into()
+    }),
+    F::new("workflow", Kind::Text, |one, _, _| one.workflow.as_deref().into()),
+    F::new("job", Kind::Text, |one, _, _| one.job.as_deref().into()),
+    F::new("queue", Kind::Text, |one, _, _| one.queue.as_deref().into()),
+    F::new("rule", Kind::Text, |one, _, _| one.rule.as_str().into()),
+    F::new("missed", Kind::Number, |one, _, _| number(one.missed)),
+    F::new("skipped", Kind::Number, |one, _, _| number(one.skipped)),
+    F::new("ticked", Kind::Number, |one, _, _| number(one.ticked)),
+];
 
 fn wanted(spec: &ScheduleSpec, rule: &Rule, zone: &Zone, now: Ms) -> Schedule {
     let target = match &spec.target {

@@ -21,6 +21,7 @@ pub mod once;
 pub mod record;
 pub mod rows;
 pub mod run;
+pub mod run_page;
 mod screen;
 pub mod state;
 pub mod text;

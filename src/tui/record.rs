@@ -86,10 +86,10 @@ impl Clock for Then {
 /// What was told last before a time about what an ask is about; else what was told first.
 fn answer<'a>(kept: &'a [Kept], ask: &Ask, now: Ms) -> Option<&'a Kept> {
     let is_of = |one: &&Kept| match &ask.query {
-        super::msg::Query::Job { id } => one.of.as_ref() == Some(id),
+        super::msg::Query::Job { id } | super::msg::Query::Run { id, .. } => one.of.as_ref() == Some(id),
         query => one.view == query.view(),
     };
-    let before = kept.iter().take_while(|one| one.at <= now).filter(is_of).next_back();
+    let before = kept.iter().take_while(|one| one.at <= now).filter(is_of).last();
     before.or_else(|| kept.iter().find(is_of))
 }
 

@@ -22,7 +22,7 @@ use crate::tui::state::{About, Page, State};
 use crate::tui::theme::{Colours, Theme};
 use crate::tui::views::View;
 
-/// Watch and steer everything from one screen: queues, jobs, workers
+/// Watch and steer everything from one screen: queues, jobs, runs, workers, schedules
 ///
 /// Opens with an overview; the numbers on the second line are keys, ? shows all keys of a view. What is
 /// done is told with the command that does the same. Esc and q lead back, ctrl-c ends it.
@@ -39,7 +39,7 @@ Examples:
   The jobs of another store, looked at every five seconds:
     goflow top jobs --interval 5s --store redis://localhost:6379")]
 pub struct TopArgs {
-    /// The view to open: overview, queues, jobs or workers
+    /// The view to open: overview, queues, jobs, runs, workers, schedules, dlq or events
     #[arg(value_name = "VIEW", default_value = "overview", hide_default_value = true, value_parser = view)]
     view: View,
     /// Print one plain frame and end
@@ -152,7 +152,8 @@ fn state(context: &Context, args: &TopArgs, store: String) -> State {
     let size = (context.ui.width.or(told("COLUMNS")).unwrap_or(80), told("LINES").unwrap_or(24));
     let theme =
         Theme { colours: if context.ui.color { Colours::Own } else { Colours::Mono }, unicode: context.ui.unicode };
-    let about = About { store, read_only: args.read_only, is_recording: false };
+    let user = context.env.first(&["USER", "LOGNAME"]).map(|(_, name)| name.to_owned()).unwrap_or_default();
+    let about = About { store, read_only: args.read_only, is_recording: false, user };
     let mut state = State::new(about, theme, size, context.clock.now());
     state.stack = vec![Page::new(args.view)];
     state.interval = u64::try_from(millis(args.interval)).unwrap_or(1_000);

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Replies;
+use super::dead::Dead;
+use super::events::Events;
 use super::tail::Tail;
+use super::{Replies, runs};
 use crate::api::attention::{Want, Wanted};
 use crate::api::filter::{Field, Where};
 use crate::api::queues::QUEUE_FIELDS;
+use crate::api::schedules::SCHEDULE_FIELDS;
 use crate::api::workers::WORKER_FIELDS;
 use crate::api::{ApiError, Client, Filter, JobView, QueueView, Stored, WorkerView};
 use crate::domain::text::count;
 use crate::domain::{JobState, Ms, Name};
 use crate::tui::msg::{
-    Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Notice, Overview, Query, Reply,
+    Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Notice, Overview, Query, Reply, Subject,
 };
 use crate::tui::rows::workers::Held;
-use crate::tui::rows::{JobRow, QueueRow, Rows, WorkerRow};
+use crate::tui::rows::{JobRow, QueueRow, Rows, ScheduleRow, WorkerRow};
 use crate::tui::text::short;
 
 /// Records that one look at a filter without an index reads at most, and how many at a time.
@@ -28,6 +31,8 @@ const FAILING_QUEUES: usize = 8;
 const FAILURES: usize = 20;
 /// A trend is told against the counters of so long ago.
 const TREND_MS: i64 = 10_000;
+/// Ticks of a schedule that are told ahead.
+const TICKS: usize = 5;
 /// Of a log the end is shown: more than any screen holds.
 const LOG_SHOWN: usize = 64 << 10;
 
@@ -37,6 +42,9 @@ type Result<T, E = ApiError> = std::result::Result<T, E>;
 #[derive(Debug, Default)]
 pub struct Memory {
     tail: Tail,
+    runs: runs::Kept,
+    dead: Dead,
+    events: Events,
     /// What waited in each queue, at a few times, oldest first.
     depths: VecDeque<(Ms, BTreeMap<String, u64>)>,
 }
@@ -63,6 +71,11 @@ impl Memory {
             }
             Query::Jobs(query) => jobs(client, query, ask.generation, replies).await,
             Query::Job { id } => job(client, id).await,
+            Query::Runs(query) => runs::list(client, query).await,
+            Query::Run { id, log_of } => runs::one(client, &mut self.runs, id, log_of.as_deref()).await,
+            Query::Schedules { filter } => schedules(client, filter).await,
+            Query::Dlq { filter } => self.dead.look(client, filter).await,
+            Query::Events { filter } => self.events.look(client, filter).await,
         }
     }
 
@@ -84,17 +97,20 @@ impl Memory {
         let mut notices: Vec<Notice> = client.wanted().await?.iter().map(notice).collect();
         for (name, (times, at)) in self.tail.missed() {
             let text = format!("schedule {name} missed ticks {}", count(times, "time"));
-            notices.push(Notice { text, since: Some(at), bad: true });
+            let (id, subject) = (format!("missed/{name}"), Some(Subject::Schedule(name.to_owned())));
+            notices.push(Notice { id, subject, text, since: Some(at), bad: true });
         }
         for queue in queues {
             if queue.parked > 0 {
                 let text =
                     format!("{} on {} wait for a worker that knows their type", count(queue.parked, "job"), queue.name);
-                notices.push(Notice { text, since: None, bad: true });
+                let (id, subject) = (format!("parked/{}", queue.name), Some(Subject::Queue(queue.name.clone())));
+                notices.push(Notice { id, subject, text, since: None, bad: true });
             }
             if queue.paused && queue.pending > 0 {
                 let text = format!("queue {} is paused with {} waiting", queue.name, count(queue.pending, "job"));
-                notices.push(Notice { text, since: None, bad: false });
+                let (id, subject) = (format!("paused/{}", queue.name), Some(Subject::Queue(queue.name.clone())));
+                notices.push(Notice { id, subject, text, since: None, bad: false });
             }
         }
         Ok(notices)
@@ -130,13 +146,29 @@ impl Memory {
     }
 }
 
+/// The schedules that match, with their next ticks.
+async fn schedules(client: &Client, filter: &str) -> Result<Body> {
+    let filter = read(filter, SCHEDULE_FIELDS)?;
+    let now = client.clock().now();
+    let found = client.schedules_with_ticks(TICKS).await?;
+    let matching = found.into_iter().filter(|(view, _)| filter.matches(view, now));
+    Ok(Body::List(Rows::Schedules(matching.map(|(view, ticks)| ScheduleRow::new(&view, ticks)).collect())))
+}
+
 fn notice(wanted: &Wanted) -> Notice {
     let (workflow, run) = (&wanted.workflow, short(&wanted.run_id));
     let (text, bad) = match &wanted.what {
         Want::Answer(path) => (format!("run {run} of {workflow}: {path} waits for an approval"), false),
         Want::Undo(n) => (format!("run {run} of {workflow} failed and owes {}", count(*n as u64, "undo")), true),
     };
-    Notice { text, since: wanted.since.map(|since| since.0), bad }
+    let run = wanted.run_id.clone();
+    let (id, subject) = match &wanted.what {
+        Want::Answer(path) => {
+            (format!("approval/{run}/{path}"), Subject::Approval { run: run.clone(), step: path.clone() })
+        }
+        Want::Undo(_) => (format!("owed/{run}"), Subject::Run(run.clone())),
+    };
+    Notice { id, subject: Some(subject), text, since: wanted.since.map(|since| since.0), bad }
 }
 
 fn read<T>(filter: &str, fields: &'static [Field<T>]) -> Result<Where<T>> {

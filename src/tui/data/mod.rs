@@ -4,7 +4,11 @@
 
 mod act;
 mod command;
+mod dead;
+mod events;
 mod fetch;
+mod runs;
+mod steer;
 mod tail;
 
 use std::time::Duration;

@@ -94,8 +94,7 @@ pub async fn list(client: &Client, query: &RunsQuery) -> Result<Body> {
         }
         let wanted = rows.len() + query.chunk;
         while rows.len() < wanted && looked < LOOKS {
-            let found =
-                client.runs_from(&filter, &query.states, from.as_deref(), wanted - rows.len(), AT_ONCE).await?;
+            let found = client.runs_from(&filter, &query.states, from.as_deref(), wanted - rows.len(), AT_ONCE).await?;
             looked += found.looked;
             let fits = |run: &&RunBrief| !query.problems || run.is_problem();
             rows.extend(found.runs.iter().filter(fits).map(RunRow::from));

@@ -2,5 +2,6 @@
 
 mod frames;
 mod laws;
+mod other_samples;
 pub mod samples;
 mod steps;

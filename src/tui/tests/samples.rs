@@ -1,8 +1,9 @@
 //! States to draw: each view empty, as usual, full and hostile; and the ways to get there.
 
+use super::other_samples;
 use crate::domain::{JobState, Ms};
 use crate::tui::msg::{
-    Answer, AttemptRow, Body, Code, JobDetail, JobsPart, Key, Msg, Notice, Overview, Percentiles, Rates, Reply,
+    Answer, AttemptRow, Body, Code, JobDetail, JobsPart, Key, Msg, Notice, Overview, Percentiles, Rates, Reply, Subject,
 };
 use crate::tui::rows::workers::Held;
 use crate::tui::rows::{JobRow, QueueRow, Rows, WorkerRow};
@@ -35,10 +36,15 @@ pub fn state(view: View, size: (u16, u16)) -> State {
         store: "sqlite:/home/o/.local/share/goflow/goflow.db".to_owned(),
         read_only: false,
         is_recording: false,
+        user: "ann".to_owned(),
     };
     let theme = Theme { colours: Colours::Mono, unicode: true };
     let mut state = State::new(about, theme, size, NOON);
-    let page = if view == View::Job { Page::of(view, &id(7)) } else { Page::new(view) };
+    let page = match view {
+        View::Job => Page::of(view, &id(7)),
+        View::Run => Page::of(view, &id(3_000)),
+        view => Page::new(view),
+    };
     state.stack = vec![page];
     let _ = first(&mut state);
     state
@@ -144,24 +150,37 @@ pub fn jobs(n: u64) -> Body {
 pub const HOSTILE: &str =
     "a\u{1b}[2J\u{9b}31m\u{202e}evil\u{200b}\u{7}\r\n\t漢字e\u{301}\u{1f600}\u{1f468}\u{200d}\u{1f469}";
 
-pub fn hostile(view: View) -> Body {
+pub fn hostile_job() -> JobRow {
     let long = HOSTILE.repeat(20_000);
     let mut row = job(1, JobState::Dead);
     (row.kind, row.queue, row.payload) = (HOSTILE.to_owned(), HOSTILE.to_owned(), long.clone());
-    (row.error, row.progress) = (Some(long.clone()), Some(HOSTILE.to_owned()));
+    (row.error, row.progress) = (Some(long), Some(HOSTILE.to_owned()));
     row.metadata = [(HOSTILE.to_owned(), HOSTILE.to_owned())].into();
+    row
+}
+
+pub fn hostile(view: View) -> Body {
+    let long = HOSTILE.repeat(20_000);
+    let row = hostile_job();
     let queue = QueueRow { name: HOSTILE.to_owned(), settings: HOSTILE.to_owned(), ..queue("a", 1) };
     let held = vec![Held { id: HOSTILE.to_owned(), kind: HOSTILE.to_owned(), since: NOON }];
     let worker = WorkerRow { host: HOSTILE.to_owned(), queues: vec![HOSTILE.to_owned()], held, ..worker(0) };
     match view {
         View::Overview => {
-            let notices = vec![Notice { text: HOSTILE.to_owned(), since: None, bad: true }];
+            let notices = vec![Notice {
+                id: HOSTILE.to_owned(),
+                subject: None,
+                text: HOSTILE.to_owned(),
+                since: None,
+                bad: true,
+            }];
             let (queues, workers, failures) = (vec![queue], vec![worker], vec![row]);
             Body::Overview(Box::new(Overview { queues, workers, rates: rates(), failures, notices }))
         }
         View::Queues => Body::List(Rows::Queues(vec![queue])),
         View::Workers => Body::List(Rows::Workers(vec![worker])),
         View::Jobs => Body::Jobs(JobsPart { rows: vec![row], ..JobsPart::default() }),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::hostile(view),
         View::Job => Body::Job(Box::new(JobDetail {
             payload: long.clone(),
             result: Some(HOSTILE.to_owned()),
@@ -180,6 +199,7 @@ pub fn empty(view: View) -> Body {
         View::Queues => Body::List(Rows::Queues(Vec::new())),
         View::Workers => Body::List(Rows::Workers(Vec::new())),
         View::Jobs => jobs(0),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::some(view, 0),
         View::Job => Body::Job(Box::new(JobDetail {
             job: job(7, JobState::Pending),
             payload: "null".to_owned(),
@@ -214,6 +234,8 @@ fn some(view: View, n: u64) -> Body {
             failures: (0..n.min(20)).map(|at| job(at, JobState::Dead)).collect(),
             notices: (0..n.saturating_sub(2))
                 .map(|at| Notice {
+                    id: format!("approval/{}/sign", id(3_000 + at)),
+                    subject: Some(Subject::Approval { run: id(3_000 + at), step: "sign".to_owned() }),
                     text: format!("run {at} of orders: sign waits for an approval"),
                     since: Some(ago(94)),
                     bad: at % 2 == 1,
@@ -223,6 +245,7 @@ fn some(view: View, n: u64) -> Body {
         View::Queues => Body::List(Rows::Queues((0..n).map(queue).collect())),
         View::Workers => Body::List(Rows::Workers((0..n).map(worker).collect())),
         View::Jobs => jobs(n),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::some(view, n),
         View::Job => Body::Job(Box::new(JobDetail {
             job: job(7, JobState::Dead),
             payload: "{\n  \"to\": \"user7@example.com\",\n  \"template\": \"welcome\"\n}".to_owned(),

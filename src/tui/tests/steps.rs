@@ -192,7 +192,7 @@ fn the_mouse_selects_opens_and_goes() {
     let mut state = typical(View::Queues);
     play(&mut state, [Msg::Mouse(Mouse::Click(2, 1))]);
     assert_eq!(state.page().view, View::Overview);
-    play(&mut state, [Msg::Mouse(Mouse::Click(34, 1))]);
+    play(&mut state, [Msg::Mouse(Mouse::Click(41, 1))]);
     assert_eq!(state.page().view, View::Workers);
 }
 

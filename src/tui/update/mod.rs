@@ -1,18 +1,22 @@
 //! What becomes of the state when something happens: pure, without a clock. Here is the table of
 //! messages and what moves between pages; `moves` is moving within one, `acts` verbs and marks,
-//! `inputs` what takes the keys while it is open, `replies` what the data task tells.
+//! `inputs` what takes the keys while it is open and `forms` what is filled in, `runs` the page of a run,
+//! `replies` what the data task tells.
 
 mod acts;
+mod forms;
 mod inputs;
 mod moves;
 mod replies;
+mod runs;
 
 pub use self::acts::word;
 pub use self::inputs::choices;
 
 use super::keys::{self, Action};
 use super::layout;
-use super::msg::{Ask, Effect, Key, Mouse, Msg};
+use super::msg::{Ask, Body, Effect, Key, Mouse, Msg, Subject, Verb};
+use super::rows::Rows;
 use super::state::{Flash, INTERVALS, Overlay, Page, State};
 use super::theme::Colours;
 use super::views::View;
@@ -44,6 +48,7 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
     };
     moves::settle(state);
     effects.extend(moves::refill(state));
+    effects.extend(runs::follow_log(state));
     effects
 }
 
@@ -132,7 +137,10 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Mark => acts::mark(state),
         Action::MarkRange => acts::mark_range(state),
         Action::MarkAll => acts::mark_all(state),
+        Action::Do(verb @ (Verb::Approve | Verb::Reject | Verb::Signal)) => return forms::open(state, verb),
         Action::Do(verb) => return acts::order(state, verb),
+        Action::Earlier => return runs::travel(state, -1),
+        Action::Later => return runs::travel(state, 1),
         Action::Edit => return acts::edit(state),
         Action::Logs => return logs(state),
         Action::Follow => state.page_mut().follow = !state.page().follow,
@@ -184,11 +192,23 @@ fn open(state: &mut State) -> Vec<Effect> {
     let page = state.page();
     let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
     match page.view {
-        View::Overview | View::Queues => {
+        View::Overview => match overview_subject(page) {
+            Some(subject) => about(state, &subject),
+            None => Vec::new(),
+        },
+        View::Queues => about(state, &Subject::Queue(id)),
+        View::Runs => about(state, &Subject::Run(id)),
+        View::Run => runs::open(state),
+        View::Dlq => {
             let mut jobs = Page::new(View::Jobs);
-            jobs.filter = format!("queue:{id}");
+            jobs.tab = jobs.tabs().iter().position(|tab| *tab == "dead").unwrap_or(0);
+            jobs.filter = id;
             enter(state, jobs)
         }
+        View::Schedules | View::Events => match page.rows().and_then(|rows| leads_to(rows, page.cursor.at)) {
+            Some(subject) => about(state, &subject),
+            None => acts::raw(state),
+        },
         View::Workers => {
             let mut jobs = Page::new(View::Jobs);
             jobs.filter = format!("worker:{id}");
@@ -201,6 +221,40 @@ fn open(state: &mut State) -> Vec<Effect> {
     }
 }
 
+/// What the selected line of the overview is about.
+fn overview_subject(page: &Page) -> Option<Subject> {
+    match &page.body {
+        Some(Body::Overview(overview)) => overview.subject(page.cursor.at),
+        _ => None,
+    }
+}
+
+/// What an event is about, or what a schedule has started last.
+fn leads_to(rows: &Rows, at: usize) -> Option<Subject> {
+    let (job, run) = match rows {
+        Rows::Events(rows) => rows.get(at).map(|row| (row.job.clone(), row.run.clone()))?,
+        Rows::Schedules(rows) => rows.get(at).map(|row| (row.last_job.clone(), row.last_run.clone()))?,
+        _ => return None,
+    };
+    run.map(Subject::Run).or(job.map(Subject::Job))
+}
+
+/// To the page of a thing.
+fn about(state: &mut State, subject: &Subject) -> Vec<Effect> {
+    let page = match subject {
+        Subject::Queue(name) => Page { filter: format!("queue:{name}"), ..Page::new(View::Jobs) },
+        Subject::Job(id) => Page::of(View::Job, id),
+        Subject::Run(run) => Page::of(View::Run, run),
+        Subject::Approval { run, step } => {
+            let mut page = Page::of(View::Run, run);
+            page.cursor.id = Some(step.clone());
+            page
+        }
+        Subject::Schedule(name) => Page { filter: format!("name:{name}"), ..Page::new(View::Schedules) },
+    };
+    enter(state, page)
+}
+
 /// To the end of a job's page, where its log is, and on with it.
 fn logs(state: &mut State) -> Vec<Effect> {
     let page = state.page_mut();
@@ -208,12 +262,19 @@ fn logs(state: &mut State) -> Vec<Effect> {
         page.follow = true;
         return Vec::new();
     }
+    if page.view == View::Run {
+        return runs::logs(state);
+    }
     let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
     enter(state, Page { follow: true, ..Page::of(View::Job, &id) })
 }
 
 /// Out of the page; at the top out of the filter, and then nowhere.
 fn back(state: &mut State) -> Vec<Effect> {
+    // First out of the past.
+    if state.page_mut().moment.take().is_some() {
+        return Vec::new();
+    }
     if state.stack.len() > 1 {
         state.stack.pop();
         return fetch_anew(state);

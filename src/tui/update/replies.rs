@@ -50,15 +50,16 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
 
 fn show(state: &mut State, mut body: Body, at: crate::domain::Ms) {
     let page = state.page_mut();
-    if let (Body::List(rows), true) = (&mut body, page.problems) {
+    if let (Some(rows), true) = (body.rows_mut(), page.problems) {
         rows.keep_problems();
     }
+    let is_whole = body.is_whole();
     page.body = Some(body);
     page.at = Some(at);
     super::moves::apply_sort(page);
     let known: Vec<String> = page.marks.iter().filter(|id| page.position(id).is_none()).cloned().collect();
     // In a list that is here as a whole, what is not here is gone; marks of it would act on nothing.
-    if page.rows().is_some() {
+    if is_whole {
         for id in known {
             page.marks.remove(&id);
         }

@@ -18,11 +18,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, part: &JobsPa
     tabs(state, frame, layout.page_tabs, part);
     table::draw(state, frame, (layout.titles, layout.list), &part.rows, JOBS);
     if let Some(area) = layout.detail {
-        let line = state.theme.sign("│", "|");
-        for y in area.y..area.y + area.height {
-            let at = Rect { x: area.x.saturating_sub(1), y, width: 1, height: 1 };
-            frame.render_widget(Span::styled(line, state.theme.style(Tone::Faint)), at);
-        }
+        super::bar(state, frame, area);
         if let Some(row) = part.rows.get(state.page().cursor.at) {
             job::beside(state, frame, area, row);
         }

@@ -88,7 +88,7 @@ fn header<T>(
     frame.render_widget(Line::from(spans), area);
 }
 
-fn padded(theme: Theme, text: &str, columns: usize, right: bool) -> String {
+pub(super) fn padded(theme: Theme, text: &str, columns: usize, right: bool) -> String {
     let text = fit(text, columns, theme.unicode);
     let space = " ".repeat(columns.saturating_sub(width(&text)));
     if right { format!("{space}{text}") } else { format!("{text}{space}") }
