@@ -89,7 +89,7 @@ fn answer<'a>(kept: &'a [Kept], ask: &Ask, now: Ms) -> Option<&'a Kept> {
         super::msg::Query::Job { id } | super::msg::Query::Run { id, .. } => one.of.as_ref() == Some(id),
         query => one.view == query.view(),
     };
-    let before = kept.iter().take_while(|one| one.at <= now).filter(is_of).last();
+    let before = kept.iter().rev().filter(is_of).find(|one| one.at <= now);
     before.or_else(|| kept.iter().find(is_of))
 }
 
