@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod attention;
+pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
@@ -14,6 +15,7 @@ pub mod run_list;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+pub mod tokens;
 pub mod told;
 pub mod verbs;
 pub mod wire;

@@ -118,6 +118,7 @@ pub enum Command {
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
+    Server(commands::server::ServerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
     Diff(commands::diff::DiffArgs),
@@ -136,6 +137,8 @@ pub enum Command {
     Top(commands::top::TopArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),
