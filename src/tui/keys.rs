@@ -34,6 +34,9 @@ pub enum Action {
     /// Back and forth in a run's history.
     Earlier,
     Later,
+    /// By one answer of a recording.
+    StepBack,
+    StepOn,
     Raw,
     Copy,
     Freeze,
@@ -146,7 +149,6 @@ const LISTS: Holds = Holds::In(&[
 const FILTERED: Holds =
     Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq, View::Events]);
 const MARKED: Holds = Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq]);
-const JOBS: Holds = Holds::In(&[View::Jobs, View::Job]);
 const RETRIED: Holds = Holds::In(&[View::Overview, View::Jobs, View::Job, View::Runs, View::Run, View::Dlq]);
 const CANCELLED: Holds = Holds::In(&[View::Jobs, View::Job, View::Runs, View::Run]);
 const PAUSED: Holds = Holds::In(&[View::Overview, View::Queues, View::Runs, View::Run, View::Schedules]);
@@ -225,6 +227,8 @@ pub const BINDINGS: &[Binding] = &[
     b(&[c('c')], Action::Copy, "copy the id or the name", None, Screen, ALL),
     b(&[c('z')], Action::Freeze, "freeze; again: go on", None, Screen, ALL),
     b(&[c('R')], Action::Refresh, "look again now", None, Screen, ALL),
+    b(&[c(',')], Action::StepBack, "in a recording: one look back; R goes on", None, Screen, ALL),
+    b(&[c('.')], Action::StepOn, "in a recording: one look on", None, Screen, ALL),
     b(&[c('+')], Action::Slower, "look less often", None, Screen, ALL),
     b(&[c('-')], Action::Faster, "look more often", None, Screen, ALL),
     b(&[c('T')], Action::Theme, "colours or none", None, Screen, ALL),

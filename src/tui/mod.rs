@@ -24,6 +24,7 @@ pub mod run;
 pub mod run_page;
 mod screen;
 pub mod state;
+pub mod svg;
 pub mod text;
 pub mod theme;
 pub mod update;

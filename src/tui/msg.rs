@@ -70,6 +70,8 @@ pub enum Effect {
     Copy(String),
     /// A job's text goes to the editor, and what comes back is enqueued.
     Edit(String),
+    /// By how many answers of a recording to go; by none: on, as fast as it was.
+    Step(isize),
     Suspend,
     /// Everything anew.
     Redraw,

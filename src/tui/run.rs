@@ -103,6 +103,8 @@ struct Console {
     env: Env,
     client: Option<Client>,
     asks: mpsc::UnboundedSender<Ask>,
+    /// To a recording: by how many of its answers to go.
+    steps: Option<mpsc::UnboundedSender<isize>>,
     replies: mpsc::Sender<Reply>,
     keys: Option<EventStream>,
     tasks: Vec<Task>,
@@ -125,7 +127,7 @@ where
     let Given { state, clock, env, mut record } = given;
     let keys = Some(EventStream::new());
     let mut console =
-        Console { state, screen, clock, env, client: None, asks, replies, keys, tasks: Vec::new(), ticks };
+        Console { state, screen, clock, env, client: None, asks, steps: None, replies, keys, tasks: Vec::new(), ticks };
     console.state.size = console.screen.size()?;
     let first = update::first(&mut console.state);
     console.perform(first).await?;
@@ -135,7 +137,9 @@ where
         Source::Store(connect) => Some(connect),
         Source::Recording(kept) => {
             if let Some(asked) = asked.take() {
-                console.tasks.push(Task(tokio::spawn(replay(kept, asked, console.replies.clone()))));
+                let (steps, stepped) = mpsc::unbounded_channel();
+                console.steps = Some(steps);
+                console.tasks.push(Task(tokio::spawn(replay(kept, asked, stepped, console.replies.clone()))));
             }
             None
         }
@@ -243,10 +247,16 @@ impl Console {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) -> io::Result<()> {
+        // A step is before the question whose answer shows it.
+        for effect in &effects {
+            if let (Effect::Step(by), Some(steps)) = (effect, &self.steps) {
+                let _ = steps.send(*by);
+            }
+        }
         self.ask(&effects);
         for effect in effects {
             match effect {
-                Effect::Fetch(_) | Effect::Quit => {}
+                Effect::Fetch(_) | Effect::Step(_) | Effect::Quit => {}
                 Effect::Act(order) => {
                     self.spawn(|client| async move { data::act(&client, &order).await });
                 }

@@ -15,7 +15,7 @@ use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail, reason};
 use crate::domain::text::nearest;
 use crate::domain::time::{millis, parse_duration};
-use crate::tui::once::once;
+use crate::tui::once::{frame, last_of, once, picture};
 use crate::tui::record::{Kept, Then, read};
 use crate::tui::run::{Ended, Given, Source, run as show};
 use crate::tui::state::{About, Page, State};
@@ -33,6 +33,8 @@ Examples:
     goflow top --read-only
   One plain frame, for a script or a bug report:
     goflow top --once
+  A picture of it, as wide as COLUMNS and as high as LINES:
+    COLUMNS=110 LINES=32 goflow top --once --svg > overview.svg
   Keep a session for a bug report, and look at it again:
     goflow top --record session.jsonl
     goflow top --replay session.jsonl
@@ -45,6 +47,9 @@ pub struct TopArgs {
     /// Print one plain frame and end
     #[arg(long)]
     once: bool,
+    /// Print it as a picture, in SVG
+    #[arg(long, requires = "once")]
+    svg: bool,
     /// Change nothing, whatever is pressed
     #[arg(long)]
     read_only: bool,
@@ -52,7 +57,7 @@ pub struct TopArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["once", "replay"])]
     record: Option<PathBuf>,
     /// Show what was written down, without a store
-    #[arg(long, value_name = "FILE", conflicts_with = "once")]
+    #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// How often to look, from 250ms to 30s
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, allow_hyphen_values = true)]
@@ -78,13 +83,7 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
 
 pub fn run(context: &Context, args: &TopArgs) -> Result {
     if args.once {
-        return context.block_on(async {
-            let client = context.client().await?;
-            let mut state = state(context, args, client.describe());
-            state.theme.colours = Colours::Mono;
-            let frame = once(state, &client).await?;
-            context.ui.block(&frame)
-        });
+        return one_frame(context, args);
     }
     if context.global.output != Format::Table {
         return Err(fail(Code::Usage, "the console has no output formats")
@@ -127,6 +126,28 @@ pub fn run(context: &Context, args: &TopArgs) -> Result {
         }
         Ended::Interrupted => CommandError::Silent(crate::cli::codes::exit::INTERRUPTED),
     })
+}
+
+/// Prints the page as it is now, or as it was recorded last.
+fn one_frame(context: &Context, args: &TopArgs) -> Result {
+    let mut state = match &args.replay {
+        Some(path) => {
+            let kept = recording(path)?;
+            let mut state = state(context, args, path.display().to_string());
+            state.about.is_recording = true;
+            last_of(state, &kept)
+        }
+        None => context.block_on(async {
+            let client = context.client().await?;
+            Ok(once(state(context, args, client.describe()), &client).await?)
+        })?,
+    };
+    if args.svg {
+        state.theme = Theme { colours: Colours::Own, unicode: true };
+        return context.ui.block(&picture(&state));
+    }
+    state.theme.colours = Colours::Mono;
+    context.ui.block(&frame(&state))
 }
 
 /// Reads a recorded session.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::api::filter::Where;
 use crate::api::run_list::{RUN_FIELDS, RunBrief};
 use crate::api::{ApiError, Client, Result};
-use crate::domain::{JobId, Ms, RunId, StepState};
+use crate::domain::{JobId, RunId, StepState};
 use crate::tui::msg::{Body, CHUNKS, Part, RunsQuery};
 use crate::tui::rows::jobs::beginning;
 use crate::tui::rows::{Rows, RunRow};
@@ -214,9 +214,4 @@ async fn log(client: &Client, job: JobId) -> Result<StepLog> {
         start += 1;
     }
     Ok(StepLog { job: job.to_string(), text: text[start..].to_owned(), cut: log.truncated || start > 0 })
-}
-
-/// When a run began to wait for its approval: its own start if nothing better is known.
-pub fn waiting_since(run: &Run, step: Option<Ms>) -> Ms {
-    step.or(run.started_at).unwrap_or(run.created_at)
 }

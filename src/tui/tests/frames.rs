@@ -77,6 +77,9 @@ fn popups_lie_over_the_page() {
     insta::assert_snapshot!("popup_confirm", open(View::Jobs, &typed("  x")));
     insta::assert_snapshot!("popup_filter", open(View::Queues, &typed("/dead>1 nope ")));
     insta::assert_snapshot!("popup_raw", open(View::Job, &typed("y")));
+    insta::assert_snapshot!("popup_approve", open(View::Run, &typed("a")));
+    insta::assert_snapshot!("popup_signal", open(View::Run, &typed("n")));
+    insta::assert_snapshot!("run_in_the_past", open(View::Run, &typed("[[[[")));
     let back = open(View::Jobs, &[key('?'), press(Code::Esc)]);
     assert_eq!(back, open(View::Jobs, &[]));
 }

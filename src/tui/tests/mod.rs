@@ -3,5 +3,6 @@
 mod frames;
 mod laws;
 mod other_samples;
+mod other_steps;
 pub mod samples;
 mod steps;

@@ -147,7 +147,10 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Raw => return acts::raw(state),
         Action::Copy => return acts::copy(state),
         Action::Freeze => state.frozen = !state.frozen,
+        Action::Refresh if state.about.is_recording => return vec![Effect::Step(0), fetch(state)],
         Action::Refresh => return vec![fetch(state)],
+        Action::StepBack => return step(state, -1),
+        Action::StepOn => return step(state, 1),
         Action::Slower => return pace(state, 1),
         Action::Faster => return pace(state, -1),
         Action::Theme => {
@@ -160,6 +163,14 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Quit => return quit(state),
     }
     Vec::new()
+}
+
+/// By one answer of a recording, and shows it.
+fn step(state: &mut State, by: isize) -> Vec<Effect> {
+    if !state.about.is_recording {
+        return flash(state, "this is no recording", false);
+    }
+    vec![Effect::Step(by), fetch(state)]
 }
 
 fn pace(state: &mut State, by: isize) -> Vec<Effect> {

@@ -11,13 +11,13 @@ use super::TestEnvironment;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal of its own, with a shell in it.
-struct Pane {
+pub struct Pane {
     socket: PathBuf,
 }
 
 impl Pane {
     /// A shell in the test's place, in a terminal of this size.
-    fn open(env: &TestEnvironment, columns: u16, rows: u16) -> Pane {
+    pub fn open(env: &TestEnvironment, columns: u16, rows: u16) -> Pane {
         let pane = Pane { socket: env.path().join("tmux") };
         let command = env.command([""; 0]);
         let (columns, rows) = (columns.to_string(), rows.to_string());
@@ -35,12 +35,12 @@ impl Pane {
     }
 
     /// Types text as it is.
-    fn types(&self, text: &str) {
+    pub fn types(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]);
     }
 
     /// Presses keys by tmux's names for them.
-    fn press(&self, keys: &[&str]) {
+    pub fn press(&self, keys: &[&str]) {
         let mut args = vec!["send-keys"];
         args.extend(keys);
         self.tmux(&args);
@@ -52,7 +52,7 @@ impl Pane {
 
     /// Waits until the screen is as wanted.
     #[track_caller]
-    fn sees(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
+    pub fn sees(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();
@@ -65,12 +65,12 @@ impl Pane {
     }
 
     #[track_caller]
-    fn shows(&self, text: &str) -> String {
+    pub fn shows(&self, text: &str) -> String {
         self.sees(text, |screen| screen.contains(text))
     }
 
     /// Runs a line in the shell between two looks at the terminal's settings.
-    fn console(&self, arguments: &str) {
+    pub fn console(&self, arguments: &str) {
         let binary = env!("CARGO_BIN_EXE_goflow");
         self.types(&format!(
             "stty -g > before; {binary} top {arguments}; echo \"ended $?\"; stty -g > after; echo over\n"
@@ -79,7 +79,7 @@ impl Pane {
 
     /// The console has ended with this, and the terminal is as it was.
     #[track_caller]
-    fn ended(&self, env: &TestEnvironment, code: u8) -> String {
+    pub fn ended(&self, env: &TestEnvironment, code: u8) -> String {
         let screen = self.sees("the end", |screen| screen.lines().any(|line| line == "over"));
         assert!(screen.contains(&format!("ended {code}")), "{screen}");
         let read = |name: &str| std::fs::read_to_string(env.path().join(name)).expect("stty wrote it");

@@ -3,6 +3,7 @@
 mod acting;
 mod bad_input;
 mod console;
+mod console_runs;
 mod contract;
 mod enqueue;
 pub mod env;
