@@ -77,7 +77,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Group; 4] = [Group::Move, Group::Find, Group::Act, Group::Screen];
+    pub const ALL: [Group; 4] = [Group::Act, Group::Find, Group::Move, Group::Screen];
 
     pub fn title(self) -> &'static str {
         match self {

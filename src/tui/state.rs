@@ -85,6 +85,8 @@ pub struct Page {
     pub body: Option<Body>,
     /// When its content was told.
     pub at: Option<Ms>,
+    /// In answer to which question.
+    pub told: u64,
     /// Lines by which a page that is no list is scrolled.
     pub scroll: usize,
     /// Shown to its end, whatever comes.
@@ -118,6 +120,7 @@ impl Page {
             window: Window::default(),
             body: None,
             at: None,
+            told: 0,
             scroll: 0,
             follow: matches!(view, View::Events | View::Run),
             moment: None,

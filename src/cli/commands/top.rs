@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use crate::cli::args::Format;
 use crate::cli::codes::Code;
+use crate::cli::complete;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail, reason};
 use crate::domain::text::nearest;
@@ -42,7 +44,8 @@ Examples:
     goflow top jobs --interval 5s --store redis://localhost:6379")]
 pub struct TopArgs {
     /// The view to open: overview, queues, jobs, runs, workers, schedules, dlq or events
-    #[arg(value_name = "VIEW", default_value = "overview", hide_default_value = true, value_parser = view)]
+    #[arg(value_name = "VIEW", default_value = "overview", hide_default_value = true, value_parser = view,
+          add = ArgValueCompleter::new(complete::views))]
     view: View,
     /// Print one plain frame and end
     #[arg(long)]

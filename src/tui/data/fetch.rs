@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::dead::Dead;
 use super::events::Events;
 use super::tail::Tail;
-use super::{Replies, runs};
+use super::{Replies, runs, within};
 use crate::api::attention::{Want, Wanted};
 use crate::api::filter::{Field, Where};
 use crate::api::queues::QUEUE_FIELDS;
@@ -221,7 +221,7 @@ async fn failures(client: &Client, queues: &[QueueRow]) -> Result<Vec<JobRow>> {
 /// The part of the jobs that is asked for. A filter that has no index is told of as it fills.
 async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Replies) -> Result<Body> {
     let filter = Filter::parse(&query.filter).map_err(|error| ApiError::Conflict(error.to_string()))?;
-    let totals = totals(client, &filter).await?;
+    let totals = within(totals(client, &filter)).await?;
     let filter = if query.states.is_empty() { filter } else { filter.only_states(&query.states) };
     let mut part = JobsPart { totals, ..JobsPart::default() };
     let mut looked = 0;
@@ -233,7 +233,7 @@ async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Rep
         let wanted = part.rows.len() + query.chunk;
         while part.rows.len() < wanted && looked < LOOKS {
             let want = wanted - part.rows.len();
-            let found = client.jobs_from(&filter, from.as_deref(), want, AT_ONCE).await?;
+            let found = within(client.jobs_from(&filter, from.as_deref(), want, AT_ONCE)).await?;
             looked += found.looked;
             part.rows.extend(found.jobs.iter().map(row));
             part.more = found.next.is_some();

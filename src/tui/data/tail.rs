@@ -14,6 +14,8 @@ use crate::tui::msg::{Percentiles, Rates};
 /// Events read at once, and how long one look may read.
 const PAGE: usize = 1_000;
 const READS_FOR: Duration = Duration::from_millis(200);
+/// So few at once are what came meanwhile: on a busy store there is never nothing.
+const END: usize = PAGE / 10;
 /// Seconds of which the counts are kept.
 const SECONDS: i64 = 240;
 /// How far back waits and runs are counted, and how many of them.
@@ -60,12 +62,12 @@ impl Tail {
         loop {
             let (events, next) = client.events_after(self.after.as_ref(), PAGE).await?;
             self.after = Some(next);
-            self.is_current = events.is_empty();
+            self.is_current = events.len() < END;
             let now = client.clock().now();
             for event in &events {
                 self.count(event, now);
             }
-            if events.is_empty() || Instant::now() >= until {
+            if self.is_current || Instant::now() >= until {
                 self.forget(now);
                 return Ok(());
             }

@@ -46,7 +46,7 @@ pub struct Column<T> {
     /// It also gets what is left over; the last one that does so gets all of it.
     pub grow: bool,
     pub right: bool,
-    /// Shown from so many columns of the screen on; and always if wide is asked for.
+    /// Shown in a list of so many columns or more; and always if wide is asked for.
     pub from: u16,
     pub cell: fn(&T, Look) -> (String, Tone),
     /// None for a column that nobody sorts by.

@@ -2,7 +2,9 @@
 
 use super::samples::{self, key, press, state, told};
 use crate::domain::{JobState, Ms};
-use crate::tui::msg::{Answer, Ask, Body, Code, Effect, JobsPart, Key, Mouse, Msg, Order, Query, Reply, Target, Verb};
+use crate::tui::msg::{
+    Acted, Answer, Ask, Body, Code, Effect, JobsPart, Key, Mouse, Msg, Order, Query, Reply, Target, Verb,
+};
 use crate::tui::rows::Rows;
 use crate::tui::state::{Link, State};
 use crate::tui::update::update;
@@ -45,6 +47,30 @@ fn a_tick_asks_again_only_when_that_is_of_use() {
     let lost = Answer::Lost { why: "away".to_owned(), retry_at: samples::NOON };
     let lost = Msg::Reply(Reply { generation: state.generation, at: samples::NOON, answer: lost });
     assert_eq!(play(&mut state, [lost, tick()]), [], "the data task asks by itself");
+}
+
+#[test]
+fn a_list_that_fills_again_does_not_shrink_and_is_not_filled_all_the_time() {
+    let part = |rows: u64, filling| {
+        let rows = (0..rows).map(|n| samples::job(n, JobState::Dead)).collect();
+        Body::Jobs(JobsPart { rows, filling, looked: Some(100_000), ..JobsPart::default() })
+    };
+    let mut state = told(state(View::Jobs, (100, 30)), part(3, true));
+    assert!(state.asked.is_some(), "the rest is still to come");
+    state = told(state, part(9, false));
+    assert_eq!((state.page().len(), state.asked), (9, None));
+    // 100,000 records were looked at: that is not done again each second.
+    let tick = |ms: i64| Msg::Tick(Ms(samples::NOON.0 + ms));
+    assert_eq!(asked(&update(&mut state, tick(1_000))), None);
+    assert!(asked(&update(&mut state, tick(6_000))).is_some());
+    state = told(state, part(2, true));
+    assert_eq!(state.page().len(), 9);
+    state = told(state, part(2, false));
+    assert_eq!(state.page().len(), 2);
+    // A new question has nothing to do with what was shown.
+    play(&mut state, [key('!')]);
+    state = told(state, part(1, true));
+    assert_eq!(state.page().len(), 1);
 }
 
 #[test]
@@ -149,6 +175,23 @@ fn a_verb_that_may_not_be_says_why() {
     state.link = Link::Lost { since: samples::NOON, retry_at: samples::NOON, why: "away".to_owned() };
     assert_eq!(play(&mut state, [key('p')]), []);
     assert!(state.flash.as_ref().is_some_and(|flash| flash.text.contains("no connection")));
+}
+
+#[test]
+fn what_was_done_is_told_with_its_command_and_leaves_no_marks() {
+    let mut state = typical(View::Jobs);
+    play(&mut state, typed("  "));
+    let told = |failed| {
+        let (sentence, command) = ("retried 2 jobs".to_owned(), "goflow job retry a b".to_owned());
+        let answer = Answer::Acted(Acted { sentence, command, failed });
+        Msg::Reply(Reply { generation: 0, at: samples::NOON, answer })
+    };
+    play(&mut state, [told(true)]);
+    assert_eq!(state.page().marks.len(), 2, "what failed may be tried again");
+    let effects = play(&mut state, [told(false)]);
+    assert!(asked(&effects).is_some() && state.page().marks.is_empty());
+    let flash = state.flash.as_ref().and_then(|flash| flash.command.as_deref());
+    assert_eq!(flash, Some("goflow job retry a b"));
 }
 
 #[test]

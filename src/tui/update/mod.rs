@@ -40,7 +40,11 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
         Msg::Tick(now) => {
             state.now = now;
             // While the store is away the data task asks by itself.
-            if state.frozen || state.asked.is_some() || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
+            if state.frozen || state.asked.is_some() || state.is_lost() || rests(state) {
+                Vec::new()
+            } else {
+                vec![fetch(state)]
+            }
         }
         Msg::Reply(reply) => replies::take(state, reply),
         Msg::Told(text) => flash(state, text, false),
@@ -50,6 +54,17 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
     effects.extend(moves::refill(state));
     effects.extend(runs::follow_log(state));
     effects
+}
+
+/// Records that a filter without an index looks at in a millisecond, on the average.
+const LOOKED_A_MS: u64 = 20;
+
+/// Whether what is shown cost so much that it is not looked for again yet.
+fn rests(state: &State) -> bool {
+    let page = state.page();
+    let (Some(Body::Jobs(part)), Some(at)) = (&page.body, page.at) else { return false };
+    let rest = part.looked.unwrap_or(0) / LOOKED_A_MS;
+    page.told == state.generation && state.now.since(at).as_millis() < u128::from(rest)
 }
 
 fn flash(state: &mut State, text: impl Into<String>, bad: bool) -> Vec<Effect> {

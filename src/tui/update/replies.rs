@@ -8,6 +8,12 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
     state.now = state.now.max(reply.at);
     match reply.answer {
         Answer::Acted(acted) => {
+            if !acted.failed {
+                // What was marked was marked for this.
+                let page = state.page_mut();
+                page.marks.clear();
+                page.all_marked = false;
+            }
             state.flash = Some(Flash { text: acted.sentence, command: Some(acted.command), bad: acted.failed });
             // What it changed is to be seen at once.
             if state.frozen || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
@@ -40,12 +46,23 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
         Answer::Body(body) => {
             state.link = Link::Live;
             if reply.generation == state.generation && body.is_of(state.page().view) {
+                if is_less(state, &body) {
+                    return Vec::new();
+                }
                 state.asked = Some(state.now).filter(|_| matches!(&body, Body::Jobs(part) if part.filling));
+                state.page_mut().told = reply.generation;
                 show(state, body, reply.at);
             }
             Vec::new()
         }
     }
+}
+
+/// A list that is filled anew would first shrink: what is shown stays until as much is there again.
+fn is_less(state: &State, body: &Body) -> bool {
+    let page = state.page();
+    let Body::Jobs(part) = body else { return false };
+    part.filling && page.told == state.generation && part.rows.len() < page.len()
 }
 
 fn show(state: &mut State, mut body: Body, at: crate::domain::Ms) {

@@ -85,7 +85,7 @@ fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let time = format!("   {}", clock(state.now));
     let right = Line::from(vec![link, span(theme, &time, Tone::Plain), span(theme, &help, Tone::Faint)]);
     let mut left = vec![span(theme, " goflow top  ", Tone::Title)];
-    let room = usize::from(area.width).saturating_sub(right.width() + 13);
+    let room = usize::from(area.width).saturating_sub(right.width() + 15);
     let arrow = theme.sign(" › ", " > ");
     let crumbs = state.stack.iter().map(super::state::Page::title).collect::<Vec<_>>().join(arrow);
     let crumbs = if state.stack.len() > 1 { format!("  {crumbs}") } else { String::new() };
@@ -196,12 +196,20 @@ fn footer(state: &State, frame: &mut Frame<'_>, area: Rect) {
             spans.push(span(theme, &format!("  {error}"), Tone::Bad));
         }
     } else {
+        let mut room = usize::from(area.width).saturating_sub(Line::from(told(state)).width() + 1);
         for one in BINDINGS.iter().filter(|one| one.holds.holds(page.view)) {
             let (Some(foot), Some(key)) = (one.foot, one.keys.first()) else { continue };
             if one.action == keys::Action::Back && state.stack.len() == 1 {
                 continue;
             }
-            spans.push(span(theme, &format!("{} ", keys::name(*key, theme.unicode)), Tone::Title));
+            let name = keys::name(*key, theme.unicode);
+            let takes = width(&name) + foot.len() + 3;
+            // A hint that is cut tells nothing; a shorter one behind it may still fit.
+            if takes > room {
+                continue;
+            }
+            room -= takes;
+            spans.push(span(theme, &format!("{name} "), Tone::Title));
             spans.push(span(theme, &format!("{foot}  "), Tone::Plain));
         }
     }
