@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A new view is: a name in [`views`], a file in `rows/` if it is a list (its row and columns), a query
-//! in `msg::Query` and its answer in `data/`, a file in `view/`.
+//! in `msg::Query` and its answer in `data/`, a file in `view/`. The page of a run, which is no list but
+//! moves like one, makes its rows in `run_page`.
 
 pub mod data;
 mod edit;
