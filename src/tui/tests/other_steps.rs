@@ -109,7 +109,7 @@ fn a_runs_past_is_a_key_away() {
     let mut state = typical(View::Run);
     play(&mut state, [key('[')]);
     let before = frame(&state);
-    assert!(before.contains("in the past: event 9 of 10") && before.contains("step.started reserve[3]"), "{before}");
+    assert!(before.contains("in the past: event 9 of 10") && before.contains("step.started reserve[1]"), "{before}");
     play(&mut state, (0..20).map(|_| key('[')));
     let began = frame(&state);
     assert!(began.contains("event 0 of 10") && began.contains("this is where it began"), "{began}");

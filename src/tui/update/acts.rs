@@ -5,7 +5,7 @@ use crate::domain::RunState;
 use crate::domain::text::count;
 use crate::tui::msg::{Body, Order, Part, Subject, Target, Verb};
 use crate::tui::rows::{GroupRow, QueueRow, Rows, RunRow, ScheduleRow};
-use crate::tui::state::{Confirm, Overlay};
+use crate::tui::state::{Confirm, Flash, Overlay};
 use crate::tui::text::short;
 use crate::tui::views::View;
 
@@ -37,7 +37,14 @@ pub fn mark_all(state: &mut State) {
         page.all_marked = false;
         page.marks.clear();
     } else if let Some(rows) = page.rows() {
-        page.marks = rows.ids().into_iter().collect();
+        let ids = rows.ids();
+        let is_part = matches!(&page.body, Some(Body::Part(part)) if part.more) || !page.window.before.is_empty();
+        let here = count(ids.len() as u64, "row");
+        page.marks = ids.into_iter().collect();
+        if is_part {
+            let text = format!("marked the {here} that are here; there are more");
+            state.flash = Some(Flash { text, command: None, bad: false });
+        }
     } else {
         page.marks.clear();
         page.all_marked = true;

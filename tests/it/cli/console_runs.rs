@@ -130,7 +130,7 @@ fn a_group_of_dead_jobs_is_retried_and_another_deleted() {
 #[test]
 fn a_schedule_is_triggered_and_paused() {
     let env = TestEnvironment::new();
-    let file = env.file("nightly.yaml", "kind: Schedule\nname: nightly\ncron: 0 3 * * *\njob: noop\n");
+    let file = env.file("nightly.yaml", "kind: Schedule\nname: nightly\ncron: \"0 3 * * *\"\njob: noop\n");
     env.args(["apply", &file.to_string_lossy()]).ok();
     let pane = Pane::open(&env, 130, 30);
     pane.console("schedules");
