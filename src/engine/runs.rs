@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::{Job, JobState, Json, Ms, RunId, To};
-use crate::store::advanced::effects;
+use crate::store::advanced::{Called, effects_with};
 use crate::store::{
     Advance, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
 };
@@ -120,7 +120,13 @@ impl Runs {
             let definition = self.definition(&header.version).await?.ok_or_else(gone)?;
             let advanced = self.compute(&definition, header, facts, now).await?;
             let next = Arc::new(advanced.run.clone());
-            Ok((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next))
+            let mut called = Called::new();
+            for child in &advanced.runs {
+                let definition = self.definition(&child.version).await?;
+                called.extend(definition.map(|definition| (child.version.clone(), definition)));
+            }
+            let effects = effects_with(advanced, &called, now)?;
+            Ok((Advance { from_rev: header.rev, drained, effects }, next))
         };
         match advanced.await {
             Ok(advanced) => Ok(Some(advanced)),
