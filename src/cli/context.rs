@@ -31,22 +31,29 @@ pub struct Context {
     config: OnceCell<Config>,
 }
 
+/// For the torture tests: `GOFLOW_SKEW=-90000` is a machine whose clock is ninety seconds late.
+#[cfg(feature = "fault")]
+fn clock(env: &Env) -> Arc<dyn Clock> {
+    match env.get("GOFLOW_SKEW").and_then(|skew| skew.parse().ok()) {
+        Some(skew) => Arc::new(crate::sys::clock::Skewed(skew)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+fn clock(_: &Env) -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
 impl Context {
     pub fn new(env: Env, global: Global) -> Context {
         let mut ui = Ui::new(&env, global.output, global.color, global.verbose);
         if global.log_format == LogFormat::Json {
-            ui.talk_json();
+            ui.talk_as_log();
         }
         let paths = Paths::find(&env);
-        Context {
-            ui,
-            env,
-            global,
-            paths,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy::default()),
-            config: OnceCell::new(),
-        }
+        let clock = clock(&env);
+        Context { ui, env, global, paths, clock, entropy: Arc::new(SystemEntropy::default()), config: OnceCell::new() }
     }
 
     /// As [`Context::new`], but says nothing: for completion.
