@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::apply::Change;
+use super::filter::{Field, Kind, yes_or_no};
+use super::queues::number;
 use super::wire::{Time, Value};
 use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
@@ -51,6 +53,23 @@ pub struct Triggered {
     pub job_id: Option<String>,
     pub run_id: Option<String>,
 }
+
+type F = Field<ScheduleView>;
+
+/// What can be asked of a schedule.
+pub const SCHEDULE_FIELDS: &[Field<ScheduleView>] = &[
+    F::new("name", Kind::Text, |schedule, _, _| schedule.name.as_str().into()),
+    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |schedule, _, _| {
+        if schedule.paused { "yes" } else { "no" }.into()
+    }),
+    F::new("workflow", Kind::Text, |schedule, _, _| schedule.workflow.as_deref().into()),
+    F::new("job", Kind::Text, |schedule, _, _| schedule.job.as_deref().into()),
+    F::new("queue", Kind::Text, |schedule, _, _| schedule.queue.as_deref().into()),
+    F::new("timezone", Kind::Text, |schedule, _, _| schedule.timezone.as_str().into()),
+    F::new("ticked", Kind::Number, |schedule, _, _| number(schedule.ticked)),
+    F::new("skipped", Kind::Number, |schedule, _, _| number(schedule.skipped)),
+    F::new("missed", Kind::Number, |schedule, _, _| number(schedule.missed)),
+];
 
 fn view(record: &ScheduleRecord, schedule: Schedule) -> ScheduleView {
     let (workflow, job, queue) = match schedule.target {

@@ -14,6 +14,7 @@ mod log;
 mod manifests;
 mod output;
 mod select;
+mod toggles;
 mod tree;
 mod ui;
 mod usage;
