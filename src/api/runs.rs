@@ -37,7 +37,8 @@ pub struct RunView {
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
     pub steps: Vec<StepView>,
-    /// Signals that no step has taken.
+    /// Signals that no step has taken; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<SignalView>,
 }
 

@@ -1,5 +1,6 @@
 //! What others script against: jobs and queues as JSON. Keys are a contract: snake_case, times in
-//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key left out.
+//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key of the contract left out. What few
+//! jobs have (a deadline, what it waits for) is there only where there is some.
 
 use std::collections::BTreeMap;
 
@@ -79,9 +80,12 @@ pub struct JobView {
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
     /// When all its attempts must be over.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<String>,
     /// What it waits for besides its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
 }
 
@@ -232,8 +236,7 @@ mod tests {
         assert_eq!(
             keys.join(" "),
             "id type queue state priority attempt max_retries crashes payload result error progress metadata \
-             unique_key run_id step worker created_at updated_at run_at started_at finished_at \
-             deadline_at concurrency_key waits_for"
+             unique_key run_id step worker created_at updated_at run_at started_at finished_at"
         );
         assert_eq!(object["payload"], serde_json::json!({"a": 1.5}));
         assert_eq!(object["run_at"], "2026-02-09T10:35:00.000Z");

@@ -124,7 +124,7 @@ const CASES: &[Case] = &[
         &["broken.yaml:2:9: `server.port`", "2 |   port: http", "^"],
     ),
     (&["--config", "tab.yaml", "job", "list"], 2, "GF0002", &["tab.yaml:2:1: a tab indents this line"]),
-    (&["--config", "twice.yaml", "job", "list"], 2, "GF0002", &["twice.yaml:2:1: `port` stands here twice"]),
+    (&["--config", "twice.yaml", "job", "list"], 2, "GF0002", &["twice.yaml:2:1: `store` stands here twice"]),
     (&["--config", "handler.yaml", "worker", "--until-empty"], 2, "GF0002", &["handler.yaml:1:12: handler `x`: "]),
     (&["apply", "gone.yaml"], 2, "GF0015", &["gone.yaml cannot be read"]),
     (&["apply", "folder"], 2, "GF0015", &["folder holds no .yaml file"]),

@@ -160,11 +160,11 @@ fn runs_that_are_called_keep_to_the_concurrency_key_of_their_workflow() {
              name: parent\nsteps: [{{id: each, foreach: {{items: '[1, 2, 3]'}}, call: child}}]\n"
         )
     };
-    env.file("w.yaml", child(""));
+    env.file("w.yaml", child(", on_conflict: queue"));
     env.run("run w.yaml --workflow parent").ok();
     let log = std::fs::read_to_string(env.path().join("log")).expect("a log");
     assert_eq!(log, "in\nout\n".repeat(3), "one after the other");
-    env.file("w.yaml", child(", on_conflict: reject"));
+    env.file("w.yaml", child(""));
     let refused = env.run("run w.yaml --workflow parent");
     assert_eq!(refused.status, Some(1), "{}", refused.text());
     assert!(refused.text().contains("as many runs of `child` as may be are under way"), "{}", refused.text());
@@ -178,7 +178,7 @@ fn a_runs_history_tells_that_a_step_was_tried_again_and_show_the_signals_that_ca
         "name: w\nsteps: [{id: flaky, run: \"test -e once || { touch once; exit 7; }\", retry: {max: 2, initial: 10ms}}]\n",
     );
     let id = env.run("run w.yaml -o json").ok().json()["id"].as_str().expect("an id").to_owned();
-    let history = env.run(&format!("workflow history {id} -o json -n 0")).ok().json();
+    let history = env.run(&format!("workflow history {id} -o json")).ok().json();
     let told: Vec<(&str, &str)> = history
         .as_array()
         .expect("a list")
@@ -210,7 +210,7 @@ fn a_simulation_tells_each_retry_when_it_comes() {
     let env = TestEnvironment::new();
     env.file(
         "w.yaml",
-        "name: w\nsteps: [{id: pay, job: noop, retry: {max: 2, backoff: fixed, initial: 1m, jitter: 0}}, {id: other, job: noop}]\n",
+        "name: w\nsteps: [{id: pay, job: noop, retry: {max: 2, backoff: constant, initial: 1m, jitter: 0}}, {id: other, job: noop}]\n",
     );
     let told = env.run("workflow simulate w.yaml --fail pay*2 -o json").ok().json();
     let events: Vec<(&str, &str)> = told["events"]
