@@ -12,12 +12,15 @@ pub mod queues;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+mod traces;
 pub mod verbs;
+pub mod webhooks;
 pub mod wire;
 pub mod workers;
 
 use std::sync::Arc;
 
+use crate::domain::trace::Spans;
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
 
@@ -63,11 +66,13 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Takes the spans of what is enqueued and started.
+    spans: Option<Arc<dyn Spans>>,
 }
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy }
+        Client { store, clock, entropy, spans: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
