@@ -86,20 +86,7 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        self.start_on(definition, input, None).await
-    }
-
-    /// The same, with the queue on which steps wait that name none.
-    ///
-    /// # Errors
-    /// As [`Client::start`].
-    pub async fn start_on(
-        &self,
-        definition: &Definition,
-        input: Json,
-        queue: Option<Name>,
-    ) -> Result<RunId, StartError> {
-        self.begin(definition, input, Beginning { queue, ..Beginning::default() }).await
+        self.begin(definition, input, Beginning::default()).await
     }
 
     /// The same, with all that can be said about a run before it begins.

@@ -64,7 +64,9 @@ fn run(env: &Env, args: &[OsString]) -> u8 {
     };
     let Some(command) = cli.command else { return usage::short_help(env, args) };
     let context = Context::new(env.clone(), cli.global);
-    match dispatch(&context, command) {
+    let done = dispatch(&context, command);
+    context.end_traces();
+    match done {
         Ok(()) => exit::DONE,
         Err(error) => {
             context.ui.error(&error);

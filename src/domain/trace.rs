@@ -114,6 +114,11 @@ impl Placed {
         Placed::below(given, *run.as_bytes(), span_id("run", &[run.as_bytes()]))
     }
 
+    /// The span of a step that is no job, below the life of its run.
+    pub fn step(self, run: RunId, step: &str) -> Placed {
+        self.child("step", &[run.as_bytes(), step.as_bytes()])
+    }
+
     /// The span of enqueueing a job or starting a run, which becomes the parent of its life.
     pub fn of_enqueue(id: &[u8; 16], given: Option<Trace>) -> Placed {
         Placed::below(given, *id, span_id("enqueue", &[id]))

@@ -85,7 +85,8 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
     let place = Placed::of_run(advanced.run.id, advanced.run.trace.as_deref());
     let mut jobs = advanced.jobs;
     // A run that was given no trace names its own: its steps find it by the id of their run.
-    if advanced.run.trace.is_some() {
+    let given = advanced.run.trace.is_some();
+    if given {
         for job in &mut jobs {
             job.metadata.insert(TRACEPARENT.to_owned(), place.trace.to_string());
         }
@@ -98,14 +99,14 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         drop_timers: advanced.drop_timers,
         events: advanced.events,
         cancel: advanced.cancel_jobs,
-        runs: advanced.runs.into_iter().map(|run| begun(run, place)).collect::<Result<_>>()?,
+        runs: advanced.runs.into_iter().map(|run| begun(run, given.then_some(place))).collect::<Result<_>>()?,
         tell: advanced.tell.iter().map(told).collect::<Result<_>>()?,
     })
 }
 
 /// A run that another one starts: it is told to go by the same commit.
-fn begun(mut run: crate::workflow::Run, parent: Placed) -> Result<NewRun> {
-    run.trace.get_or_insert_with(|| parent.trace.to_string());
+fn begun(mut run: crate::workflow::Run, parent: Option<Placed>) -> Result<NewRun> {
+    run.trace = run.trace.or_else(|| parent.map(|parent| parent.trace.to_string()));
     Ok(NewRun::from(Effects::of(RunRecord::of(&run)?)))
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
+use crate::api::runs::Beginning;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -73,7 +74,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result {
     runtime.block_on(async {
         let client = context.client().await?;
         let (id, queues) = match (plan, &args.id) {
-            (Some(plan), _) => plan.start(&client).await?,
+            (Some(plan), _) => plan.start(&client, context.trace()).await?,
             (None, Some(part)) => take_up(&client, part).await?,
             (None, None) => return Err(fail(Code::Usage, "FILE is missing")),
         };
@@ -120,13 +121,14 @@ impl Plan {
         Ok(Plan { found, workflow, input })
     }
 
-    async fn start(self, client: &Client) -> Result<(RunId, BTreeSet<Name>)> {
+    async fn start(self, client: &Client, trace: Option<String>) -> Result<(RunId, BTreeSet<Name>)> {
         manifests::check_references(client, &self.found).await?;
         let plan = client.plan(self.found.manifests).await?;
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
+        let beginning = Beginning { queue: Some(queue.clone()), trace, ..Beginning::default() };
+        let id = client.begin(&self.workflow, self.input, beginning).await?;
         let pins = client.run_header(id).await?.pins;
         Ok((id, queues_of(client, &self.workflow, &pins, &queue).await?))
     }
@@ -179,6 +181,7 @@ async fn work_and_follow(
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     };
     // What is said about a stop goes above the tree, not across it.
