@@ -29,6 +29,7 @@ pub use filter::Filter;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
+pub use webhooks::WebhookView;
 pub use wire::{JobView, QueueView};
 pub use workers::WorkerView;
 

@@ -136,6 +136,8 @@ pub enum Command {
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
+    Webhook(commands::webhook::WebhookCommand),
+    #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),
     #[command(subcommand)]

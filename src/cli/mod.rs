@@ -82,6 +82,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
+        Command::Webhook(command) => commands::webhook::run(context, command),
         Command::Events(args) => commands::events::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),

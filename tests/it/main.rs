@@ -20,3 +20,5 @@ mod simulation;
 mod sqlite;
 mod store;
 mod torture;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -23,5 +23,6 @@ pub mod schedule;
 pub mod scheduler;
 pub mod up;
 pub mod validate;
+pub mod webhook;
 pub mod worker;
 pub mod workflow;
