@@ -3,6 +3,7 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
+pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
@@ -13,6 +14,7 @@ pub mod runs;
 pub mod schedules;
 pub mod steer;
 mod traces;
+pub mod tokens;
 pub mod verbs;
 pub mod webhooks;
 pub mod wire;

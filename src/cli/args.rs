@@ -118,6 +118,7 @@ pub enum Command {
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
+    Server(commands::server::ServerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
     Diff(commands::diff::DiffArgs),
@@ -137,6 +138,8 @@ pub enum Command {
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
     Webhook(commands::webhook::WebhookCommand),
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),

@@ -12,3 +12,4 @@ pub mod otlp;
 pub mod paths;
 pub mod process;
 pub mod procfs;
+pub mod secrets;
