@@ -93,12 +93,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::start`].
-    pub async fn begin(
-        &self,
-        definition: &Definition,
-        input: Json,
-        beginning: Beginning,
-    ) -> Result<RunId, StartError> {
+    pub async fn begin(&self, definition: &Definition, input: Json, beginning: Beginning) -> Result<RunId, StartError> {
         let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
         let (id, now) = (beginning.id.unwrap_or_else(|| self.run_id()), self.clock().now());
         let mut advanced = workflow::start_pinned(definition, id, input, now, pins, beginning.queue)

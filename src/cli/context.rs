@@ -134,7 +134,9 @@ impl Context {
     pub fn spans(&self) -> Result<Option<Arc<dyn Spans>>> {
         let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
         if let Some((name, _)) = self.env.first(&names) {
-            self.ui.warn(&format!("{name} is set, and this goflow was built without the feature `otlp`: it sends no traces"));
+            self.ui.warn(&format!(
+                "{name} is set, and this goflow was built without the feature `otlp`: it sends no traces"
+            ));
         }
         Ok(None)
     }

@@ -13,6 +13,7 @@ mod handlers;
 mod log;
 mod manifests;
 mod output;
+mod probe;
 mod select;
 mod serving;
 mod tree;

@@ -131,8 +131,7 @@ mod tests {
 
     fn leased() -> Job {
         let name = |text: &str| text.parse().expect("a name");
-        let mut job =
-            Job::new(JobId::from_parts(Ms(1_000), Shard(0), 5), name("mail"), name("default"), Json::null());
+        let mut job = Job::new(JobId::from_parts(Ms(1_000), Shard(0), 5), name("mail"), name("default"), Json::null());
         job.claimed(WorkerId::from_parts(Ms(0), Shard(0), 1), Epoch(7), Ms(1_200));
         job
     }
@@ -151,11 +150,7 @@ mod tests {
         let spans = settled(leased(), Outcome::Completed { result: None });
         assert_eq!(
             named(&spans),
-            [
-                ("wait", 1_000, 1_200, false),
-                ("attempt mail", 1_200, 1_500, false),
-                ("job mail", 1_000, 1_500, false)
-            ]
+            [("wait", 1_000, 1_200, false), ("attempt mail", 1_200, 1_500, false), ("job mail", 1_000, 1_500, false)]
         );
         let life = spans[2].place.trace.span;
         assert!(spans[..2].iter().all(|span| span.place.parent == Some(life)));

@@ -84,7 +84,9 @@ fn payload(headers: &HeaderMap, body: &[u8]) -> Result<Value, Problem> {
         Ok(json) => json.to_value(),
         Err(error @ BadJson::TooLarge { .. }) => return Err(Problem::new(Code::PayloadTooLarge, error.to_string())),
         // Deeper than anything that is kept: as text it would only hide that.
-        Err(error @ BadJson::TooDeep { .. }) => return Err(Problem::new(Code::PayloadNotJson, format!("the body is {error}"))),
+        Err(error @ BadJson::TooDeep { .. }) => {
+            return Err(Problem::new(Code::PayloadNotJson, format!("the body is {error}")));
+        }
         Err(_) => Value::String(text.to_owned()),
     };
     with_event(&mut payload, headers.get("x-github-event").and_then(|event| event.to_str().ok()));

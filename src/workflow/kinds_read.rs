@@ -278,7 +278,11 @@ fn secrets(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         _ => std::slice::from_ref(node),
     };
     if items.is_empty() {
-        reader.wrong_hint(node.place, "`secret` is empty", "leave it out, and `webhooks.secret` of the configuration holds");
+        reader.wrong_hint(
+            node.place,
+            "`secret` is empty",
+            "leave it out, and `webhooks.secret` of the configuration holds",
+        );
     }
     let mut found = Vec::new();
     for item in items {

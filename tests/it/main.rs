@@ -10,6 +10,7 @@
 
 mod alerts;
 mod cli;
+mod deploy;
 mod examples;
 mod handlers;
 mod house;

@@ -52,7 +52,8 @@ fn now() -> i64 {
 }
 
 fn signed(scheme: Scheme, secret: &str, seconds: i64, body: &str) -> String {
-    sign(scheme, &Secret::new(secret).expect("a secret"), "msg_1", Ms(seconds * 1_000), body.as_bytes()).expect("signed")
+    sign(scheme, &Secret::new(secret).expect("a secret"), "msg_1", Ms(seconds * 1_000), body.as_bytes())
+        .expect("signed")
 }
 
 /// Posts to the webhook `push` as GitHub does.
@@ -76,7 +77,10 @@ fn githubs_example_is_taken_and_what_is_not_signed_is_not() {
     let site = Site::of(place(), &[]);
     let hello = |headers: &[(&str, &str)], body: &str| site.ask("POST", "/webhooks/github/hello", headers, body);
     let answer = hello(&[("X-Hub-Signature-256", GITHUB)], "Hello, World!").expect(202);
-    assert_eq!((&answer["webhook"], &answer["duplicate"], &answer["run_id"]), (&"hello".into(), &false.into(), &Value::Null));
+    assert_eq!(
+        (&answer["webhook"], &answer["duplicate"], &answer["run_id"]),
+        (&"hello".into(), &false.into(), &Value::Null)
+    );
     let id = answer["job_id"].as_str().expect("an id").to_owned();
     let job = site.env.run(&format!("job show {id} -o json")).ok().json();
     assert_eq!((&job["payload"], &job["queue"]), (&"Hello, World!".into(), &"hooks".into()));
@@ -182,7 +186,8 @@ fn many_deliveries_of_one_id_are_one_job_one_run_and_one_signal() {
     assert_eq!(site.env.run("workflow list -o json").ok().json().as_array().map(Vec::len), Some(2));
 
     let ids: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
-        let send = |nth: usize| plain(sites[nth % 2], "{}", &[("X-Webhook-Id", "one")]).expect(202)["job_id"].to_string();
+        let send =
+            |nth: usize| plain(sites[nth % 2], "{}", &[("X-Webhook-Id", "one")]).expect(202)["job_id"].to_string();
         let threads: Vec<_> = (0..16).map(|nth| scope.spawn(move || send(nth))).collect();
         threads.into_iter().map(|thread| thread.join().expect("it ends")).collect()
     });
@@ -207,7 +212,11 @@ fn many_deliveries_of_one_id_are_one_job_one_run_and_one_signal() {
 fn place_of(env: &TestEnvironment) -> TestEnvironment {
     let mut other = TestEnvironment::new();
     let found = env.run("doctor -o json").ok().json();
-    other.set("GOFLOW_STORE", found["store"].as_str().expect("a URL")).set("GITHUB_SECRET", SECRET).set("WEBHOOK_SECRET", "usual").set("STRIPE", "whsec_x");
+    other
+        .set("GOFLOW_STORE", found["store"].as_str().expect("a URL"))
+        .set("GITHUB_SECRET", SECRET)
+        .set("WEBHOOK_SECRET", "usual")
+        .set("STRIPE", "whsec_x");
     other
 }
 
@@ -238,7 +247,8 @@ fn a_delivery_is_remembered_on_redis_and_over_a_server_that_was_killed() {
 fn webhooks_are_managed_over_http() {
     let site = Site::of(place(), &[]);
     let listed = site.get("/api/webhooks").expect(200);
-    let names: Vec<&str> = listed["items"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    let names: Vec<&str> =
+        listed["items"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["bare", "hello", "off", "paid", "plain", "push", "standard"]);
     assert_eq!(
         site.get("/api/v1/webhooks/push").expect(200),
@@ -256,7 +266,9 @@ fn webhooks_are_managed_over_http() {
     let taken = json!({"name": "newer", "path": "new", "job": "noop"}).to_string();
     let taken = site.ask("POST", "/api/webhooks", &[], taken).expect(409);
     assert!(taken["detail"].as_str().is_some_and(|detail| detail.contains("`new`")), "{taken}");
-    for (body, status) in [("{\"name\": \"x\"}", 422), ("name: x\nsteps: []", 422), ("{\"name\": \"x\", \"workflow\": \"no\"}", 404)] {
+    for (body, status) in
+        [("{\"name\": \"x\"}", 422), ("name: x\nsteps: []", 422), ("{\"name\": \"x\", \"workflow\": \"no\"}", 404)]
+    {
         assert_eq!(site.ask("POST", "/api/webhooks", &[], body).status, status, "{body}");
     }
     assert_eq!(site.ask("DELETE", "/api/webhooks/new", &[], "").status, 204);
