@@ -22,7 +22,7 @@ pub mod workers;
 
 use std::sync::Arc;
 
-use crate::domain::trace::Spans;
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Store, StoreError};
 
@@ -71,11 +71,13 @@ pub struct Client {
     entropy: Arc<dyn Entropy>,
     /// Takes the spans of what is enqueued and started.
     spans: Option<Arc<dyn Spans>>,
+    /// What it enqueues and starts belongs to this trace, unless it says another.
+    trace: Option<Trace>,
 }
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy, spans: None }
+        Client { store, clock, entropy, spans: None, trace: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

@@ -63,8 +63,6 @@ pub struct Beginning {
     pub id: Option<RunId>,
     /// Where steps wait that name no queue.
     pub queue: Option<Name>,
-    /// The trace it belongs to: a W3C traceparent.
-    pub trace: Option<String>,
     /// Who starts it, where the same start may come again.
     pub producer: Option<ProducerId>,
 }
@@ -98,7 +96,7 @@ impl Client {
         let (id, now) = (beginning.id.unwrap_or_else(|| self.run_id()), self.clock().now());
         let mut advanced = workflow::start_pinned(definition, id, input, now, pins, beginning.queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
-        let start = self.traced_start(definition.name(), id, beginning.trace, now);
+        let start = self.traced_start(definition.name(), id, now);
         advanced.run.trace = start.as_ref().map(|(trace, _)| trace.clone());
         let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();

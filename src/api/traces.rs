@@ -10,25 +10,32 @@ use crate::store::NewJob;
 
 impl Client {
     /// A client that sends the spans of what it enqueues and starts.
+    #[must_use]
     pub fn with_spans(self, spans: Option<Arc<dyn Spans>>) -> Client {
         Client { spans, ..self }
     }
 
-    /// Who takes spans, if anybody does.
-    pub fn spans(&self) -> Option<&Arc<dyn Spans>> {
-        self.spans.as_ref()
+    /// A client that acts within a trace: what it enqueues and starts belongs to it, unless it says another.
+    #[must_use]
+    pub fn within(self, trace: Option<Trace>) -> Client {
+        Client { trace, ..self }
     }
 
     /// Puts new jobs below a span of their own each, and gives those spans: to be told once the jobs are
     /// stored.
     pub(super) fn traced_jobs(&self, jobs: &mut [NewJob]) -> Vec<Span> {
-        if self.spans.is_none() {
+        if self.spans.is_none() && self.trace.is_none() {
             return Vec::new();
         }
         let now = self.clock().now();
         let mut spans = Vec::new();
         for NewJob { job, .. } in jobs {
-            let given: Option<Trace> = job.metadata.get(TRACEPARENT).and_then(|text| text.parse().ok());
+            let own: Option<Trace> = job.metadata.get(TRACEPARENT).and_then(|text| text.parse().ok());
+            let given = own.or(self.trace);
+            if self.spans.is_none() {
+                job.metadata.extend(given.map(|given| (TRACEPARENT.to_owned(), given.to_string())));
+                continue;
+            }
             let place = Placed::of_enqueue(job.id.as_bytes(), given);
             job.metadata.insert(TRACEPARENT.to_owned(), place.trace.to_string());
             let mut span = span(place, format!("enqueue {}", job.kind), now);
@@ -40,14 +47,8 @@ impl Client {
     }
 
     /// The trace of a run that is started, and the span of its start if somebody takes it.
-    pub(super) fn traced_start(
-        &self,
-        workflow: &Name,
-        id: RunId,
-        given: Option<String>,
-        now: Ms,
-    ) -> Option<(String, Option<Span>)> {
-        let given: Option<Trace> = given.and_then(|text| text.parse().ok());
+    pub(super) fn traced_start(&self, workflow: &Name, id: RunId, now: Ms) -> Option<(String, Option<Span>)> {
+        let given = self.trace;
         if self.spans.is_none() {
             return given.map(|given| (given.to_string(), None));
         }

@@ -14,7 +14,6 @@ use super::enqueue::Patience;
 use super::runs::{Beginning, StartError};
 use super::{ApiError, Client, Result};
 use crate::domain::json::BadJson;
-use crate::domain::trace::TRACEPARENT;
 use crate::domain::{Job, JobId, Json, Ms, Name, ProducerId, RunId, Shard, limits};
 use crate::store::{Enqueued, NewJob};
 use crate::workflow::expr::Scope;
@@ -26,7 +25,7 @@ use crate::workflow::{Definition, Fact, Manifest};
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// A webhook, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct WebhookView {
     pub name: String,
     /// Where it is called: `/webhooks/…`.
@@ -77,12 +76,10 @@ pub struct Delivery {
     pub headers: BTreeMap<String, String>,
     /// Where jobs wait whose webhook names no queue.
     pub queue: Name,
-    /// A W3C traceparent.
-    pub trace: Option<String>,
 }
 
 /// What a delivery has led to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Delivered {
     pub webhook: String,
     pub job_id: Option<String>,
@@ -181,12 +178,11 @@ impl Client {
                 let queue = queue.as_ref().unwrap_or(&delivery.queue).clone();
                 let mut job = Job::new(self.job_id(), kind.clone(), queue, input);
                 job.metadata.insert("webhook".to_owned(), hook.name.to_string());
-                job.metadata.extend(delivery.trace.map(|trace| (TRACEPARENT.to_owned(), trace)));
                 let (id, duplicate) = self.enqueue_once(job, &once).await?;
                 (delivered.job_id, delivered.duplicate) = (Some(id.to_string()), duplicate);
             }
             WebhookTarget::Workflow(name) => {
-                let (run, duplicate) = self.start_once(name, input, &once, delivery.trace).await?;
+                let (run, duplicate) = self.start_once(name, input, &once).await?;
                 (delivered.run_id, delivered.duplicate) = (Some(run.to_string()), duplicate);
             }
             WebhookTarget::Signal { name, run } => {
@@ -211,13 +207,7 @@ impl Client {
         }
     }
 
-    async fn start_once(
-        &self,
-        name: &Name,
-        input: Json,
-        once: &Once,
-        trace: Option<String>,
-    ) -> Result<(RunId, bool), DeliveryError> {
+    async fn start_once(&self, name: &Name, input: Json, once: &Once) -> Result<(RunId, bool), DeliveryError> {
         let [today, yesterday] = once.runs(self.clock().now());
         for run in [today, yesterday] {
             if self.store().run(run).await.map_err(ApiError::from)?.is_some() {
@@ -227,7 +217,7 @@ impl Client {
         let kept = self.definition(Kind::Workflow, name).await?;
         let wrong = |_| ApiError::Conflict(format!("the workflow `{name}` cannot be read by this version"));
         let workflow = Definition::load(&kept.text).map_err(wrong)?;
-        let beginning = Beginning { id: Some(today), queue: None, trace, producer: Some(once.producer()) };
+        let beginning = Beginning { id: Some(today), queue: None, producer: Some(once.producer()) };
         let started = self.begin(&workflow, input, beginning).await?;
         // Around midnight the same delivery may have begun as yesterday's by another server: then the
         // store has answered us as it had answered that one.

@@ -104,7 +104,7 @@ impl Context {
         let store = open(&url, self.clock.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
         let store = self.with_faults(store)?;
-        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?))
+        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?).within(self.trace()))
     }
 
     /// Who takes the spans of what this process does, if the environment names a collector.
@@ -164,8 +164,8 @@ impl Context {
 
     /// The trace that this process was started in, by the variable that OpenTelemetry's tools set: a W3C
     /// traceparent.
-    pub fn trace(&self) -> Option<String> {
-        self.env.get("TRACEPARENT").filter(|text| text.parse::<Trace>().is_ok()).map(str::to_owned)
+    fn trace(&self) -> Option<Trace> {
+        self.env.get("TRACEPARENT").and_then(|text| text.parse().ok())
     }
 
     /// Where `enqueue` puts jobs without `-q`.

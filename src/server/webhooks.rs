@@ -48,9 +48,8 @@ pub async fn deliver(
         payload: payload(&headers, &body)?,
         headers: shown(hook, &headers),
         queue: app.options().queue.clone(),
-        trace: trace(&headers),
     };
-    let delivered = app.client().deliver(hook, delivery).await.map_err(unfit)?;
+    let delivered = app.client().clone().within(trace(&headers)).deliver(hook, delivery).await.map_err(unfit)?;
     Ok((StatusCode::ACCEPTED, Json(delivered)).into_response())
 }
 
@@ -114,9 +113,8 @@ fn shown(hook: &WebhookSpec, headers: &HeaderMap) -> BTreeMap<String, String> {
 }
 
 /// The trace that a request belongs to, if it names one.
-pub fn trace(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?.trim();
-    text.parse::<Trace>().ok().map(|trace| trace.to_string())
+pub fn trace(headers: &HeaderMap) -> Option<Trace> {
+    headers.get(TRACEPARENT)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn unfit(error: DeliveryError) -> Problem {

@@ -17,7 +17,6 @@ use crate::cli::{complete, manifests};
 use crate::domain::job::Concurrency;
 use crate::domain::json::BadJson;
 use crate::domain::time::parse_duration;
-use crate::domain::trace::TRACEPARENT;
 use crate::domain::{Job, JobId, Json, Ms, Name, RetryPolicy, limits, text};
 use crate::store::{NewJob, Start};
 
@@ -205,9 +204,6 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         if metadata.insert(key.clone(), value.clone()).is_some() {
             return Err(fail(Code::Usage, format!("--meta gives `{key}` twice")));
         }
-    }
-    if let (false, Some(trace)) = (metadata.contains_key(TRACEPARENT), context.trace()) {
-        metadata.insert(TRACEPARENT.to_owned(), trace);
     }
     let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > limits::METADATA_BYTES {

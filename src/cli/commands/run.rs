@@ -74,7 +74,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result {
     runtime.block_on(async {
         let client = context.client().await?;
         let (id, queues) = match (plan, &args.id) {
-            (Some(plan), _) => plan.start(&client, context.trace()).await?,
+            (Some(plan), _) => plan.start(&client).await?,
             (None, Some(part)) => take_up(&client, part).await?,
             (None, None) => return Err(fail(Code::Usage, "FILE is missing")),
         };
@@ -121,13 +121,13 @@ impl Plan {
         Ok(Plan { found, workflow, input })
     }
 
-    async fn start(self, client: &Client, trace: Option<String>) -> Result<(RunId, BTreeSet<Name>)> {
+    async fn start(self, client: &Client) -> Result<(RunId, BTreeSet<Name>)> {
         manifests::check_references(client, &self.found).await?;
         let plan = client.plan(self.found.manifests).await?;
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let beginning = Beginning { queue: Some(queue.clone()), trace, ..Beginning::default() };
+        let beginning = Beginning { queue: Some(queue.clone()), ..Beginning::default() };
         let id = client.begin(&self.workflow, self.input, beginning).await?;
         let pins = client.run_header(id).await?.pins;
         Ok((id, queues_of(client, &self.workflow, &pins, &queue).await?))

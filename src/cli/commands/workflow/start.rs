@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::source::stored;
-use crate::api::runs::{Beginning, StartError};
+use crate::api::runs::StartError;
 use crate::cli::codes::Code;
 use crate::cli::commands::enqueue;
 use crate::cli::complete;
@@ -37,8 +37,7 @@ pub fn run(context: &Context, args: &StartArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
         let definition = stored(&client, &args.name).await?;
-        let beginning = Beginning { trace: context.trace(), ..Beginning::default() };
-        let id = client.begin(&definition, input, beginning).await?;
+        let id = client.start(&definition, input).await?;
         context.ui.result_lines(&client.run(id).await?, &to_lines(&id.to_string()))
     })
 }
