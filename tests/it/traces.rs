@@ -89,7 +89,7 @@ fn a_run_is_one_trace_with_its_steps_and_their_retries() {
              - {{id: call, http: {{url: '{}', allow_hosts: [127.0.0.1]}}}}\n\
              - {{id: flaky, needs: [call], run: 'test -e once || {{ touch once; exit 1; }}', retry: {{max: 2, initial: 1ms}}}}\n\
              - {{id: nap, needs: [flaky], sleep: 1ms}}\n\
-             - {{id: below, needs: [nap], call: {{workflow: inner}}}}\n\
+             - {{id: below, needs: [nap], call: inner}}\n\
              ---\nname: inner\nsteps: [{{id: leaf, job: noop}}]\n",
             called.url("/x")
         ),

@@ -1,3 +1,6 @@
+//! Vectors that senders publish, what is wrong with a request one byte at a time, and any header at all.
+//! They know no HTTP.
+
 use proptest::prelude::*;
 
 use super::*;
