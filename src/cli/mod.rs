@@ -86,6 +86,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Schedule(command) => commands::schedule::run(context, command),
         Command::Webhook(command) => commands::webhook::run(context, command),
         Command::Events(args) => commands::events::run(context, &args),
+        Command::Top(args) => commands::top::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),
