@@ -44,7 +44,7 @@ impl Handlers {
     }
 }
 
-fn work(job: &Job, notes: Arc<dyn exec::Notes>, secrets: &Arc<Secrets>) -> Work {
+fn work(job: &Job, notes: Arc<dyn exec::Notes>, trace: Option<String>, secrets: &Arc<Secrets>) -> Work {
     let notes = if secrets.is_empty() { notes } else { Arc::new(Discreet { notes, secrets: secrets.clone() }) };
     Work {
         job: job.id,
@@ -59,6 +59,7 @@ fn work(job: &Job, notes: Arc<dyn exec::Notes>, secrets: &Arc<Secrets>) -> Work 
         timeout: job.timeout_ms.map(Duration::from_millis),
         secrets: secrets.clone(),
         notes,
+        trace,
     }
 }
 
@@ -122,7 +123,7 @@ fn immediate(builtin: Builtin, job: &Job) -> Option<Outcome> {
     match builtin {
         // The queue's own speed is measured with this one: it does not even look at the job.
         Builtin::Noop => Some(Outcome::Completed { result: None }),
-        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes), &Arc::default())),
+        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes), None, &Arc::default())),
     }
 }
 
@@ -132,7 +133,7 @@ impl Handler for BuiltinHandler {
     }
 
     fn run(&self, task: Task) -> Ending {
-        let work = work(&task.job, task.notes, self.context.secrets());
+        let work = work(&task.job, task.notes, task.trace, self.context.secrets());
         Box::pin(perform(Action::Builtin(self.builtin), work, self.context.clone(), task.stop))
     }
 }
@@ -159,7 +160,7 @@ impl Handler for StepWork {
                 let own = secret::of_manifest(&payload);
                 let known = self.context.secrets();
                 let secrets = if own.is_empty() { known.clone() } else { Arc::new(known.and(own)) };
-                let work = work(&task.job, task.notes, &secrets);
+                let work = work(&task.job, task.notes, task.trace, &secrets);
                 Box::pin(perform(action, work, self.context.clone(), task.stop))
             }
             Err(error) => at_once(hopeless("payload", error.to_string())),
@@ -208,7 +209,7 @@ impl Described {
     }
 
     fn work(&self, task: &Task) -> Work {
-        let mut work = work(&task.job, task.notes.clone(), &self.secrets);
+        let mut work = work(&task.job, task.notes.clone(), task.trace.clone(), &self.secrets);
         work.timeout = work.timeout.or(self.def.timeout);
         work
     }

@@ -100,6 +100,7 @@ pub async fn command(
         timeout: Some(COMMAND_TIMEOUT),
         secrets: Arc::new(Secrets::default()),
         notes: Arc::new(NoNotes),
+        trace: None,
     };
     match perform(&Action::Command(command), &work, machine, &CancellationToken::new()).await {
         Ended::Outcome(Outcome::Completed { .. }) => Ok(()),

@@ -95,6 +95,12 @@ pub struct Run {
     /// It was called by a run that is paused, and its turn has not come yet.
     #[serde(rename = "hp", default, skip_serializing_if = "is_default")]
     pub paused_early: bool,
+    /// Keys of signals that came under one, the latest last.
+    #[serde(rename = "ak", default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<String>,
+    /// The trace that it belongs to, as whoever started it said: a W3C traceparent.
+    #[serde(rename = "tp", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Timers that came while it was paused.
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
@@ -240,6 +246,8 @@ impl Run {
             signals: Vec::new(),
             signalled: 0,
             paused_early: false,
+            heard: Vec::new(),
+            trace: None,
             held: Vec::new(),
         }
     }

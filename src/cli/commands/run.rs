@@ -10,6 +10,7 @@ use clap::{Args, ValueHint};
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
 use super::workflow::source;
+use crate::api::runs::Beginning;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -118,7 +119,8 @@ impl Plan {
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
+        let beginning = Beginning { queue: Some(queue.clone()), ..Beginning::default() };
+        let id = client.begin(&self.workflow, self.input, beginning).await?;
         let pins = client.run_header(id).await?.pins;
         Ok(Followed { id, queues: queues_of(client, &self.workflow, &pins, &queue).await?, after: 0 })
     }
@@ -173,6 +175,7 @@ async fn work_and_follow(
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     };
     // What is said about a stop goes above the tree, not across it.

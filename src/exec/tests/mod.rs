@@ -127,6 +127,7 @@ pub(super) fn work(payload: &str) -> Work {
         timeout: None,
         secrets: Arc::default(),
         notes: Arc::new(NoNotes),
+        trace: None,
     }
 }
 
