@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{ApiError, Client, Result};
+use crate::domain::job::Concurrency;
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
+use crate::store::{Enqueue, EnqueueAnswer, Enqueued, Near, NewJob, NewRun, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +123,22 @@ impl Producer {
 
     pub fn job_id(&self) -> JobId {
         self.client.job_id()
+    }
+}
+
+/// What a job has to lie beside, by the first that it has: partition key, unique key, concurrency key,
+/// parent.
+pub fn near<'a>(
+    partition: Option<&'a str>,
+    unique: Option<&'a str>,
+    concurrency: Option<&'a Concurrency>,
+    after: &[JobId],
+) -> Near<'a> {
+    let key = partition.or(unique).or(concurrency.map(|own| own.key.as_str()));
+    match (key, after.first()) {
+        (Some(key), _) => Near::Key(key),
+        (None, Some(parent)) => Near::Shard(parent.shard()),
+        (None, None) => Near::Nothing,
     }
 }
 

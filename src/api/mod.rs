@@ -19,7 +19,7 @@ pub mod workers;
 use std::sync::Arc;
 
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
-use crate::store::{Store, StoreError};
+use crate::store::{Near, Store, StoreError};
 
 pub use events::EventView;
 pub use filter::Filter;
@@ -82,13 +82,20 @@ impl Client {
         &self.entropy
     }
 
-    /// A fresh job id. One store is shard 0.
+    /// A fresh id for a job without keys and parents: it may lie anywhere.
     pub fn job_id(&self) -> JobId {
-        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+        self.job_id_near(Near::Nothing)
     }
 
-    pub fn run_id(&self) -> RunId {
-        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    /// A fresh id for a job that is to lie beside something.
+    pub fn job_id_near(&self, near: Near<'_>) -> JobId {
+        JobId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
+    }
+
+    /// A fresh id for a run, beside the others of its key if it has one.
+    pub fn run_id(&self, key: Option<&str>) -> RunId {
+        let near = key.map_or(Near::Nothing, Near::Key);
+        RunId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
     }
 
     pub fn producer_id(&self) -> ProducerId {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
 use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
-use crate::store::advanced::{effects, gate, pins};
+use crate::store::advanced::{effects, gate as gate_of, pins};
 use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
 
@@ -87,10 +87,19 @@ impl Client {
         queue: Option<Name>,
     ) -> Result<RunId, StartError> {
         let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
-        let (id, now) = (self.run_id(), self.clock().now());
-        let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
-            .map_err(|error| StartError::Input(error.to_string()))?;
-        let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
+        let (mut id, now) = (self.run_id(None), self.clock().now());
+        let begin = |id: RunId| {
+            workflow::start_pinned(definition, id, input.clone(), now, pins.clone(), queue.clone())
+                .map_err(|error| StartError::Input(error.to_string()))
+        };
+        let mut advanced = begin(id)?;
+        let mut gate = gate_of(&advanced.run, definition, now).map_err(ApiError::from)?;
+        // The key comes of the input, and the id of the key: runs of one key lie together.
+        if let Some(key) = gate.as_ref().map(|gate| gate.key.clone()) {
+            id = self.run_id(Some(&key));
+            advanced = begin(id)?;
+            gate = gate_of(&advanced.run, definition, now).map_err(ApiError::from)?;
+        }
         let key = advanced.run.key.clone().unwrap_or_default();
         let effects = effects(advanced, now).map_err(ApiError::from)?;
         let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;

@@ -2,6 +2,7 @@
 //! command asks for them, so that `goflow --version` pays for none of them.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::api::Client;
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open};
+use crate::store::sharded::Strategy;
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Search};
@@ -91,10 +93,19 @@ impl Context {
     /// # Errors
     /// The store's, with the place it was looked for.
     pub async fn client(&self) -> Result<Client> {
+        self.client_for(None).await
+    }
+
+    /// Opens the store to work for these of its shards only.
+    ///
+    /// # Errors
+    /// As [`Context::client`]; a store that is not sharded.
+    pub async fn client_for(&self, only: Option<BTreeSet<u16>>) -> Result<Client> {
         let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let options = OpenOptions { allow_eviction: self.global.allow_eviction };
-        let store = open(&url, self.clock.clone(), options).await;
+        let strategy = self.strategy()?;
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, only };
+        let store = open(&url, self.clock.clone(), self.entropy.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
         let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
@@ -115,6 +126,18 @@ impl Context {
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
     fn with_faults(&self, store: Arc<dyn crate::store::Store>) -> Result<Arc<dyn crate::store::Store>> {
         Ok(store)
+    }
+
+    /// How new work is spread over the shards of a list.
+    ///
+    /// # Errors
+    /// A configured word that is none.
+    pub fn strategy(&self) -> Result<Strategy> {
+        let (word, origin) = self.config()?.strategy();
+        word.parse().map_err(|error| {
+            let place = origin.map(ToString::to_string).unwrap_or_default();
+            fail(Code::Config, format!("{place}: `shards.strategy`: {error}"))
+        })
     }
 
     /// Where `enqueue` puts jobs without `-q`.

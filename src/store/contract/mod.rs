@@ -80,7 +80,7 @@ pub use self::looks::*;
 pub use self::moves::*;
 pub use self::work::*;
 pub use crate::domain::Retention;
-use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 #[cfg(doc)]
 use crate::domain::{Job, Place, To};
 
@@ -88,6 +88,14 @@ use crate::domain::{Job, Place, To};
 pub trait Store: Send + Sync + 'static {
     /// The URL, with the password hidden: for people.
     fn describe(&self) -> String;
+
+    /// The shard on which something new is to be born: whoever makes an id asks. A store that is one
+    /// atomic key space is shard 0.
+    fn birthplace(&self, near: Near<'_>) -> Shard {
+        match near {
+            Near::Nothing | Near::Key(_) | Near::Shard(_) | Near::Schedule(_) => Shard::default(),
+        }
+    }
 
     /// Adds new work. Items are answered in order.
     async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer>;

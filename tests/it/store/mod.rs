@@ -86,6 +86,10 @@ suite!(memory);
 suite!(sqlite);
 suite!(postgres);
 suite!(redis);
+suite!(sharded_one);
+suite!(sharded);
+suite!(sharded_redis);
+suite!(sharded_mixed);
 
 /// The laws that a backend learns next are asked of those that have learnt them.
 macro_rules! wide {
@@ -139,3 +143,7 @@ wide!(memory_wide memory);
 wide!(postgres_wide postgres);
 wide!(redis_wide redis);
 wide!(sqlite_wide sqlite);
+wide!(sharded_one_wide sharded_one);
+wide!(sharded_wide sharded);
+wide!(sharded_redis_wide sharded_redis);
+wide!(sharded_mixed_wide sharded_mixed);
