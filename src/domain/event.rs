@@ -85,6 +85,11 @@ event_kinds! {
     RunPending = 70, "run.pending";
     RunAnswered = 71, "run.answered";
     StepReset = 72, "step.reset";
+    ShardAdded = 80, "shard.added";
+    ShardDraining = 81, "shard.draining";
+    ShardRemoved = 82, "shard.removed";
+    ShardUnclaimed = 83, "shard.unclaimed";
+    JobMoved = 84, "job.moved";
 }
 
 impl Serialize for EventKind {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::contract::*;
-use crate::domain::{Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 
 /// What goes wrong around a call.
 pub trait Saboteur: Send + Sync + 'static {
@@ -166,6 +166,14 @@ macro_rules! delegate {
                 self.inner.hints()
             }
 
+            fn birthplace(&self, near: Near<'_>) -> Shard {
+                self.inner.birthplace(near)
+            }
+
+            fn shards(&self) -> Option<&dyn Shards> {
+                self.inner.shards()
+            }
+
             async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
                 self.through(true, self.inner.enqueue(batch)).await
             }
@@ -200,6 +208,7 @@ delegate! {
     drain(worker: WorkerId) -> bool;
     undefine(kind: &str, name: &Name) -> bool;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
+    holders(keys: &[String]) -> Vec<Option<JobId>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;

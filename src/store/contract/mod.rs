@@ -68,6 +68,7 @@
 mod error;
 mod looks;
 mod moves;
+mod shards;
 mod work;
 
 use std::time::Duration;
@@ -78,6 +79,7 @@ use tokio::sync::watch;
 pub use self::error::{Result, StoreError};
 pub use self::looks::*;
 pub use self::moves::*;
+pub use self::shards::*;
 pub use self::work::*;
 pub use crate::domain::Retention;
 use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
@@ -95,6 +97,20 @@ pub trait Store: Send + Sync + 'static {
         match near {
             Near::Nothing | Near::Key(_) | Near::Shard(_) | Near::Schedule(_) => Shard::default(),
         }
+    }
+
+    /// The shards, of a store that has several.
+    fn shards(&self) -> Option<&dyn Shards> {
+        None
+    }
+
+    /// Who holds each of these unique keys now: a live job, or one whose time for the key is not over.
+    /// Only a store that can be a shard of several has to know.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from one that cannot.
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        Err(StoreError::Refused(format!("{} cannot tell who holds {} keys", self.describe(), keys.len())))
     }
 
     /// Adds new work. Items are answered in order.

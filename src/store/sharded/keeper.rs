@@ -20,6 +20,7 @@ const COMPARE: Duration = Duration::from_secs(1);
 pub(super) async fn keep(inner: Weak<Inner>) {
     let mut listening: Vec<(u16, tokio::task::JoinHandle<()>)> = Vec::new();
     let mut next = Instant::now();
+    let mut finish = next + super::carry::FINISH;
     loop {
         {
             let Some(inner) = inner.upgrade() else { break };
@@ -34,6 +35,12 @@ pub(super) async fn keep(inner: Weak<Inner>) {
                 }
                 if inner.map().strategy == super::Strategy::LeastLoaded {
                     drop(inner.stats().await);
+                }
+            }
+            if now >= finish {
+                finish = now + super::carry::FINISH;
+                if let Err(error) = inner.finish_carrying().await {
+                    tracing::debug!(%error, "what was being carried could not be looked at");
                 }
             }
             listening.retain(|(_, task)| !task.is_finished());

@@ -152,7 +152,10 @@ impl Inner {
             let query = ListQuery { after, budget, ..query.clone() };
             async move { store.list(&query).await }
         };
-        self.merged(query.after.as_ref(), query.budget, order, page).await
+        let mut page = self.merged(query.after.as_ref(), query.budget, order, page).await?;
+        // The job itself is in the list as well.
+        page.items.retain(|stored| !super::carry::is_copy(stored));
+        Ok(page)
     }
 
     pub(super) async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {

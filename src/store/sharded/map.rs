@@ -99,6 +99,10 @@ pub struct Map {
     pub epoch: u64,
     pub strategy: Strategy,
     pub shards: Vec<Entry>,
+    /// The set of active shards to come. Keys that will be at home elsewhere are born nowhere until then,
+    /// so that no key is ever at home twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Vec<u16>>,
     /// Sets of active shards before this one, the latest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<Vec<u16>>,
@@ -114,7 +118,7 @@ impl Map {
             moved_to: None,
         };
         let shards = urls.iter().take(usize::from(Shard::MAX) + 1).enumerate().map(entry).collect();
-        Map { epoch: 0, strategy, shards, before: Vec::new() }
+        Map { epoch: 0, strategy, shards, next: None, before: Vec::new() }
     }
 
     pub fn entry(&self, id: u16) -> Option<&Entry> {
@@ -158,13 +162,25 @@ impl Map {
         rendezvous(&self.active(), key).ok_or_else(none)
     }
 
+    /// Where a key will be at home, if that is about to change.
+    pub fn home_to_come(&self, key: &str) -> Option<u16> {
+        let next = rendezvous(self.next.as_ref()?, key)?;
+        (self.home(key) != Ok(next)).then_some(next)
+    }
+
     /// Where the key was at home before, as far as those shards are still there: it may be held there.
     pub fn homes_before(&self, key: &str) -> Vec<u16> {
         let now = self.home(key).ok();
         let mut homes = Vec::new();
         for set in &self.before {
-            let home = rendezvous(set, key).and_then(|home| self.route(Shard(home)).ok());
-            homes.extend(home.filter(|home| Some(*home) != now && !homes.contains(home)));
+            let Some(home) = rendezvous(set, key).and_then(|home| self.route(Shard(home)).ok()) else { continue };
+            // What is being carried away is at one or the other.
+            let carried = self.entry(home).and_then(|entry| entry.moved_to).and_then(|to| self.route(Shard(to)).ok());
+            for home in [Some(home), carried].into_iter().flatten() {
+                if Some(home) != now && !homes.contains(&home) {
+                    homes.push(home);
+                }
+            }
         }
         homes
     }

@@ -47,6 +47,8 @@
 //! Every shard judges by its own clock. Answers carry the caller's clock; moments on a shard's clock are
 //! translated by the last known difference, if that is worth speaking of.
 
+mod admin;
+mod carry;
 mod keeper;
 mod leases;
 mod looks;
@@ -76,6 +78,12 @@ use self::leases::Leases;
 use self::shard::{PATIENT, PROMPT, Slot};
 use super::contract::*;
 use crate::domain::{Clock, Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
+
+/// A view of the map holds for so long: each process looks every second, and a change gives all of them
+/// [`CHANGE`].
+const FRESH: Duration = Duration::from_millis(2_500);
+/// How long a change of the map is known before it counts.
+const CHANGE: Duration = Duration::from_secs(4);
 
 /// What a sharded store is made with.
 pub struct ShardedOptions {
@@ -246,6 +254,11 @@ impl Inner {
         Ok(None)
     }
 
+    /// The map was not looked at for longer than a change of it takes.
+    fn is_outdated(&self) -> bool {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > FRESH
+    }
+
     fn now(&self) -> Ms {
         self.options.clock.now()
     }
@@ -290,6 +303,14 @@ fn nobody() -> StoreError {
 impl Store for ShardedStore {
     fn describe(&self) -> String {
         self.inner.slots().iter().map(|slot| slot.shown()).collect::<Vec<_>>().join(",")
+    }
+
+    fn shards(&self) -> Option<&dyn Shards> {
+        Some(self)
+    }
+
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        self.inner.holders(keys).await
     }
 
     fn birthplace(&self, near: Near<'_>) -> Shard {

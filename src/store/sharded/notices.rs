@@ -39,7 +39,7 @@ pub struct Notices {
 
 /// Whether a schedule's name is that of a notice.
 pub fn is_notice(name: &Name) -> bool {
-    [MAP, SETTINGS].contains(&name.as_str())
+    [MAP, SETTINGS].contains(&name.as_str()) || name.as_str().starts_with(MOVING)
 }
 
 /// Reads both out of what the store keeps as schedules.
@@ -99,4 +99,65 @@ pub async fn write_map(store: &dyn Store, shard: u16, from_rev: u64, map: &Map, 
 /// The store's.
 pub async fn write_settled(store: &dyn Store, from_rev: u64, settled: Settled) -> Result<bool> {
     write(store, SETTINGS, from_rev, &settled, Vec::new()).await
+}
+
+/// A schedule on its way to this shard.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Moving {
+    pub name: Name,
+    pub due: Option<i64>,
+    pub body: Vec<u8>,
+}
+
+const MOVING: &str = "goflow:moving.";
+
+/// The name under which it is noted: names are bounded, so a digest stands for the schedule's own.
+fn moving_name(name: &Name) -> Result<Name> {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(name.as_str().as_bytes());
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{MOVING}{hex}")
+        .parse()
+        .map_err(|_| crate::store::contract::StoreError::Corrupt("a digest is no name".into()))
+}
+
+/// Schedules on their way to a store.
+///
+/// # Errors
+/// The store's.
+pub async fn moving(store: &dyn Store) -> Result<Vec<Moving>> {
+    let (_, records) = store.schedules().await?;
+    records.iter().filter(|record| record.name.as_str().starts_with(MOVING)).map(body).collect()
+}
+
+/// Notes that a schedule comes.
+///
+/// # Errors
+/// The store's.
+pub async fn note_moving(store: &dyn Store, note: &Moving) -> Result<()> {
+    set_moving(store, &note.name, Some(encode(note)?)).await
+}
+
+/// It has come.
+///
+/// # Errors
+/// The store's.
+pub async fn forget_moving(store: &dyn Store, note: &Moving) -> Result<()> {
+    set_moving(store, &note.name, None).await
+}
+
+async fn set_moving(store: &dyn Store, schedule: &Name, body: Option<Vec<u8>>) -> Result<()> {
+    let name = moving_name(schedule)?;
+    loop {
+        let (_, records) = store.schedules().await?;
+        let rev = records.iter().find(|record| record.name == name).map_or(0, |record| record.rev);
+        if rev == 0 && body.is_none() {
+            return Ok(());
+        }
+        let next = body.clone().map(|body| (None, body));
+        let commit = ScheduleCommit { next, ..ScheduleCommit::deleting(&name, rev) };
+        if store.set_schedule(&commit).await?.is_some() {
+            return Ok(());
+        }
+    }
 }

@@ -248,7 +248,8 @@ impl Inner {
         let mut all = vec![Vec::new(); requests.len()];
         let given = join_all(groups.into_iter().map(|(shard, nth)| async move {
             let part: Vec<PermitRequest> = nth.iter().filter_map(|nth| requests.get(*nth).cloned()).collect();
-            let given = self.slot(shard)?.call(PROMPT, |store| {
+            let slot = self.slot(shard)?;
+            let given = slot.call(PROMPT, |store| {
                 let part = &part;
                 async move { store.permits(part).await }
             });

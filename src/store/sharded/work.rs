@@ -47,7 +47,10 @@ impl Inner {
         let free = || self.free_birthplace(&map);
         match near {
             Near::Nothing => free(),
-            Near::Key(key) => map.home(key).unwrap_or_else(|_| free()),
+            Near::Key(key) => match map.home_to_come(key) {
+                Some(home) => home,
+                None => map.home(key).unwrap_or_else(|_| free()),
+            },
             Near::Shard(shard) => map.route(shard).unwrap_or_else(|_| free()),
             Near::Schedule(name) => self.schedule_home(&map, name).unwrap_or_else(|_| free()),
         }
@@ -91,6 +94,9 @@ impl Inner {
         keys.extend(job.unique_key.as_deref().map(|key| ("unique key", key)));
         keys.extend(job.concurrency.as_ref().map(|own| ("concurrency key", own.key.as_str())));
         for (what, key) in &keys {
+            if map.home_to_come(key).is_some() {
+                return Err(StoreError::Unavailable(format!("the {what} `{key}` is about to be at home elsewhere")));
+            }
             let home = map.home(key)?;
             if home != here {
                 let why = match keys.as_slice() {
@@ -144,6 +150,10 @@ impl Inner {
             }
             parts.entry(here).or_default().1.push(nth);
         }
+        let mut held = self.held_elsewhere(&map, batch).await?;
+        for (jobs, _) in parts.values_mut() {
+            jobs.retain(|nth| !held.contains_key(nth));
+        }
         let send = parts.into_iter().map(|(id, (jobs, runs))| async move {
             let part = Enqueue {
                 jobs: jobs.iter().filter_map(|nth| batch.jobs.get(*nth).cloned()).collect(),
@@ -157,7 +167,7 @@ impl Inner {
             });
             Ok((jobs, runs, answer.await?))
         });
-        let mut jobs = vec![None; batch.jobs.len()];
+        let mut jobs: Vec<Option<Enqueued>> = (0..batch.jobs.len()).map(|nth| held.remove(&nth)).collect();
         let mut runs = vec![None; batch.runs.len()];
         let (mut done, mut error) = (false, None);
         for sent in join_all(send).await {
@@ -188,13 +198,52 @@ impl Inner {
         }
     }
 
+    /// Jobs whose unique key is still held where it was at home before.
+    async fn held_elsewhere(&self, map: &Map, batch: &Enqueue) -> Result<BTreeMap<usize, Enqueued>> {
+        let mut asks: BTreeMap<u16, Vec<(usize, String)>> = BTreeMap::new();
+        let mut has_keys = false;
+        for (nth, new) in batch.jobs.iter().enumerate() {
+            if let Some(key) = new.job.unique_key.as_ref().filter(|_| new.job.link.is_none()) {
+                has_keys = true;
+                for home in map.homes_before(key) {
+                    asks.entry(home).or_default().push((nth, key.clone()));
+                }
+            }
+        }
+        if has_keys && self.is_outdated() {
+            self.compare().await?;
+            if self.map().epoch != map.epoch {
+                return Err(StoreError::Unavailable("the shards have just changed".to_owned()));
+            }
+        }
+        let mut held = BTreeMap::new();
+        for (shard, asked) in asks {
+            let (places, keys): (Vec<usize>, Vec<String>) = asked.into_iter().unzip();
+            let slot = self.slot(shard)?;
+            let holders = slot.call(ENQUEUE, |store| {
+                let keys = &keys;
+                async move { store.holders(keys).await }
+            });
+            for (nth, holder) in places.into_iter().zip(holders.await?) {
+                // Sent again, it may be the one that holds it.
+                if let Some(holder) = holder
+                    && batch.jobs.get(nth).is_some_and(|new| new.job.id != holder)
+                {
+                    held.insert(nth, Enqueued::Conflict(holder));
+                }
+            }
+        }
+        Ok(held)
+    }
+
     /// The shard of a commit: that of its run, or of its lease, or of its job.
     fn shard_of(&self, map: &Map, commit: &Commit) -> Result<u16> {
         let by_lease = commit.moves.iter().find_map(|step| match step.expect {
             Expect::Lease(epoch) | Expect::Lapsed(epoch) => self.leases.shard_of(step.job.id, epoch),
             Expect::Idle(..) => None,
         });
-        if let Some(shard) = by_lease.filter(|shard| map.entry(*shard).is_some_and(|entry| entry.state.is_there())) {
+        // Where a lease was given, it ends, even if the shard is gone: epochs of two shards are not compared.
+        if let Some(shard) = by_lease {
             return Ok(shard);
         }
         let born = |id: &JobId| map.route(id.shard());
@@ -232,6 +281,13 @@ impl Inner {
             part.commits.push(commit.clone());
         }
         let mut merged = Merged::new(exchange.commits.len(), self.now());
+        // A shard that is gone was empty: it held no lease.
+        for (_, part) in parts.extract_if(.., |id, _| self.slot(*id).is_err()) {
+            for (nth, commit) in part.nth.into_iter().zip(part.commits) {
+                let stale = Committed { moves: vec![Moved::Stale; commit.moves.len()], run: RunAnswer::Gone };
+                merged.commits[nth] = Some(stale);
+            }
+        }
         match &exchange.claim {
             Some(claim) => self.go_round(claim, parts, &mut merged).await?,
             None => {
@@ -377,7 +433,8 @@ impl Inner {
         let mut parts: BTreeMap<u16, Part> = BTreeMap::new();
         for (nth, (commit, answer)) in exchange.commits.iter().zip(&merged.commits).enumerate() {
             let Some(answer) = answer else { continue };
-            let stale = answer.moves.iter().all(|moved| *moved == Moved::Stale);
+            let idle = commit.moves.iter().all(|step| matches!(step.expect, Expect::Idle(..)));
+            let stale = idle && answer.moves.iter().all(|moved| *moved == Moved::Stale);
             let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone | RunAnswer::Contended);
             if !stale || !unknown {
                 continue;
