@@ -3,6 +3,7 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
+pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
@@ -12,6 +13,8 @@ pub mod queues;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+pub mod tokens;
+pub mod told;
 pub mod verbs;
 pub mod wire;
 pub mod workers;
@@ -19,8 +22,9 @@ pub mod workers;
 use std::sync::Arc;
 
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
-use crate::store::{Near, Store, StoreError};
+use crate::store::{Near, Store};
 
+pub use crate::store::{Cursor, NewJob, StoreError, Stored};
 pub use events::EventView;
 pub use filter::Filter;
 pub use runs::RunView;
@@ -72,6 +76,11 @@ impl Client {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The store's URL, with the password hidden: for people.
+    pub fn describe(&self) -> String {
+        self.store.describe()
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

@@ -118,6 +118,7 @@ pub enum Command {
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
+    Server(commands::server::ServerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
     Diff(commands::diff::DiffArgs),
@@ -133,8 +134,11 @@ pub enum Command {
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     Events(commands::events::EventsArgs),
+    Top(commands::top::TopArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),

@@ -85,11 +85,12 @@ event_kinds! {
     RunPending = 70, "run.pending";
     RunAnswered = 71, "run.answered";
     StepReset = 72, "step.reset";
-    ShardAdded = 80, "shard.added";
-    ShardDraining = 81, "shard.draining";
-    ShardRemoved = 82, "shard.removed";
-    ShardUnclaimed = 83, "shard.unclaimed";
-    JobMoved = 84, "job.moved";
+    LockBroken = 80, "lock.broken";
+    ShardAdded = 85, "shard.added";
+    ShardDraining = 86, "shard.draining";
+    ShardRemoved = 87, "shard.removed";
+    ShardUnclaimed = 88, "shard.unclaimed";
+    JobMoved = 89, "job.moved";
 }
 
 impl Serialize for EventKind {
