@@ -215,6 +215,9 @@ impl Inner {
             }
             into => into,
         };
+        if self.keeper_of_locks()?.id == id {
+            return Err(StoreError::Refused(format!("shard {id} keeps the locks of all, and is never drained")));
+        }
         match entry.state {
             State::Active if active == [id] => {
                 return Err(StoreError::Refused(format!("shard {id} is the last one that takes new work")));

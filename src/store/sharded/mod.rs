@@ -18,6 +18,7 @@
 //!   says. Keys with the same part in braces are at home together. A job whose keys or parents lie on
 //!   different shards is refused before anything is stored: one commit is one shard.
 //! * **A schedule** lies where it was made, on the home of its name then; what it starts starts there.
+//! * **Documents and locks** lie on the lowest shard, which is never drained: see `shared`.
 //! * **Permits** (rates) are given out by the home of their bucket, and while it is away by the next.
 //! * **Definitions and settings of queues** are on every shard. A queue's limit is divided among them, so
 //!   that no two shards have to agree before a claim.
@@ -57,6 +58,7 @@ mod notices;
 mod schedules;
 mod settings;
 mod shard;
+mod shared;
 mod upkeep;
 mod work;
 
@@ -77,7 +79,9 @@ pub use self::shard::Opener;
 use self::leases::Leases;
 use self::shard::{PATIENT, PROMPT, Slot};
 use super::contract::*;
-use crate::domain::{Clock, Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
+use crate::domain::{
+    Clock, Entropy, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId,
+};
 
 /// A view of the map holds for so long: each process looks every second, and a change gives all of them
 /// [`CHANGE`].
@@ -390,6 +394,38 @@ impl Store for ShardedStore {
     async fn drain(&self, worker: WorkerId) -> Result<bool> {
         let answers = self.inner.ask_all(self.inner.awake(), PATIENT, |store| async move { store.drain(worker).await });
         Ok(good(answers.await)?.into_iter().any(|(_, known)| known))
+    }
+
+    async fn document(&self, name: &str) -> Result<Option<Document>> {
+        self.inner.document(name).await
+    }
+
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
+        self.inner.set_document(change).await
+    }
+
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        self.inner.documents(prefix, after, limit).await
+    }
+
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
+        self.inner.acquire(request).await
+    }
+
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
+        self.inner.extend(name, holder, ttl).await
+    }
+
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        self.inner.release(name, holder).await
+    }
+
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
+        self.inner.locks(after, limit).await
+    }
+
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
+        self.inner.break_lock(name, holder).await
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
