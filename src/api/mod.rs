@@ -2,6 +2,7 @@
 //! goes through it, so that what one can do the others can. Decides nothing about states: that is
 //! `domain`. Prints nothing.
 
+pub mod advise;
 pub mod apply;
 pub mod codes;
 pub mod enqueue;
@@ -12,6 +13,7 @@ pub mod logs;
 pub mod queues;
 pub mod runs;
 pub mod schedules;
+pub mod shards;
 pub mod steer;
 pub mod tokens;
 pub mod told;

@@ -101,12 +101,33 @@ impl Context {
     /// # Errors
     /// As [`Context::client`]; a store that is not sharded.
     pub async fn client_for(&self, only: Option<BTreeSet<u16>>) -> Result<Client> {
+        self.open(OpenOptions { only, ..OpenOptions::default() }).await
+    }
+
+    /// Opens the store to change its shards; one that has none becomes the first.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn sharded_client(&self) -> Result<Client> {
+        if self.store_choice()?.0 == StoreUrl::Memory {
+            return Err(fail(Code::StateConflict, "a store in memory has no shards: it ends with this command"));
+        }
+        self.open(OpenOptions { begin: true, ..OpenOptions::default() }).await
+    }
+
+    async fn open(&self, options: OpenOptions) -> Result<Client> {
         let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
         let strategy = self.strategy()?;
-        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, only };
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, ..options };
         let store = open(&url, self.clock.clone(), self.entropy.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
+        // What lies there is left out of lists and counts: whoever looks is to know.
+        if let Some(shards) = store.shards() {
+            for (id, why) in shards.away() {
+                self.ui.warn(&format!("shard {id} does not answer, what it holds is not seen: {why}"));
+            }
+        }
         let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
     }

@@ -20,6 +20,8 @@ pub struct OpenOptions {
     pub strategy: Strategy,
     /// The shards that this process works for; all, if nothing is said.
     pub only: Option<BTreeSet<u16>>,
+    /// A store without shards is to become the first one.
+    pub begin: bool,
 }
 
 /// Opens the store at `url`. The memory store takes the clock; every other one has its own. One store
@@ -39,6 +41,17 @@ pub async fn open(
             let store = open_one(one, clock.clone(), options.allow_eviction).await?;
             match map_of(&*store).await? {
                 Some(map) => map,
+                None if options.begin => {
+                    let workers = store.workers().await?.len();
+                    if workers > 0 {
+                        return Err(StoreError::Refused(format!(
+                            "{workers} registered, and workers that began before there were shards do not look for them: \
+                             stop them, say this again, and start them again; from then on all follow",
+                            workers = crate::domain::text::count(workers as u64, "worker")
+                        )));
+                    }
+                    Map::of_urls(&[one.text()], options.strategy)
+                }
                 None if options.only.is_some() => {
                     return Err(StoreError::Refused("--shards needs a store of several shards".to_owned()));
                 }

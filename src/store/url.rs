@@ -122,6 +122,24 @@ pub fn redis_shard(url: &str) -> Result<(&str, Shard), &'static str> {
     number.map(|number| (url, Shard(number))).ok_or("after `#` stands the number of a key space, 0 to 4095")
 }
 
+/// The URL of a key space of its own on the server of another: on Redis another hash tag, with SQLite
+/// another file beside it.
+///
+/// # Errors
+/// Why there is none.
+pub fn next_to(url: &str, number: u16) -> Result<String, String> {
+    match url.parse::<StoreUrl>() {
+        Ok(StoreUrl::Redis(url)) => Ok(format!("{}#{number}", url.split('#').next().unwrap_or(&url))),
+        Ok(StoreUrl::Sqlite(path)) => {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let base = stem.rsplit_once("-shard").map_or(stem.as_str(), |(base, _)| base);
+            let end = path.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+            Ok(format!("sqlite:{}", path.with_file_name(format!("{base}-shard{number}{end}")).display()))
+        }
+        _ => Err(format!("{} holds one shard: make a database and add it with `goflow shard add`", hide_password(url))),
+    }
+}
+
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -132,6 +150,17 @@ impl fmt::Display for StoreUrl {
                 let shown: Vec<String> = urls.iter().map(|url| hide_password(url)).collect();
                 f.write_str(&shown.join(","))
             }
+        }
+    }
+}
+
+impl StoreUrl {
+    /// The URL as it was given, with its password: not to be shown.
+    pub fn text(&self) -> String {
+        match self {
+            StoreUrl::Redis(url) | StoreUrl::Postgres(url) => url.clone(),
+            StoreUrl::Shards(urls) => urls.join(","),
+            other => other.to_string(),
         }
     }
 }
@@ -176,6 +205,15 @@ pub fn passwords(url: &str) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_holds_more_key_spaces() {
+        assert_eq!(next_to("redis://h:1/2", 3), Ok("redis://h:1/2#3".into()));
+        assert_eq!(next_to("redis://h:1#2", 3), Ok("redis://h:1#3".into()));
+        assert_eq!(next_to("sqlite:/a/q.db", 1), Ok("sqlite:/a/q-shard1.db".into()));
+        assert_eq!(next_to("sqlite:/a/q-shard1.db", 2), Ok("sqlite:/a/q-shard2.db".into()));
+        assert!(next_to("postgres://u:secret@h/d", 1).is_err_and(|why| !why.contains("secret")));
+    }
 
     #[test]
     fn urls_are_read_and_passwords_are_not_shown() {

@@ -73,6 +73,9 @@ pub struct Carried {
 pub trait Shards: Send + Sync {
     async fn list(&self) -> Result<ShardList>;
 
+    /// Shards that do not answer now, each with the reason.
+    fn away(&self) -> Vec<(u16, String)>;
+
     /// Adds an empty store as a shard; its number. Takes some seconds: everybody knows of it before
     /// anything is born on it.
     ///
@@ -80,6 +83,13 @@ pub trait Shards: Send + Sync {
     /// [`StoreError::Refused`](super::StoreError::Refused) for a store that is in use, or when a queue's
     /// limit cannot be divided among so many.
     async fn add(&self, url: &str) -> Result<u16>;
+
+    /// Adds a key space on one of the servers in use, each in turn, as a shard; its number.
+    ///
+    /// # Errors
+    /// As [`Shards::add`]; [`StoreError::Refused`](super::StoreError::Refused) for a PostgreSQL, where each
+    /// shard needs a database that somebody has made.
+    async fn add_beside(&self) -> Result<u16>;
 
     /// Lets nothing new be born on a shard. `into`: where its jobs will be carried.
     ///

@@ -11,7 +11,7 @@ use super::shard::Slot;
 use super::{CHANGE, Inner, Ordering, PATIENT, ShardedStore, map_of, nobody, notices};
 use crate::domain::{Event, EventKind, JobId, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
-use crate::store::url::hide_password;
+use crate::store::url::{hide_password, next_to};
 
 #[async_trait]
 impl Shards for ShardedStore {
@@ -25,8 +25,26 @@ impl Shards for ShardedStore {
         Ok(ShardList { epoch: map.epoch, strategy: map.strategy.as_str().to_owned(), shards })
     }
 
+    fn away(&self) -> Vec<(u16, String)> {
+        let slots = self.inner.slots();
+        let away = slots.iter().filter(|slot| slot.is_away());
+        away.map(|slot| (slot.id, slot.trouble().unwrap_or_else(|| "it was not reached yet".to_owned()))).collect()
+    }
+
     async fn add(&self, url: &str) -> Result<u16> {
         self.inner.add(url).await
+    }
+
+    async fn add_beside(&self) -> Result<u16> {
+        self.inner.compare().await?;
+        let map = self.inner.map();
+        let number = map.shards.iter().map(|entry| entry.id + 1).max().unwrap_or_default();
+        if let Some(joining) = map.there().find(|entry| entry.state == State::Joining) {
+            return self.inner.add(&joining.url).await;
+        }
+        let there: Vec<&Entry> = map.there().collect();
+        let beside = usize::from(number).checked_rem(there.len()).and_then(|nth| there.get(nth)).ok_or_else(nobody)?;
+        self.inner.add(&next_to(&beside.url, number).map_err(StoreError::Refused)?).await
     }
 
     async fn drain(&self, id: u16, into: Option<u16>) -> Result<()> {

@@ -159,13 +159,6 @@ impl ShardedStore {
     pub fn map(&self) -> Arc<Map> {
         self.inner.map()
     }
-
-    /// Shards that do not answer now, each with the reason.
-    pub fn away(&self) -> Vec<(u16, String)> {
-        let slots = self.inner.slots();
-        let away = slots.iter().filter(|slot| slot.is_away());
-        away.map(|slot| (slot.id, slot.trouble().unwrap_or_else(|| "it was not reached yet".to_owned()))).collect()
-    }
 }
 
 impl Inner {

@@ -70,7 +70,13 @@ pub async fn sqlite() -> Subject {
 }
 
 /// Counts up: the tests of a sharded store need no better randomness.
-struct Count(std::sync::atomic::AtomicU64);
+pub struct Count(std::sync::atomic::AtomicU64);
+
+impl Count {
+    pub fn new() -> Count {
+        Count(7.into())
+    }
+}
 
 impl Entropy for Count {
     fn next(&self) -> u64 {
@@ -85,7 +91,7 @@ pub async fn sharded_over(stores: Vec<Arc<dyn Store>>, clock: Arc<dyn Clock>, st
         let store = stores.get(usize::from(id)).cloned();
         Box::pin(async move { store.ok_or_else(|| StoreError::Refused("no such shard".into())) })
     });
-    let entropy = Arc::new(Count(7.into()));
+    let entropy = Arc::new(Count::new());
     let options = ShardedOptions { opener, clock, entropy, only: None };
     ShardedStore::open(Map::of_urls(&urls, strategy), options).await.expect("the shards open")
 }

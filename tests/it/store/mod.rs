@@ -10,6 +10,7 @@ mod postgres_alone;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
+mod sharded;
 mod shared_laws;
 mod talk_laws;
 mod unreadable;
