@@ -1,6 +1,7 @@
 //! Keeps the shards together: reads the map on each every second and takes the newest, mends what lags
 //! behind, and looks for shards that are away. It ends with the store that it keeps.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::map::Map;
 use super::notices::{self, Notices};
 use super::shard::Slot;
 use super::{Inner, PATIENT, PROMPT};
+use crate::domain::{Event, EventKind};
 use crate::store::contract::{Result, StoreError};
 
 /// Between two looks for shards that are away.
@@ -17,9 +19,16 @@ const PROBE: Duration = Duration::from_millis(100);
 /// Between two looks at the map.
 const COMPARE: Duration = Duration::from_secs(1);
 
+/// Between two looks for shards that nobody works for.
+const CLAIMS: Duration = Duration::from_secs(10);
+/// How long that may be so before it is told, and how long until it is told again.
+const UNCLAIMED: Duration = Duration::from_secs(30);
+const TELL_AGAIN: Duration = Duration::from_secs(600);
+
 pub(super) async fn keep(inner: Weak<Inner>) {
     let mut listening: Vec<(u16, tokio::task::JoinHandle<()>)> = Vec::new();
     let mut next = Instant::now();
+    let (mut claims, mut unclaimed) = (next + CLAIMS, BTreeMap::new());
     let mut finish = next + super::carry::FINISH;
     loop {
         {
@@ -36,6 +45,10 @@ pub(super) async fn keep(inner: Weak<Inner>) {
                 if inner.map().strategy == super::Strategy::LeastLoaded {
                     drop(inner.stats().await);
                 }
+            }
+            if now >= claims {
+                claims = now + CLAIMS;
+                inner.watch_claims(&mut unclaimed).await;
             }
             if now >= finish {
                 finish = now + super::carry::FINISH;
@@ -71,6 +84,32 @@ fn listen(inner: &Arc<Inner>, slot: &Arc<Slot>) -> Option<tokio::task::JoinHandl
 }
 
 impl Inner {
+    /// A shard on which work waits and that no worker is registered with is told of.
+    async fn watch_claims(&self, since: &mut BTreeMap<u16, Instant>) {
+        for slot in self.awake() {
+            let stats = slot.call(PATIENT, |store| async move { store.stats().await }).await;
+            let workers = slot.call(PATIENT, |store| async move { store.workers().await }).await;
+            let (Ok(stats), Ok(workers)) = (stats, workers) else { continue };
+            let waits: u64 = stats.iter().map(|queue| queue.pending + queue.retrying).sum();
+            if waits == 0 || !workers.is_empty() {
+                since.remove(&slot.id);
+                continue;
+            }
+            if since.entry(slot.id).or_insert_with(Instant::now).elapsed() < UNCLAIMED {
+                continue;
+            }
+            let text = format!("{} {waits} jobs wait and no worker is registered", slot.id);
+            let event = Event { data: Some(text), ..Event::new(EventKind::ShardUnclaimed) };
+            let now = self.now();
+            let not_since = now.0.saturating_sub(TELL_AGAIN.as_millis() as i64);
+            let told = slot
+                .call(PATIENT, |store| async move { notices::tell_unclaimed(&*store, now.0, not_since, event).await });
+            if told.await.is_ok() {
+                tracing::warn!(shard = slot.id, waits, "no worker is registered with a shard on which jobs wait");
+            }
+        }
+    }
+
     /// Takes a map: shards that are new get a slot, those that are gone lose theirs.
     pub(super) fn adopt(&self, map: Map) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);

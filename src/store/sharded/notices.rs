@@ -39,7 +39,7 @@ pub struct Notices {
 
 /// Whether a schedule's name is that of a notice.
 pub fn is_notice(name: &Name) -> bool {
-    [MAP, SETTINGS].contains(&name.as_str()) || name.as_str().starts_with(MOVING)
+    [MAP, SETTINGS, UNCLAIMED].contains(&name.as_str()) || name.as_str().starts_with(MOVING)
 }
 
 /// Reads both out of what the store keeps as schedules.
@@ -99,6 +99,22 @@ pub async fn write_map(store: &dyn Store, shard: u16, from_rev: u64, map: &Map, 
 /// The store's.
 pub async fn write_settled(store: &dyn Store, from_rev: u64, settled: Settled) -> Result<bool> {
     write(store, SETTINGS, from_rev, &settled, Vec::new()).await
+}
+
+const UNCLAIMED: &str = "goflow:unclaimed";
+
+/// Tells that nobody works for a shard, unless that was told since `not_since`.
+///
+/// # Errors
+/// The store's.
+pub async fn tell_unclaimed(store: &dyn Store, now: i64, not_since: i64, event: Event) -> Result<()> {
+    let (_, records) = store.schedules().await?;
+    let told = records.iter().find(|record| record.name.as_str() == UNCLAIMED);
+    if told.map(body::<i64>).transpose()?.is_some_and(|told| told > not_since) {
+        return Ok(());
+    }
+    // Whoever was quicker has told it.
+    write(store, UNCLAIMED, told.map_or(0, |record| record.rev), &now, vec![event]).await.map(drop)
 }
 
 /// A schedule on its way to this shard.

@@ -1,7 +1,7 @@
 //! `goflow shard`: the verbs on shards.
 
 mod add;
-mod drain;
+pub mod drain;
 mod list;
 mod remove;
 
