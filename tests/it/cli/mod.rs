@@ -13,6 +13,7 @@ mod redis;
 mod replaced;
 mod run;
 mod schedule;
+mod shards;
 mod signals;
 mod terminal;
 mod verbs;
