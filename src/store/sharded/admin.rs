@@ -233,6 +233,9 @@ impl Inner {
             }
             into => into,
         };
+        if let Some(joining) = map.there().find(|entry| entry.state == State::Joining) {
+            return Err(StoreError::Refused(format!("shard {} is joining: add it to the end first", joining.id)));
+        }
         if self.keeper_of_locks()?.id == id {
             return Err(StoreError::Refused(format!("shard {id} keeps the locks of all, and is never drained")));
         }

@@ -101,17 +101,18 @@ impl Inner {
         let entry = map.entry(id).ok_or_else(|| StoreError::Refused(format!("there is no shard {id}")))?;
         let to = entry.moved_to.ok_or_else(|| StoreError::Refused(format!("shard {id} is not carried anywhere")))?;
         let (from, to) = (self.slot(id)?, self.slot(map.route(Shard(to))?)?);
-        let mut carried = Carried { jobs: self.finish_copies(&from, &to).await?, schedules: 0 };
         let entangled = self.entangled(&from).await?;
         for place in PLACES {
             let batch = self.movable(&from, place, &entangled).await?;
             if !batch.is_empty() {
-                carried.jobs += self.carry_jobs(&from, &to, batch).await?;
-                return Ok(carried);
+                let jobs = self.carry_jobs(&from, &to, batch).await?;
+                if jobs > 0 {
+                    return Ok(Carried { jobs, schedules: 0 });
+                }
             }
         }
-        carried.schedules = self.carry_schedules(&from, &to).await?;
-        Ok(carried)
+        let jobs = self.finish_copies(&from, &to).await?;
+        Ok(Carried { jobs, schedules: self.carry_schedules(&from, &to).await? })
     }
 
     /// Jobs that wait for others, and those they wait for.

@@ -26,7 +26,6 @@ const UNCLAIMED: Duration = Duration::from_secs(30);
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 
 pub(super) async fn keep(inner: Weak<Inner>) {
-    let mut listening: Vec<(u16, tokio::task::JoinHandle<()>)> = Vec::new();
     let mut next = Instant::now();
     let (mut claims, mut unclaimed) = (next + CLAIMS, BTreeMap::new());
     let mut finish = next + super::carry::FINISH;
@@ -56,31 +55,25 @@ pub(super) async fn keep(inner: Weak<Inner>) {
                     tracing::debug!(%error, "what was being carried could not be looked at");
                 }
             }
-            listening.retain(|(_, task)| !task.is_finished());
-            for slot in inner.slots() {
-                if !listening.iter().any(|(id, _)| *id == slot.id)
-                    && let Some(task) = listen(&inner, &slot)
-                {
-                    listening.push((slot.id, task));
-                }
-            }
+            listen(&inner);
         }
         tokio::time::sleep(PROBE).await;
     }
-    listening.into_iter().for_each(|(_, task)| task.abort());
 }
 
-/// Passes a shard's hints on.
-fn listen(inner: &Arc<Inner>, slot: &Arc<Slot>) -> Option<tokio::task::JoinHandle<()>> {
-    let mut hints = slot.store()?.hints();
-    let (inner, slot) = (Arc::downgrade(inner), Arc::downgrade(slot));
-    Some(tokio::spawn(async move {
-        while hints.changed().await.is_ok() {
-            let (Some(inner), Some(slot)) = (inner.upgrade(), slot.upgrade()) else { return };
-            slot.set_dry(false);
-            inner.hint();
-        }
-    }))
+/// Passes the hints of shards on, of those of which none are passed on yet.
+pub(super) fn listen(inner: &Arc<Inner>) {
+    for slot in inner.slots() {
+        let Some(mut hints) = slot.hints_once() else { continue };
+        let (inner, slot) = (Arc::downgrade(inner), Arc::downgrade(&slot));
+        tokio::spawn(async move {
+            while hints.changed().await.is_ok() {
+                let (Some(inner), Some(slot)) = (inner.upgrade(), slot.upgrade()) else { return };
+                slot.set_dry(false);
+                inner.hint();
+            }
+        });
+    }
 }
 
 impl Inner {
@@ -113,7 +106,10 @@ impl Inner {
     /// Takes a map: shards that are new get a slot, those that are gone lose theirs.
     pub(super) fn adopt(&self, map: Map) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|id, _| map.entry(*id).is_some_and(|entry| entry.state.is_there()));
+        let stays = |id: u16, slot: &Slot| {
+            map.entry(id).is_some_and(|entry| entry.state.is_there() && slot.lies_at(&entry.url))
+        };
+        slots.retain(|id, slot| stays(*id, slot));
         for entry in map.there() {
             slots.entry(entry.id).or_insert_with(|| Arc::new(Slot::new(entry.id, entry.url.clone())));
         }
@@ -201,6 +197,8 @@ impl Inner {
             self.adopt(map.clone());
             let opened = self.slots();
             futures_util::future::join_all(opened.iter().map(|slot| slot.open(&self.options.opener))).await;
+            // What was read was read of the shards before.
+            return Ok(());
         }
         *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = asked;
         let version = known.iter().map(|(_, notices)| notices.settled.version).max().unwrap_or_default();

@@ -209,7 +209,9 @@ impl Inner {
     }
 
     pub(super) async fn stats(&self) -> Result<Vec<QueueStats>> {
-        let counted = self.ask_all(self.slots(), PATIENT, |store| async move { store.stats().await }).await;
+        // Who works for some shards only wants to know what waits there.
+        let slots = self.slots().into_iter().filter(|slot| self.is_ours(slot.id)).collect();
+        let counted = self.ask_all(slots, PATIENT, |store| async move { store.stats().await }).await;
         let mut all: BTreeMap<Name, QueueStats> = BTreeMap::new();
         for (slot, answer) in counted {
             let stats = match answer {

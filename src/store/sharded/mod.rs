@@ -151,6 +151,7 @@ impl ShardedStore {
         });
         inner.adopt(map);
         inner.first_look().await?;
+        keeper::listen(&inner);
         let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&inner)));
         Ok(ShardedStore { inner, keeper })
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::domain::{Ms, Name, QueueSettings, QueueStats};
@@ -58,6 +59,8 @@ pub struct Slot {
     last_stats: Mutex<Option<Vec<QueueStats>>>,
     last_queues: Mutex<Option<Vec<(Name, QueueSettings)>>>,
     notes: Mutex<VecDeque<Note>>,
+    /// Somebody listens to its hints.
+    heard: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,12 +80,18 @@ impl Slot {
             last_stats: Mutex::default(),
             last_queues: Mutex::default(),
             notes: Mutex::default(),
+            heard: AtomicBool::new(false),
         }
     }
 
     /// Its URL with the password hidden.
     pub fn shown(&self) -> String {
         hide_password(&lock(&self.url))
+    }
+
+    /// Whether it lies there.
+    pub fn lies_at(&self, url: &str) -> bool {
+        *lock(&self.url) == url
     }
 
     pub fn store(&self) -> Option<Arc<dyn Store>> {
@@ -102,6 +111,12 @@ impl Slot {
     /// Its leases are not judged yet.
     pub fn is_spared(&self) -> bool {
         lock(&self.health).back.is_some_and(|back| back.elapsed() < SPARE)
+    }
+
+    /// Its hints, for the first who asks once it is open.
+    pub fn hints_once(&self) -> Option<watch::Receiver<u64>> {
+        let store = self.store()?;
+        (!self.heard.swap(true, Ordering::Relaxed)).then(|| store.hints())
     }
 
     /// Opens its store, unless that was done.
