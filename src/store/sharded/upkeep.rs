@@ -106,7 +106,7 @@ impl Inner {
     pub(super) async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {
         let slots = self.ours();
         // What is kept of a queue is kept in all.
-        let share = Retention { count: retention.count.div_ceil(slots.len().max(1)), ..retention };
+        let share = Retention { count: retention.count.div_ceil(self.map().active().len().max(1)), ..retention };
         let limit = limit.div_ceil(slots.len().max(1));
         let trimmed = self.ask_all(slots, PATIENT, |store| async move { store.trim(share, limit).await }).await;
         let mut all = Trimmed::default();
