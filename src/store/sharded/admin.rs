@@ -8,60 +8,60 @@ use async_trait::async_trait;
 
 use super::map::{Entry, Map, State};
 use super::shard::Slot;
-use super::{CHANGE, Inner, Ordering, PATIENT, ShardedStore, map_of, nobody, notices};
+use super::{CHANGE, Inner, Ordering, PATIENT, map_of, nobody, notices};
 use crate::domain::{Event, EventKind, JobId, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
 use crate::store::url::{hide_password, next_to};
 
 #[async_trait]
-impl Shards for ShardedStore {
+impl Shards for Inner {
     async fn list(&self) -> Result<ShardList> {
-        self.inner.compare().await?;
-        let map = self.inner.map();
+        self.compare().await?;
+        let map = self.map();
         let mut shards = Vec::new();
         for entry in &map.shards {
-            shards.push(self.inner.status(entry).await);
+            shards.push(self.status(entry).await);
         }
         Ok(ShardList { epoch: map.epoch, strategy: map.strategy.as_str().to_owned(), shards })
     }
 
     fn away(&self) -> Vec<(u16, String)> {
-        let slots = self.inner.slots();
+        let slots = self.slots();
         let away = slots.iter().filter(|slot| slot.is_away());
         away.map(|slot| (slot.id, slot.trouble().unwrap_or_else(|| "it was not reached yet".to_owned()))).collect()
     }
 
     async fn add(&self, url: &str) -> Result<u16> {
-        self.inner.add(url).await
+        self.add_shard(url).await
     }
 
     async fn add_beside(&self) -> Result<u16> {
-        self.inner.compare().await?;
-        let map = self.inner.map();
+        self.compare().await?;
+        let map = self.map();
         let number = map.shards.iter().map(|entry| entry.id + 1).max().unwrap_or_default();
         if let Some(joining) = map.there().find(|entry| entry.state == State::Joining) {
-            return self.inner.add(&joining.url).await;
+            return self.add_shard(&joining.url).await;
         }
         let there: Vec<&Entry> = map.there().collect();
         let beside = usize::from(number).checked_rem(there.len()).and_then(|nth| there.get(nth)).ok_or_else(nobody)?;
-        self.inner.add(&next_to(&beside.url, number).map_err(StoreError::Refused)?).await
+        self.add_shard(&next_to(&beside.url, number).map_err(StoreError::Refused)?).await
     }
 
     async fn drain(&self, id: u16, into: Option<u16>) -> Result<()> {
-        self.inner.begin_drain(id, into).await
+        self.begin_drain(id, into).await
     }
 
     async fn left(&self, id: u16) -> Result<Left> {
-        let slot = self.inner.slot(id)?;
-        self.inner.left_on(&slot).await
+        let slot = self.slot(id)?;
+        self.left_on(&slot).await
     }
 
     async fn carry(&self, id: u16) -> Result<Carried> {
-        self.inner.carry(id).await
+        self.carry_batch(id).await
     }
 
     async fn remove(&self, id: u16) -> Result<()> {
-        self.inner.remove(id).await
+        self.remove_shard(id).await
     }
 }
 
@@ -136,7 +136,7 @@ impl Inner {
         if self.map().epoch == next.epoch { Ok(()) } else { Err(changed()) }
     }
 
-    pub(super) async fn add(&self, url: &str) -> Result<u16> {
+    pub(super) async fn add_shard(&self, url: &str) -> Result<u16> {
         self.compare().await?;
         let map = self.map();
         let known = map.there().find(|entry| entry.url == url).cloned();
@@ -272,7 +272,7 @@ impl Inner {
         self.publish(next, vec![event(EventKind::ShardDraining, id, &text)]).await
     }
 
-    pub(super) async fn remove(&self, id: u16) -> Result<()> {
+    pub(super) async fn remove_shard(&self, id: u16) -> Result<()> {
         self.compare().await?;
         let map = self.map();
         let entry = map.entry(id).ok_or_else(|| StoreError::Refused(format!("there is no shard {id}")))?;

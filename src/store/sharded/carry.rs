@@ -96,7 +96,7 @@ fn delete(place: Place, job: &Job) -> Commit {
 }
 
 impl Inner {
-    pub(super) async fn carry(&self, id: u16) -> Result<Carried> {
+    pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
         let map = self.map();
         let entry = map.entry(id).ok_or_else(|| StoreError::Refused(format!("there is no shard {id}")))?;
         let to = entry.moved_to.ok_or_else(|| StoreError::Refused(format!("shard {id} is not carried anywhere")))?;

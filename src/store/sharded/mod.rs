@@ -304,7 +304,7 @@ impl Store for ShardedStore {
     }
 
     fn shards(&self) -> Option<&dyn Shards> {
-        Some(self)
+        Some(&*self.inner)
     }
 
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {

@@ -42,6 +42,7 @@ fn a_run_over_shards_ends_as_anywhere() {
     let manifest = env.file(
         "flow.yaml",
         "\
+apiVersion: goflow/v1
 kind: Workflow
 name: flow
 steps:
