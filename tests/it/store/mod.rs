@@ -10,7 +10,7 @@ mod postgres_alone;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
-mod sharded;
+mod sharded_alone;
 mod shared_laws;
 mod talk_laws;
 mod unreadable;

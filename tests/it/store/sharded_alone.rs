@@ -381,8 +381,8 @@ async fn a_shard_is_carried_over_and_removed_without_a_loss() {
             assert_eq!((is.place, is.at, &is.job.result), (was.place, was.at, &was.job.result));
             assert_eq!(is.job, Job { rev: was.job.rev + 1, ..was.job.clone() });
         }
-        let again = Job { unique_key: Some("k".into()), ..born(&**store, Near::Key("k")) };
-        assert_eq!(enqueue(&**store, vec![now(again)]).await, [Enqueued::Conflict(unique.id)]);
+        let again = Job { unique_key: Some("k".into()), ..born(store, Near::Key("k")) };
+        assert_eq!(enqueue(store, vec![now(again)]).await, [Enqueued::Conflict(unique.id)]);
     }
     // In the order in which they were, and each once.
     let worker = hired(&second).await;
