@@ -1,15 +1,16 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::filter::{Field, Found, Kind, Where};
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{Event, EventKind, Job, JobId, JobState, Json, Name, ProducerId, RunId, RunState, StepState};
-use crate::store::advanced::{called, effects_with, gate, pins};
-use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
+use crate::domain::{Event, EventKind, Job, JobId, JobState, Json, Name, RunId, RunState, StepState};
+use crate::store::advanced::{called, effects_with, gate as gate_of, pins};
+use crate::store::{DocumentChange, DocumentSet, Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::run::KeptSignal;
 use crate::workflow::{self, Definition, Run, Slot};
 
@@ -77,12 +78,19 @@ pub struct RunList {
 /// What may be said about a run before it begins.
 #[derive(Clone, Debug, Default)]
 pub struct Beginning {
-    /// Its id; else a fresh one. A run with this id that is kept already is not begun again.
-    pub id: Option<RunId>,
     /// Where steps wait that name no queue.
     pub queue: Option<Name>,
-    /// Who starts it, where the same start may come again.
-    pub producer: Option<ProducerId>,
+    /// Where the same start may come again: the document that remembers which run it began, and for
+    /// how long.
+    pub once: Option<(String, Duration)>,
+}
+
+/// What a start led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub id: RunId,
+    /// It had been begun before, by the same start.
+    pub again: bool,
 }
 
 /// Why a run did not begin.
@@ -132,36 +140,69 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        self.begin(definition, input, Beginning::default()).await
+        Ok(self.begin(definition, input, Beginning::default()).await?.id)
     }
 
     /// The same, with all that can be said about a run before it begins.
     ///
     /// # Errors
     /// As [`Client::start`].
-    pub async fn begin(&self, definition: &Definition, input: Json, beginning: Beginning) -> Result<RunId, StartError> {
+    pub async fn begin(&self, definition: &Definition, input: Json, beginning: Beginning) -> Result<Begun, StartError> {
         let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
-        let (id, now) = (beginning.id.unwrap_or_else(|| self.run_id()), self.clock().now());
-        let mut advanced = workflow::start_pinned(definition, id, input, now, pins, beginning.queue)
-            .map_err(|error| StartError::Input(error.to_string()))?;
+        let now = self.clock().now();
+        let begin = |id: RunId| {
+            workflow::start_pinned(definition, id, input.clone(), now, pins.clone(), beginning.queue.clone())
+                .map_err(|error| StartError::Input(error.to_string()))
+        };
+        let mut id = self.run_id(None);
+        let mut advanced = begin(id)?;
+        // The key comes of the input, and the id of the key: runs of one key lie together.
+        if let Some(gate) = gate_of(&advanced.run, definition, now).map_err(ApiError::from)? {
+            id = self.run_id(Some(&gate.key));
+            advanced = begin(id)?;
+        }
+        if let Some(once) = &beginning.once {
+            let first = self.remembered(once, id).await?;
+            if self.store().run(first).await.map_err(ApiError::from)?.is_some() {
+                return Ok(Begun { id: first, again: true });
+            }
+            if first != id {
+                id = first;
+                advanced = begin(id)?;
+            }
+        }
         let start = self.traced_start(definition.name(), id, now);
         advanced.run.trace = start.as_ref().map(|(trace, _)| trace.clone());
-        let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
+        let gate = gate_of(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
         let called = called(&**self.store(), &advanced).await.map_err(ApiError::from)?;
         let effects = effects_with(advanced, &called, now).map_err(ApiError::from)?;
-        // A run that was refused because others are under way may be started later: that answer is not kept.
-        let may_be_busy = gate.as_ref().is_some_and(|gate| gate.reject.is_some());
-        let producer = beginning.producer.filter(|_| !may_be_busy).unwrap_or_else(|| self.producer_id());
-        let mut producer = self.producer_as(producer, Patience::default());
-        let answers = producer.send_runs(vec![NewRun { effects, gate }]).await?;
+        let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
         if answers.first() == Some(&Enqueued::Busy) {
             let name = definition.name();
             let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`");
             return Err(ApiError::Conflict(message).into());
         }
-        self.tell_spans(start.and_then(|(_, span)| span));
-        Ok(id)
+        // Another server was given the same, and was quicker.
+        let again = answers.first() == Some(&Enqueued::Exists);
+        if !again {
+            self.tell_spans(start.and_then(|(_, span)| span));
+        }
+        Ok(Begun { id, again })
+    }
+
+    /// The run that a start which may come again is to begin: the first that was chosen for it.
+    async fn remembered(&self, (name, keep): &(String, Duration), id: RunId) -> Result<RunId> {
+        let body = Some(id.to_string().into_bytes());
+        let change = DocumentChange { name: name.clone(), from_rev: 0, body, keep: Some(*keep) };
+        match self.store().set_document(&change).await? {
+            DocumentSet::Changed(Some(first)) => {
+                let text = String::from_utf8_lossy(&first.body);
+                let broken = |_| StoreError::Corrupt(format!("document {name} names no run: {text}"));
+                Ok(text.parse().map_err(broken)?)
+            }
+            DocumentSet::Done(_) | DocumentSet::Changed(None) => Ok(id),
+        }
     }
 
     /// The definition with this hash.

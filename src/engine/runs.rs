@@ -58,7 +58,7 @@ impl Runs {
     /// stops nobody else.
     ///
     /// # Errors
-    /// Of the store, when a definition or a value had to be read: transient ones.
+    /// Of the store, when a definition or a value had to be read: those that only somebody can mend.
     pub async fn advance_with(
         &self,
         run: RunId,
@@ -68,7 +68,15 @@ impl Runs {
     ) -> Result<Planned> {
         let facts: Vec<Fact> = moves.iter().map(|step| fact_of(&step.job, step.to, now)).collect();
         let advance = match self.header(run, record) {
-            Some(header) => self.advance(&header, &facts, None, now).await?,
+            Some(header) => match self.advance(&header, &facts, None, now).await {
+                Ok(advance) => advance,
+                // What one run lacks must not keep the outcomes of others waiting.
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%run, %error, "the run advances later: its facts wait in its inbox");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
             None => None,
         };
         let encode = |fact: &Fact| fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()));

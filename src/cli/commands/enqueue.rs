@@ -9,6 +9,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::bulk;
+use crate::api::enqueue::near;
 use crate::api::{Client, JobView};
 use crate::cli::codes::Code;
 use crate::cli::context::Context;
@@ -89,6 +90,9 @@ pub struct EnqueueArgs {
     /// Run no more jobs of this key at once than --key-limit, over all workers
     #[arg(long, hide_short_help = true, value_name = "KEY", value_parser = key)]
     key: Option<String>,
+    /// Keep jobs of this key on one shard, in the order of their coming
+    #[arg(long, hide_short_help = true, value_name = "KEY", value_parser = key)]
+    partition: Option<String>,
     /// How many jobs of --key may run at once
     #[arg(long, hide_short_help = true, value_name = "N", requires = "key", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     key_limit: u32,
@@ -137,6 +141,7 @@ pub struct Template {
     retry_is_own: bool,
     timeout_ms: Option<u64>,
     deadline_ms: Option<u64>,
+    partition: Option<String>,
     unique_key: Option<String>,
     unique_for: Option<Duration>,
     after: Vec<JobId>,
@@ -145,7 +150,9 @@ pub struct Template {
 }
 
 impl Template {
-    pub fn job(&self, id: JobId, payload: Json) -> NewJob {
+    pub fn job(&self, client: &Client, payload: Json) -> NewJob {
+        let near = near(self.partition.as_deref(), self.unique_key.as_deref(), self.concurrency.as_ref(), &self.after);
+        let id = client.job_id_near(near);
         let job = Job {
             priority: self.priority,
             retry: self.retry.clone(),
@@ -186,7 +193,7 @@ pub fn run(context: &Context, args: EnqueueArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
         template.follow(&client, &args.after).await?;
-        let stored = client.enqueue(template.job(client.job_id(), payload)).await?;
+        let stored = client.enqueue(template.job(&client, payload)).await?;
         let view = JobView::from(&stored);
         context.ui.result(&view, &view.id)
     })
@@ -236,6 +243,7 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         retry_is_own: args.max_retries.is_some(),
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
         deadline_ms: args.deadline.map(|deadline| deadline.as_millis() as u64),
+        partition: args.partition.clone(),
         unique_key: args.unique.clone(),
         unique_for: args.unique_for,
         after: Vec::new(),

@@ -120,7 +120,7 @@ impl Plan {
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
         let beginning = Beginning { queue: Some(queue.clone()), ..Beginning::default() };
-        let id = client.begin(&self.workflow, self.input, beginning).await?;
+        let id = client.begin(&self.workflow, self.input, beginning).await?.id;
         let pins = client.run_header(id).await?.pins;
         Ok(Followed { id, queues: queues_of(client, &self.workflow, &pins, &queue).await?, after: 0 })
     }

@@ -255,6 +255,10 @@ impl Store for PostgresStore {
         self.get_jobs(ids).await
     }
 
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        self.key_holders(keys).await
+    }
+
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         Ok(self.find_ids("job", part, limit).await?.into_iter().map(job_id).collect())
     }

@@ -185,6 +185,12 @@ impl Config {
         (self.text(keys::QUEUE).unwrap_or("default"), origin)
     }
 
+    /// The word for how new work is spread over shards, and where that is said.
+    pub fn strategy(&self) -> (&str, Option<&Origin>) {
+        let origin = self.settings.get(keys::STRATEGY).and_then(|(_, origin)| origin.as_ref());
+        (self.text(keys::STRATEGY).unwrap_or("hash"), origin)
+    }
+
     pub fn max_retries(&self) -> u32 {
         u32::try_from(self.number(keys::MAX_RETRIES)).unwrap_or(u32::MAX)
     }

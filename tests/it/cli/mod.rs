@@ -14,6 +14,7 @@ mod replaced;
 mod run;
 mod schedule;
 mod secrets;
+mod shards;
 mod signals;
 mod terminal;
 mod verbs;
