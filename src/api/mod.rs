@@ -4,6 +4,7 @@
 
 pub mod advise;
 pub mod apply;
+pub mod attention;
 pub mod codes;
 pub mod enqueue;
 pub mod events;
@@ -11,6 +12,7 @@ pub mod filter;
 pub mod jobs;
 pub mod logs;
 pub mod queues;
+pub mod run_list;
 pub mod runs;
 pub mod schedules;
 pub mod shards;

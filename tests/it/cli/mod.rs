@@ -2,6 +2,8 @@
 
 mod acting;
 mod bad_input;
+mod console;
+mod console_runs;
 mod contract;
 mod enqueue;
 pub mod env;
