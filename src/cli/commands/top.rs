@@ -92,7 +92,8 @@ pub fn run(context: &Context, args: &TopArgs) -> Result {
         return Err(fail(Code::Usage, "the console has no output formats")
             .hint("`goflow queue list`, `job list` and the others have; --once prints one plain frame"));
     }
-    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+    let is_dumb = context.env.get("TERM") == Some("dumb");
+    if is_dumb || !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(fail(Code::NoTerminal, "there is no terminal to show the console on")
             .hint("`goflow top --once` prints one plain frame"));
     }

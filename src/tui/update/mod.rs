@@ -15,7 +15,7 @@ pub use self::inputs::choices;
 
 use super::keys::{self, Action};
 use super::layout;
-use super::msg::{Ask, Body, Effect, Key, Mouse, Msg, Subject, Verb};
+use super::msg::{Ask, Body, Code, Effect, Key, Mouse, Msg, Subject, Verb};
 use super::rows::Rows;
 use super::state::{Flash, INTERVALS, Overlay, Page, State};
 use super::theme::Colours;
@@ -107,10 +107,12 @@ fn quit(state: &mut State) -> Vec<Effect> {
 }
 
 fn on_mouse(state: &mut State, mouse: Mouse) -> Vec<Effect> {
-    if state.overlay.is_some() {
-        return Vec::new();
-    }
+    let wheel = |code| Key { code, ctrl: false };
     match mouse {
+        // What lies over the page is scrolled as by keys, and not clicked through.
+        Mouse::Up if state.overlay.is_some() => return inputs::key(state, wheel(Code::Up)),
+        Mouse::Down if state.overlay.is_some() => return inputs::key(state, wheel(Code::Down)),
+        Mouse::Click(..) if state.overlay.is_some() => {}
         Mouse::Up => moves::by(state, -3),
         Mouse::Down => moves::by(state, 3),
         Mouse::Click(x, y) => return moves::click(state, x, y),

@@ -280,6 +280,36 @@ fn read_only_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn a_session_is_kept_and_shown_again_without_its_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let env = TestEnvironment::new();
+    with_work(&env);
+    let pane = Pane::open(&env, 100, 24);
+    pane.console("queues --record session.jsonl");
+    pane.shows("2 queues");
+    pane.types("q");
+    pane.ended(&env, 0);
+    drop(pane);
+    let kept = std::fs::metadata(env.path().join("session.jsonl")).expect("the session");
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600, "payloads are for their owner");
+    let pane = Pane::open(&env, 100, 24);
+    pane.console("queues --replay session.jsonl --store redis://127.0.0.1:1");
+    pane.shows("2 queues");
+    pane.shows("a recording");
+    pane.types("p");
+    pane.shows("pause did nothing: this is a recording");
+    pane.types("5");
+    pane.shows("the recording has no workers");
+    pane.types("q");
+    pane.ended(&env, 0);
+    drop(pane);
+    let pane = Pane::open(&env, 100, 24);
+    pane.console("--record session.jsonl");
+    // One that is there is never written over.
+    assert!(pane.ended(&env, 2).contains("[GF0015]"));
+}
+
+#[test]
 fn what_jobs_hold_does_not_disturb_the_screen() {
     let env = TestEnvironment::new();
     let hostile = format!("\"\\u001b[2J\\u001b]0;owned\\u0007\\u202e{}\"", "漢字e\u{301}".repeat(50_000));
