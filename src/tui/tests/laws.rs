@@ -80,7 +80,7 @@ fn is_sound(state: &State) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_messages_at_any_size_leave_a_sound_state_that_can_be_drawn(

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::TestEnvironment;
@@ -18,7 +19,10 @@ pub struct Pane {
 impl Pane {
     /// A shell in the test's place, in a terminal of this size.
     pub fn open(env: &TestEnvironment, columns: u16, rows: u16) -> Pane {
-        let pane = Pane { socket: env.path().join("tmux") };
+        // A server that has just ended may still hold its socket: each has its own.
+        static OPENED: AtomicUsize = AtomicUsize::new(0);
+        let nth = OPENED.fetch_add(1, Ordering::Relaxed);
+        let pane = Pane { socket: env.path().join(format!("tmux{nth}")) };
         let command = env.command([""; 0]);
         let (columns, rows) = (columns.to_string(), rows.to_string());
         let mut tmux = Command::new("tmux");
