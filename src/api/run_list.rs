@@ -163,11 +163,12 @@ impl Client {
         Ok(found)
     }
 
-    /// Everything that happened to a run, in its order.
+    /// What the run itself has written down, in its order: one look at the store, also for a run with
+    /// many jobs. [`Client::run_history`] adds what its jobs know.
     ///
     /// # Errors
     /// The store's.
-    pub async fn run_history(&self, id: RunId) -> Result<Vec<Event>> {
+    pub async fn run_events(&self, id: RunId) -> Result<Vec<Event>> {
         Ok(self.store().history(id).await?)
     }
 }

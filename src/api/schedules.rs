@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::apply::Change;
-use super::filter::{Field, Found, Kind, yes_or_no};
+use super::filter::{Field, Kind, yes_or_no};
+use super::queues::number;
 use super::wire::{Time, Value};
 use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
@@ -52,6 +53,24 @@ pub struct Triggered {
     pub job_id: Option<String>,
     pub run_id: Option<String>,
 }
+
+type F = Field<ScheduleView>;
+
+/// What can be asked of a schedule.
+pub const SCHEDULE_FIELDS: &[Field<ScheduleView>] = &[
+    F::new("name", Kind::Text, |schedule, _, _| schedule.name.as_str().into()),
+    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |schedule, _, _| {
+        if schedule.paused { "yes" } else { "no" }.into()
+    }),
+    F::new("workflow", Kind::Text, |schedule, _, _| schedule.workflow.as_deref().into()),
+    F::new("job", Kind::Text, |schedule, _, _| schedule.job.as_deref().into()),
+    F::new("queue", Kind::Text, |schedule, _, _| schedule.queue.as_deref().into()),
+    F::new("rule", Kind::Text, |schedule, _, _| schedule.rule.as_str().into()),
+    F::new("timezone", Kind::Text, |schedule, _, _| schedule.timezone.as_str().into()),
+    F::new("ticked", Kind::Number, |schedule, _, _| number(schedule.ticked)),
+    F::new("skipped", Kind::Number, |schedule, _, _| number(schedule.skipped)),
+    F::new("missed", Kind::Number, |schedule, _, _| number(schedule.missed)),
+];
 
 fn view(record: &ScheduleRecord, schedule: Schedule) -> ScheduleView {
     let (workflow, job, queue) = match schedule.target {
@@ -255,27 +274,6 @@ fn ticks(record: &ScheduleRecord, schedule: &Schedule, now: Ms, n: usize) -> Res
     let first = record.due.or_else(|| next(&now));
     Ok((zone, std::iter::successors(first, next).take(n).collect()))
 }
-
-type F = Field<ScheduleView>;
-
-fn number(count: u64) -> Found<'static> {
-    Found::Number(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-/// What can be asked of a schedule.
-pub const SCHEDULE_FIELDS: &[Field<ScheduleView>] = &[
-    F::new("name", Kind::Text, |one, _, _| one.name.as_str().into()),
-    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |one, _, _| {
-        if one.paused { "yes" } else { "no" }.into()
-    }),
-    F::new("workflow", Kind::Text, |one, _, _| one.workflow.as_deref().into()),
-    F::new("job", Kind::Text, |one, _, _| one.job.as_deref().into()),
-    F::new("queue", Kind::Text, |one, _, _| one.queue.as_deref().into()),
-    F::new("rule", Kind::Text, |one, _, _| one.rule.as_str().into()),
-    F::new("missed", Kind::Number, |one, _, _| number(one.missed)),
-    F::new("skipped", Kind::Number, |one, _, _| number(one.skipped)),
-    F::new("ticked", Kind::Number, |one, _, _| number(one.ticked)),
-];
 
 fn wanted(spec: &ScheduleSpec, rule: &Rule, zone: &Zone, now: Ms) -> Schedule {
     let target = match &spec.target {

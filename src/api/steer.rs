@@ -88,6 +88,18 @@ impl Client {
         self.steer(id, What::Retry, "tried again", |run| run.state == RunState::Failed).await
     }
 
+    /// Has a run looked at by whoever serves it, though nothing is to be done. Once its `rev` is beyond
+    /// the one given, it has taken all that was sent to it before: so one knows that an end is the end.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn knock(&self, id: RunId) -> Result<u64> {
+        let rev = self.run_header(id).await?.rev;
+        // A timer that nobody has set changes nothing.
+        self.inform(id, Fact::timer("knock", self.clock().now())).await?;
+        Ok(rev)
+    }
+
     async fn steer(&self, id: RunId, what: What, done: &str, may: impl Fn(&Run) -> bool) -> Result<()> {
         let run = self.run_header(id).await?;
         if !may(&run) {
@@ -98,7 +110,7 @@ impl Client {
         self.inform(id, Fact::of_run(what, self.clock().now())).await
     }
 
-    async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
+    pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
         let bytes = fact.encode().map_err(|error| crate::store::StoreError::Corrupt(error.to_string()))?;
         match self.store().inform(&[(id, bytes)]).await?.first() {
             Some(true) => Ok(()),

@@ -33,7 +33,7 @@ mod step_read;
 mod verb_read;
 mod workflow_read;
 
-pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, start, start_pinned};
+pub use advance::{Advanced, NeedValues, TIMEOUT_TIMER, Values, advance, enter, start, start_pinned};
 pub use command::{BadCommand, Command, Program};
 pub use definition::Definition;
 pub use fact::{Fact, What};

@@ -15,6 +15,8 @@ mod redis;
 mod replaced;
 mod run;
 mod schedule;
+mod secrets;
+mod shards;
 mod signals;
 mod terminal;
 mod verbs;
