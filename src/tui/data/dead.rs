@@ -188,3 +188,68 @@ impl GroupRow {
         }
     }
 }
+<<<<<<< HEAD
+=======
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::job::JobError;
+    use crate::domain::{Job, JobId, Json, Place};
+    use proptest::prelude::*;
+
+    const NOW: Ms = Ms(1_770_633_000_000);
+
+    fn dead(n: u64, kind: &str, class: &str, message: &str) -> Stored {
+        let id = JobId::from_parts(Ms(NOW.0 - 1_000), Default::default(), n);
+        let name = |text: &str| text.parse().expect("a name");
+        let mut job = Job::new(id, name(kind), name("mail"), Json::null());
+        job.error = Some(JobError::new(class, message));
+        job.finished_at = Some(Ms(NOW.0 - 1_000 + n as i64));
+        Stored::idle(job, Place::Dead, NOW)
+    }
+
+    fn gathered(all: &[Stored]) -> Vec<GroupRow> {
+        let mut walk = Walk { at: None, now: NOW, begun: Instant::now(), looked: 0, groups: BTreeMap::new() };
+        for stored in all {
+            walk.add(stored);
+        }
+        walk.rows("queue:mail")
+    }
+
+    #[test]
+    fn what_died_of_the_same_is_one_group_with_its_last_as_the_example() {
+        let all = [
+            dead(1, "mail", "http:503", "host db-1 is away"),
+            dead(2, "mail", "http:503", "host db-22 is away"),
+            dead(3, "mail", "http:503", "host x is away"),
+            dead(4, "mail", "http:500", "host db-1 is away"),
+            dead(5, "post", "http:503", "host db-1 is away"),
+        ];
+        let rows = gathered(&all);
+        let told: Vec<(&str, &str, u64)> =
+            rows.iter().map(|row| (row.kind.as_str(), row.error.as_str(), row.count)).collect();
+        let away = "http:503: host * is away";
+        assert_eq!(told, [("mail", away, 3), ("mail", "http:500: host * is away", 1), ("post", away, 1)]);
+        assert_eq!(rows[0].example.id, all[2].job.id.to_string());
+        assert_eq!((rows[0].first_at, rows[0].last_at), (Ms(NOW.0 - 999), Ms(NOW.0 - 997)));
+    }
+
+    proptest! {
+        /// Whatever messages hold: a group's filter can be read, and matches as many jobs as are counted.
+        #[test]
+        fn a_groups_filter_means_its_jobs(messages in prop::collection::vec("[a-c0-2 '\"*?,\\\\:\n~!-]{0,12}", 1..12)) {
+            let all: Vec<Stored> =
+                (0u64..).zip(&messages).map(|(n, message)| dead(n, "mail", "exit:1", message)).collect();
+            let rows = gathered(&all);
+            prop_assert_eq!(rows.iter().map(|row| row.count).sum::<u64>(), all.len() as u64);
+            for row in &rows {
+                let filter = Filter::parse(&row.filter);
+                let filter = filter.map_err(|error| TestCaseError::fail(format!("{}: {error}", row.filter)))?;
+                let matching = all.iter().filter(|stored| filter.matches(stored, NOW)).count() as u64;
+                prop_assert!(matching >= row.count, "{}: {} of {}", row.filter, matching, row.count);
+            }
+        }
+    }
+}
+>>>>>>> topb

@@ -81,9 +81,8 @@ pub(super) fn both_ends(frame: &mut Frame<'_>, area: Rect, left: Line<'_>, right
 fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let theme = state.theme;
     let link = link(state);
-    let help = format!("{}? help ", "   ");
     let time = format!("   {}", clock(state.now));
-    let right = Line::from(vec![link, span(theme, &time, Tone::Plain), span(theme, &help, Tone::Faint)]);
+    let right = Line::from(vec![link, span(theme, &time, Tone::Plain), span(theme, "   ? help ", Tone::Faint)]);
     let mut left = vec![span(theme, " goflow top  ", Tone::Title)];
     let room = usize::from(area.width).saturating_sub(right.width() + 15);
     let arrow = theme.sign(" › ", " > ");
