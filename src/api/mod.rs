@@ -9,12 +9,14 @@ pub mod events;
 pub mod filter;
 pub mod jobs;
 pub mod logs;
+pub mod pages;
 pub mod queues;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
 pub mod tokens;
 pub mod verbs;
+pub mod wanted;
 pub mod wire;
 pub mod workers;
 
@@ -52,6 +54,9 @@ pub enum ApiError {
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },
+    /// A cursor that this store did not give.
+    #[error("`{0}` is not a cursor of this list: leave it out to begin anew")]
+    BadCursor(String),
     /// The state does not allow the verb.
     #[error("{0}")]
     Conflict(String),

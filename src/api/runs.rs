@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
@@ -17,14 +18,17 @@ const FOREGROUND: &str = "run.";
 const SHOWN_OUTPUTS: usize = 1_000;
 
 /// A run, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct RunView {
     pub id: String,
     pub workflow: String,
     /// The hash of the definition it began with.
     pub version: String,
+    #[schema(value_type = String)]
     pub state: RunState,
+    #[schema(value_type = serde_json::Value)]
     pub input: Option<Value>,
+    #[schema(value_type = serde_json::Value)]
     pub output: Option<Value>,
     pub error: Option<ErrorView>,
     pub parent_id: Option<String>,
@@ -34,14 +38,17 @@ pub struct RunView {
     pub steps: Vec<StepView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct StepView {
     pub id: String,
     pub path: String,
     /// Which item of a list it does, from 0; none outside of one.
+    #[schema(value_type = serde_json::Value)]
     pub item: Option<Value>,
+    #[schema(value_type = String)]
     pub state: StepState,
     pub attempt: u32,
+    #[schema(value_type = serde_json::Value)]
     pub output: Option<Value>,
     pub error: Option<ErrorView>,
     pub job_id: Option<String>,

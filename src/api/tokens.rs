@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
 use super::wire::Time;
 use super::{ApiError, Client, Result};
@@ -23,7 +24,7 @@ const KIND: &str = "token";
 const PREFIX: &str = "gft_";
 
 /// What a token may do. Each route of a server needs one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Look at everything.
@@ -125,7 +126,7 @@ struct Kept {
 }
 
 /// A token, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TokenView {
     pub id: String,
     pub name: String,

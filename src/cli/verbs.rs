@@ -14,7 +14,7 @@ use super::select;
 use crate::api::verbs::{Acted, BATCH, Left, Plan};
 use crate::api::{Client, Filter, Verb};
 use crate::domain::text::{count, thousands};
-use crate::domain::{JobId, JobState, Ms};
+use crate::domain::{JobId, Ms};
 
 /// `--yes` and `--dry-run` of every verb that asks.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -161,7 +161,7 @@ fn tell(context: &Context, order: &Order<'_>, acted: &Acted) -> Result {
     let skipped: Vec<Skipped> = acted
         .left
         .iter()
-        .map(|(id, left)| Skipped { id: id.to_string(), reason: format!("it {}", predicate(order.verb, left)) })
+        .map(|(id, left)| Skipped { id: id.to_string(), reason: format!("it {}", left.why(order.verb)) })
         .collect();
     let mut outcome = Map::new();
     outcome.insert("dry_run".to_owned(), order.consent.dry_run.into());
@@ -215,35 +215,15 @@ fn group(verb: Verb, left: &Left) -> (&'static str, &'static str) {
     }
 }
 
-/// Why one job was left: what is said of it.
-fn predicate(verb: Verb, left: &Left) -> String {
-    match (left, verb) {
-        (Left::Step { run, step }, _) => format!("does step `{step}` of run {run}"),
-        (Left::Held(holder), _) => format!("is held back: job {holder} has its unique key"),
-        (Left::State(JobState::Cancelled), Verb::Cancel) => "is cancelled already".to_owned(),
-        (Left::State(state), Verb::Cancel) => format!("is {state}, and what has ended cannot be cancelled"),
-        (Left::State(state), Verb::Retry) => format!("is {state}, and only a dead or cancelled job can be retried"),
-        (Left::State(state), Verb::Delete) => format!("is {state}: cancel it first"),
-        (Left::Outside(state), _) => format!("is {state}, and those are not meant here"),
-        (Left::Asked, _) => "is running, and was asked to end before".to_owned(),
-        (Left::Changed, _) => "had changed meanwhile".to_owned(),
-        (Left::Gone, _) => "is gone".to_owned(),
-    }
-}
-
 /// The error for a named job to which nothing could be done.
 pub fn refused(verb: Verb, id: JobId, left: &Left) -> CommandError {
-    let message = format!("job {id} {}", predicate(verb, left));
+    let failed = fail(Code::from(left), format!("job {id} {}", left.why(verb)));
     match left {
-        Left::Step { .. } => {
-            fail(Code::StateConflict, message).hint("a step is never moved alone: its run decides what is done again")
-        }
-        Left::Held(_) => {
-            fail(Code::KeyHeld, message).hint("it is free again when that job has ended, and its --unique-for is over")
-        }
-        Left::Gone => fail(Code::NotFound, message),
+        Left::Step { .. } => failed.hint("a step is never moved alone: its run decides what is done again"),
+        Left::Held(_) => failed.hint("it is free again when that job has ended, and its --unique-for is over"),
+        Left::Gone => failed,
         Left::State(_) | Left::Outside(_) | Left::Asked | Left::Changed => {
-            fail(Code::StateConflict, message).hint(format!("`goflow job show {}` tells how it is now", id.short()))
+            failed.hint(format!("`goflow job show {}` tells how it is now", id.short()))
         }
     }
 }

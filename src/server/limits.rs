@@ -73,6 +73,18 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     }
 }
 
+/// The same where nothing need be sent.
+pub struct Maybe<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Maybe<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Maybe<T>, Problem> {
+        let Raw(bytes) = Raw::from_request(request, state).await?;
+        if bytes.is_empty() { Ok(Maybe(T::default())) } else { parse(&bytes).map(Maybe) }
+    }
+}
+
 /// Reads JSON of this shape.
 ///
 /// # Errors

@@ -7,11 +7,14 @@
 
 pub mod app;
 pub mod auth;
-mod health;
+pub mod compat;
+pub mod health;
 mod hosts;
+mod idempotency;
 pub mod limits;
 mod listen;
 mod log;
+pub mod openapi;
 pub mod problem;
 pub mod scopes;
 pub mod v1;
