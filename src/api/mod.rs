@@ -9,6 +9,7 @@ pub mod events;
 pub mod filter;
 pub mod jobs;
 pub mod logs;
+pub mod metrics;
 pub mod pages;
 pub mod queues;
 pub mod runs;

@@ -14,6 +14,7 @@ mod idempotency;
 pub mod limits;
 mod listen;
 mod log;
+mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod scopes;

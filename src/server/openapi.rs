@@ -152,6 +152,19 @@ impl Op {
             let at = ParameterBuilder::new().name(part).parameter_in(ParameterIn::Path).required(Required::True);
             all.push(at.schema(Some(shape)).build());
         }
+        if self.method == Method::POST {
+            let text = ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::String))
+                .pattern(Some("^[!-~]+$"))
+                .min_length(Some(1))
+                .max_length(Some(255));
+            let key = ParameterBuilder::new()
+                .name("Idempotency-Key")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some("Sent again with the same key, the request is answered as the first time."));
+            all.push(key.schema(Some(text)).build());
+        }
         all
     }
 

@@ -8,7 +8,7 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{compat, health, hosts, idempotency, log, openapi, problem, v1};
+use super::{compat, health, hosts, idempotency, log, metrics, openapi, problem, v1};
 use crate::api::tokens::Scope;
 
 /// What lets a request in.
@@ -51,6 +51,7 @@ pub const TABLE: &[Row] = table! {
     // Health.
     GET "/health" Open => health::health;
     GET "/ready" Open => health::ready;
+    GET "/metrics" Needs(Read) => metrics::metrics;
     // The API's own description, and the pages of error codes that problem documents point at.
     GET "/openapi.json" Open => openapi::document;
     GET "/docs" Open => openapi::page;

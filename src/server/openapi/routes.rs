@@ -47,6 +47,7 @@ fn of_server() -> Vec<Op> {
         get("/ready", "Whether the store can be reached")
             .gives::<ReadyView>(200, "It can")
             .gives::<super::ProblemView<'static>>(503, "It cannot"),
+        get("/metrics", "The whole store in Prometheus' text format").gives_text(200, "text/plain", "Metrics"),
         get("/errors/{code}", "The page of an error code")
             .gives_text(200, "text/markdown", "The page")
             .gives::<super::ProblemView<'static>>(404, "There is no such code"),

@@ -1,8 +1,13 @@
 //! The server from outside: real processes, asked over real connections by a client that does nothing
 //! on its own.
 
+mod again;
 mod client;
 mod doors;
+mod metrics;
+mod refused;
+mod replaced;
 mod skeleton;
+mod v1;
 
 pub use client::{Reply, Site};
