@@ -49,8 +49,8 @@ fn jobs_queues_the_dlq_and_events_answer_under_api() {
     assert_eq!((&job["queue"], &job["priority"], &job["max_retries"]), (&json!("mail"), &json!(3), &json!(1)));
     let delayed = site.post("/api/queue/enqueue", &json!({"type": "noop", "delay": "5m"})).expect(201);
     assert_eq!(delayed["state"], "scheduled");
-    let listed = site.get("/api/jobs?status=delayed").status;
-    assert_eq!(listed, 400, "words that are not known are told");
+    assert_eq!(site.get("/api/jobs?status=nonsense").status, 400, "words that are not known are told");
+    assert_eq!(site.get("/api/jobs?status=delayed").expect(200)["count"], 1, "those of other systems are known");
     assert_eq!(site.get("/api/jobs?status=waiting").expect(200)["count"], 1);
     let all = site.get("/api/queue/jobs").expect(200);
     assert_eq!((&all["count"], &all["jobs"][0]["id"]), (&json!(2), &delayed["id"]));
@@ -73,7 +73,7 @@ fn jobs_queues_the_dlq_and_events_answer_under_api() {
 #[test]
 fn flows_and_workflows_start_and_are_steered() {
     let site = Site::up(TestEnvironment::new(), &[]);
-    let manifest = "kind: Workflow\nname: resize\nsteps:\n  - id: wait\n    signal: {name: go}\n";
+    let manifest = "kind: Workflow\nname: resize\nsteps:\n  - {id: go, wait: go}\n";
     site.ask("POST", "/api/v1/apply", &[], manifest).expect(200);
     let reply = site.ask("POST", "/flow/resize", &[], "plain text, and no JSON");
     let accepted = reply.expect(202);

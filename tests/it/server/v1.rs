@@ -89,8 +89,8 @@ fn queues_are_set_paused_and_emptied() {
     assert_eq!(site.post("/api/v1/queues/nobody/purge", &json!({"where": ""})).status, 404);
 }
 
-const ASK: &str = "kind: Workflow\nname: ask\nsteps:\n  - id: leave\n    approval: {message: ok?}\n  - id: wait\n    \
-                   needs: [leave]\n    signal: {name: go}\n";
+const ASK: &str = "kind: Workflow\nname: ask\nsteps:\n  - {id: leave, approval: {}}\n  \
+                   - {id: go, needs: [leave], wait: go}\n";
 
 #[test]
 fn workflows_are_applied_started_and_steered() {
