@@ -42,24 +42,6 @@ pub enum Left {
     Gone,
 }
 
-impl Left {
-    /// What is said of the job that was left.
-    pub fn why(&self, verb: Verb) -> String {
-        match (self, verb) {
-            (Left::Step { run, step }, _) => format!("does step `{step}` of run {run}"),
-            (Left::Held(holder), _) => format!("is held back: job {holder} has its unique key"),
-            (Left::State(JobState::Cancelled), Verb::Cancel) => "is cancelled already".to_owned(),
-            (Left::State(state), Verb::Cancel) => format!("is {state}, and what has ended cannot be cancelled"),
-            (Left::State(state), Verb::Retry) => format!("is {state}, and only a dead or cancelled job can be retried"),
-            (Left::State(state), Verb::Delete) => format!("is {state}: cancel it first"),
-            (Left::Outside(state), _) => format!("is {state}, and those are not meant here"),
-            (Left::Asked, _) => "is running, and was asked to end before".to_owned(),
-            (Left::Changed, _) => "had changed meanwhile".to_owned(),
-            (Left::Gone, _) => "is gone".to_owned(),
-        }
-    }
-}
-
 /// What became of jobs, and of which not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acted {

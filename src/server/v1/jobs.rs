@@ -16,7 +16,7 @@ use crate::api::logs::LogView;
 use crate::api::verbs::{Acted, Left};
 use crate::api::wanted::{AddedView, BadJob, JobWanted, Usual};
 use crate::api::wire::ProgressView;
-use crate::api::{ApiError, Client, Filter, JobView, Verb};
+use crate::api::{ApiError, Client, Filter, JobView, Verb, told};
 use crate::domain::{JobId, Json as Payload, limits};
 use crate::server::app::App;
 use crate::server::limits::Sent;
@@ -205,7 +205,7 @@ pub async fn edit(
 
 /// Nothing could be done to a job that was named.
 pub fn refused(verb: Verb, id: JobId, left: &Left) -> Problem {
-    Problem::new(Code::from(left), format!("job {id} {}", left.why(verb)))
+    Problem::new(Code::from(left), format!("job {id} {}", told::predicate(verb, left)))
 }
 
 /// Does it to one; the job as it is then, or 202 while its worker ends it.
@@ -268,7 +268,8 @@ pub struct LeftView {
 impl ActedView {
     fn new(verb: Verb, acted: &Acted) -> ActedView {
         let texts = |ids: &[JobId]| ids.iter().map(JobId::to_string).collect();
-        let left = acted.left.iter().map(|(id, left)| LeftView { id: id.to_string(), why: left.why(verb) });
+        let left =
+            acted.left.iter().map(|(id, left)| LeftView { id: id.to_string(), why: told::predicate(verb, left) });
         ActedView { done: texts(&acted.done), asked: texts(&acted.asked), left: left.collect() }
     }
 }
