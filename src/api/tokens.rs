@@ -25,7 +25,7 @@ const PREFIX: &str = "gft_";
 
 /// What a token may do. Each route of a server needs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Scope {
     /// Look at everything.
     Read,
@@ -74,6 +74,14 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Scope, BadScope> {
         Scope::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| BadScope(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = BadScope;
+
+    fn try_from(text: String) -> Result<Scope, BadScope> {
+        text.parse()
     }
 }
 

@@ -2,9 +2,13 @@
 //! command line; what is too much is refused before anything is stored.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -18,6 +22,31 @@ use crate::store::{Enqueued, NewJob, Start};
 
 /// Longest time that may be asked for: ten years, in milliseconds.
 pub const LONGEST_MS: u64 = 316_224_000_000;
+
+/// Something that is written as an object. Serde would also take a list of its fields in their order,
+/// which nobody means.
+#[derive(Clone, Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<T, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData)).map(Object)
+    }
+}
 
 /// A job to be added.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -72,7 +101,8 @@ pub struct JobWanted {
     #[schema(value_type = Option<Vec<crate::api::wire::Id>>, max_items = 100)]
     pub after: Option<Vec<JobId>>,
     #[serde(default)]
-    pub concurrency: Option<ConcurrencyWanted>,
+    #[schema(value_type = Option<ConcurrencyWanted>)]
+    pub concurrency: Option<Object<ConcurrencyWanted>>,
     /// At most 16 KiB of keys and values.
     #[serde(default)]
     pub metadata: Option<BTreeMap<String, String>>,
@@ -153,7 +183,7 @@ impl JobWanted {
             deadline_ms: ms("deadline_ms", self.deadline_ms)?,
             unique_key: self.unique_key.map(|text| key("unique_key", text)).transpose()?,
             after,
-            concurrency: self.concurrency.map(ConcurrencyWanted::checked).transpose()?,
+            concurrency: self.concurrency.map(|Object(wanted)| wanted.checked()).transpose()?,
             metadata,
             ..Job::new(id, self.kind, self.queue.unwrap_or_else(|| usual.queue.clone()), payload(self.payload)?)
         };
@@ -285,8 +315,14 @@ mod tests {
             let error = read(text).expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
-        for text in [r#"{"type": "a", "pirority": 1}"#, r#"{"type": "-rf"}"#, "{}", "[]"] {
-            assert!(serde_json::from_str::<JobWanted>(text).is_err(), "{text}");
+        for text in [
+            r#"{"type": "a", "pirority": 1}"#,
+            r#"{"type": "-rf"}"#,
+            "{}",
+            "[]",
+            r#"{"type": "a", "concurrency": ["k", 1]}"#,
+        ] {
+            assert!(serde_json::from_str::<Object<JobWanted>>(text).is_err(), "{text}");
         }
     }
 }

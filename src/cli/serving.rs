@@ -18,7 +18,7 @@ use super::error::{Result, fail};
 use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
-use crate::server::{Access, Options, Server};
+use crate::server::{Answered, Options, Server};
 use crate::sys::clock::SystemClock;
 
 // Where to listen: flags of every command that does. Without a doc comment, which would become the
@@ -97,7 +97,7 @@ impl Listening {
 }
 
 enum Line {
-    Access(Access),
+    Request(Answered),
     Note(String),
     End,
 }
@@ -123,7 +123,7 @@ impl LogThread {
     fn sink(&self) -> crate::server::AccessLog {
         let (lines, lost) = (self.lines.clone(), self.lost.clone());
         Arc::new(move |access| {
-            if lines.try_send(Line::Access(access)).is_err() {
+            if lines.try_send(Line::Request(access)).is_err() {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -148,7 +148,7 @@ fn write_all(lines: &Receiver<Line>, lost: &AtomicU64) {
         // What came meanwhile goes in one write.
         while let Some(line) = next.take() {
             match line {
-                Line::Access(access) => push(&mut batch, &access_line(&access)),
+                Line::Request(access) => push(&mut batch, &access_line(&access)),
                 Line::Note(text) => push(&mut batch, &note_line("info", &text)),
                 Line::End => over = true,
             }
@@ -178,7 +178,7 @@ fn note_line(level: &str, text: &str) -> serde_json::Value {
 }
 
 /// `duration` is in milliseconds.
-fn access_line(access: &Access) -> serde_json::Value {
+fn access_line(access: &Answered) -> serde_json::Value {
     let level = if access.status >= 500 { "error" } else { "info" };
     json!({
         "time": SystemClock.now().rfc3339(),

@@ -100,21 +100,22 @@ enum Begun {
 }
 
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !request.headers().contains_key(KEY) || SECRET.contains(&request.uri().path()) {
+    let Some(key) = request.headers().get(KEY) else { return next.run(request).await };
+    let key = key.as_bytes().to_owned();
+    if key.is_empty() || key.len() > KEY_BYTES {
+        let detail = format!("Idempotency-Key has 1 to {KEY_BYTES} bytes");
+        return Problem::new(Code::Usage, detail).into_response();
+    }
+    if SECRET.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    once(&app, request, next).await.unwrap_or_else(IntoResponse::into_response)
+    once(&app, &key, request, next).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn once(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let key = parts.headers.get(KEY).and_then(|key| key.to_str().ok()).unwrap_or_default().trim();
-    if key.is_empty() || key.len() > KEY_BYTES {
-        let detail = format!("Idempotency-Key has 1 to {KEY_BYTES} characters of ASCII");
-        return Err(Problem::new(Code::Usage, detail));
-    }
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| caller.name.as_str());
-    let name = format!("idempotency:{}", hex(&[caller.as_bytes(), key.as_bytes()]));
+    let name = format!("idempotency:{}", hex(&[caller.as_bytes(), key]));
     let bytes = limits::read(&parts.headers, body, limits::BODY_BYTES).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let digest = hex(&[parts.method.as_str().as_bytes(), target.as_bytes(), &bytes]);

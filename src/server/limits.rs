@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::api::codes::Code;
+use crate::api::wanted::Object;
 use crate::domain::json::{BadJson, Json};
 use crate::domain::limits::PAYLOAD_BYTES;
 
@@ -85,7 +86,7 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Maybe<T> {
     }
 }
 
-/// Reads JSON of this shape.
+/// Reads a JSON object of this shape.
 ///
 /// # Errors
 /// 400 with the place of the mistake.
@@ -99,5 +100,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         BadJson::TooLarge { .. } => Problem::new(Code::PayloadTooLarge, error.to_string()),
         _ => wrong(format!("the body is {error}")),
     })?;
-    serde_json::from_str(text).map_err(|error| Problem::new(Code::Usage, format!("the body does not fit: {error}")))
+    serde_json::from_str(text)
+        .map(|Object(sent)| sent)
+        .map_err(|error| Problem::new(Code::Usage, format!("the body does not fit: {error}")))
 }

@@ -22,4 +22,4 @@ pub mod v1;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};
-pub use self::log::{Access, AccessLog};
+pub use self::log::{AccessLog, Answered};

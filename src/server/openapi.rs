@@ -111,6 +111,11 @@ impl Op {
         self
     }
 
+    fn refuses(mut self, status: u16, what: &'static str) -> Op {
+        self.answers.push((status, what, Some((PROBLEM, Ref::from_schema_name("Problem").into()))));
+        self
+    }
+
     fn gives_nothing(mut self, status: u16, what: &'static str) -> Op {
         self.answers.push((status, what, None));
         self
@@ -155,7 +160,6 @@ impl Op {
         if self.method == Method::POST {
             let text = ObjectBuilder::new()
                 .schema_type(SchemaType::Type(Type::String))
-                .pattern(Some("^[!-~]+$"))
                 .min_length(Some(1))
                 .max_length(Some(255));
             let key = ParameterBuilder::new()

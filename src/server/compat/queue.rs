@@ -46,7 +46,6 @@ pub struct EnqueueWanted {
     metadata: Option<std::collections::BTreeMap<String, String>>,
     /// Not before so long from now, as in `5m`.
     #[serde(default)]
-    #[schema(pattern = "^[1-9][0-9]{0,3}(ms|s|m|h|d)$")]
     delay: Option<String>,
     /// Not before this time, RFC 3339.
     #[serde(default)]
@@ -89,7 +88,9 @@ pub async fn enqueue(
 pub struct JobsQuery {
     /// Only those in this state, by any system's name for it.
     #[serde(default)]
-    #[param(pattern = "^(scheduled|pending|running|retrying|completed|dead|cancelled|failed|done|active|waiting)$")]
+    #[param(
+        pattern = "^(scheduled|pending|running|retrying|completed|dead|cancelled|failed|done|active|processing|delayed|retry|queued|waiting)$"
+    )]
     status: Option<String>,
     #[serde(default)]
     #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9](\\.?[A-Za-z0-9_:-])*\\.?$", max_length = 128)]
@@ -109,6 +110,9 @@ pub struct JobsView {
 
 pub async fn list(Api(client): Api, Asked(query): Asked<JobsQuery>) -> Result<Json<JobsView>, Problem> {
     let states: Vec<String> = query.status.into_iter().collect();
+    if let Some(wrong) = states.iter().find(|word| word.chars().any(char::is_uppercase)) {
+        return Err(Problem::new(Code::Usage, format!("`{wrong}` is not a state: states are in lower case")));
+    }
     let filter = Filter::default().only_states_named(&states)?;
     let filter = match &query.queue {
         Some(queue) => filter.only_queue(queue),
@@ -118,8 +122,22 @@ pub async fn list(Api(client): Api, Asked(query): Asked<JobsQuery>) -> Result<Js
     Ok(Json(JobsView { count: found.len(), jobs: found.iter().map(JobView::from).collect() }))
 }
 
-pub async fn dead(Api(client): Api, Asked(query): Asked<JobsQuery>) -> Result<Json<JobsView>, Problem> {
-    let query = JobsQuery { status: Some(JobState::Dead.as_str().to_owned()), ..query };
+/// Which dead jobs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeadQuery {
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^[A-Za-z0-9](\\.?[A-Za-z0-9_:-])*\\.?$", max_length = 128)]
+    queue: Option<Name>,
+    #[serde(default)]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+pub async fn dead(Api(client): Api, Asked(query): Asked<DeadQuery>) -> Result<Json<JobsView>, Problem> {
+    let DeadQuery { queue, limit } = query;
+    let query = JobsQuery { status: Some(JobState::Dead.as_str().to_owned()), queue, limit };
     list(Api(client), Asked(query)).await
 }
 

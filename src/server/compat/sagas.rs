@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::codes::Code;
+use crate::api::wanted::Object;
 use crate::domain::{Json as Payload, Name, RunId, RunState};
 use crate::server::limits::Sent;
 use crate::server::problem::Problem;
@@ -21,12 +22,12 @@ const WORKFLOW: &str = "order-saga";
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// An order.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct OrderWanted {
     #[schema(min_length = 1, max_length = 128)]
     user_id: String,
-    #[schema(min_items = 1, max_items = 1000)]
-    items: Vec<ItemWanted>,
+    #[schema(value_type = Vec<ItemWanted>, min_items = 1, max_items = 1000)]
+    items: Vec<Object<ItemWanted>>,
 }
 
 /// A part of an order.
@@ -81,7 +82,7 @@ impl OrderWanted {
         if self.items.is_empty() || self.items.len() > 1_000 {
             return wrong("`items` holds 1 to 1000 items");
         }
-        for item in &self.items {
+        for Object(item) in &self.items {
             if item.product_id.is_empty() || item.product_id.chars().count() > 128 {
                 return wrong("`product_id` has 1 to 128 characters");
             }
@@ -95,8 +96,9 @@ impl OrderWanted {
 
 pub async fn order(Api(client): Api, Sent(order): Sent<OrderWanted>) -> Result<Response, Problem> {
     order.check()?;
-    let amount: f64 = order.items.iter().map(|item| f64::from(item.quantity) * item.price).sum();
-    let input = serde_json::json!({"user_id": order.user_id, "amount": amount, "items": order.items});
+    let items: Vec<ItemWanted> = order.items.into_iter().map(|Object(item)| item).collect();
+    let amount: f64 = items.iter().map(|item| f64::from(item.quantity) * item.price).sum();
+    let input = serde_json::json!({"user_id": order.user_id, "amount": amount, "items": items});
     let id = definitions::begin(&client, &Name::literal(WORKFLOW), Payload::from_value(&input)).await?;
     let ended = runs::until_ended(&client, id, WITHIN).await?;
     let run = client.run(id).await?;

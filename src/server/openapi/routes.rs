@@ -44,13 +44,11 @@ fn of_server() -> Vec<Op> {
         get("/health", "Whether the process lives; `OK` for `Accept: text/plain`")
             .gives::<HealthView>(200, "It lives")
             .gives_text(200, "text/plain", "It lives"),
-        get("/ready", "Whether the store can be reached")
-            .gives::<ReadyView>(200, "It can")
-            .gives::<super::ProblemView<'static>>(503, "It cannot"),
+        get("/ready", "Whether the store can be reached").gives::<ReadyView>(200, "It can").refuses(503, "It cannot"),
         get("/metrics", "The whole store in Prometheus' text format").gives_text(200, "text/plain", "Metrics"),
         get("/errors/{code}", "The page of an error code")
             .gives_text(200, "text/markdown", "The page")
-            .gives::<super::ProblemView<'static>>(404, "There is no such code"),
+            .refuses(404, "There is no such code"),
     ]
 }
 
@@ -196,7 +194,9 @@ fn of_replaced_queues() -> Vec<Op> {
         get("/api/queue/stats", "The counters of every queue").gives::<queue::QueueStatsView>(200, "Counters"),
         listed("/api/queue/jobs"),
         added("/api/queue/enqueue"),
-        listed("/api/dlq"),
+        get("/api/dlq", "List dead jobs, the newest first")
+            .query::<queue::DeadQuery>()
+            .gives::<queue::JobsView>(200, "Jobs"),
         op(Method::DELETE, "/api/dlq", "Throw all dead jobs away").gives::<jobs::ActedView>(200, ACTED),
         post("/api/dlq/retry-all", "Give all dead jobs a new life").gives::<jobs::ActedView>(200, ACTED),
         post("/api/dlq/{id}/retry", "Give a dead job a new life").gives::<JobView>(200, "The job"),

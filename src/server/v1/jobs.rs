@@ -14,7 +14,7 @@ use super::{Api, Asked, At, ListView, PageQuery, WaitQuery};
 use crate::api::codes::Code;
 use crate::api::logs::LogView;
 use crate::api::verbs::{Acted, Left};
-use crate::api::wanted::{AddedView, BadJob, JobWanted, Usual};
+use crate::api::wanted::{AddedView, BadJob, JobWanted, Object, Usual};
 use crate::api::wire::ProgressView;
 use crate::api::{ApiError, Client, Filter, JobView, Verb, told};
 use crate::domain::{JobId, Json as Payload, limits};
@@ -48,8 +48,8 @@ pub async fn add(app: &App, client: &Client, wanted: JobWanted) -> Result<Stored
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// Each is added or refused by itself; but none is if one of them is not understood.
-    #[schema(min_items = 1, max_items = 1000)]
-    jobs: Vec<JobWanted>,
+    #[schema(value_type = Vec<JobWanted>, min_items = 1, max_items = 1000)]
+    jobs: Vec<Object<JobWanted>>,
 }
 
 pub async fn create_many(
@@ -63,7 +63,7 @@ pub async fn create_many(
         return Err(Problem::new(Code::Usage, detail));
     }
     let (usual, now) = (usual(&app), client.clock().now());
-    let jobs = batch.jobs.into_iter().enumerate().map(|(nth, wanted)| {
+    let jobs = batch.jobs.into_iter().enumerate().map(|(nth, Object(wanted))| {
         wanted
             .job(client.job_id(), &usual, now)
             .map_err(|error: BadJob| Problem::new(Code::from(&error), format!("job {nth}: {error}")))
@@ -118,6 +118,9 @@ pub struct LogsView {
     truncated: bool,
 }
 
+/// The largest whole number that every reader of JSON takes for what it is (RFC 8259, 6).
+const MOST_EXACT: u64 = (1 << 53) - 1;
+
 /// Which part of a log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -134,9 +137,11 @@ pub async fn logs(
     At(id): At<JobId>,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Json<LogsView>, Problem> {
+    let after = query.after.unwrap_or_default();
+    if after > MOST_EXACT {
+        return Err(Problem::new(Code::Usage, format!("`after`: {after} is out of range: 0 to {MOST_EXACT}")));
+    }
     found(&client, id).await?;
-    // More than stores count to is after everything.
-    let after = query.after.unwrap_or_default().min(i64::MAX.unsigned_abs());
     let log = client.log(id, after).await?;
     Ok(Json(LogsView { items: log.chunks.iter().map(LogView::from).collect(), truncated: log.truncated }))
 }

@@ -132,7 +132,7 @@ pub fn limit(wanted: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// Longest that a request waits for an end, in milliseconds.
-const LONGEST_WAIT_MS: u64 = 60_000;
+const LONGEST_WAIT_MS: u64 = 30_000;
 
 /// How long to wait.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -141,7 +141,7 @@ const LONGEST_WAIT_MS: u64 = 60_000;
 pub struct WaitQuery {
     /// Then it is answered as it is, with 202.
     #[serde(default)]
-    #[param(minimum = 0, maximum = 60000)]
+    #[param(minimum = 0, maximum = 30000)]
     pub timeout_ms: Option<u64>,
 }
 
@@ -149,7 +149,7 @@ impl WaitQuery {
     /// # Errors
     /// A number out of range.
     pub fn timeout(&self) -> Result<std::time::Duration, Problem> {
-        match self.timeout_ms.unwrap_or(30_000) {
+        match self.timeout_ms.unwrap_or(LONGEST_WAIT_MS) {
             ms @ 0..=LONGEST_WAIT_MS => Ok(std::time::Duration::from_millis(ms)),
             ms => {
                 let detail = format!("`timeout_ms`: {ms} is out of range: 0 to {LONGEST_WAIT_MS}");

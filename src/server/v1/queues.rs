@@ -34,7 +34,6 @@ pub struct QueueChange {
     weight: Option<u32>,
     /// Starts in a time: `100/s`, `5/m`, `10/h`.
     #[serde(default)]
-    #[schema(pattern = "^[1-9][0-9]{0,5}/[smh]$")]
     rate_limit: Option<String>,
     /// Jobs at once.
     #[serde(default)]
@@ -55,12 +54,26 @@ pub struct QueueChange {
 
 /// What can be set of a queue.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Setting {
     Weight,
     RateLimit,
     Concurrency,
     Retention,
+}
+
+impl TryFrom<String> for Setting {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Setting, String> {
+        match text.as_str() {
+            "weight" => Ok(Setting::Weight),
+            "rate_limit" => Ok(Setting::RateLimit),
+            "concurrency" => Ok(Setting::Concurrency),
+            "retention" => Ok(Setting::Retention),
+            _ => Err(format!("`{text}` is no setting: weight, rate_limit, concurrency or retention")),
+        }
+    }
 }
 
 impl QueueChange {

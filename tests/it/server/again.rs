@@ -7,7 +7,15 @@ use crate::cli::TestEnvironment;
 
 #[test]
 fn a_post_that_is_sent_again_is_one_on_every_server() {
-    let site = Site::start();
+    sent_again(TestEnvironment::new());
+    let redis = crate::servers::redis::Server::start(&[]);
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_STORE", &redis.url());
+    sent_again(env);
+}
+
+fn sent_again(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let other = site.beside(&[]);
     let body = json!({"type": "noop", "payload": 1}).to_string();
     let key = [("Idempotency-Key", "order-42")];

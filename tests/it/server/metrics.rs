@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::Site;
+use crate::cli::TestEnvironment;
 
 /// The samples, by name and labels.
 fn samples(site: &Site) -> BTreeMap<String, f64> {
@@ -22,7 +23,15 @@ fn samples(site: &Site) -> BTreeMap<String, f64> {
 
 #[test]
 fn counters_agree_over_servers_and_survive_them() {
-    let site = Site::start();
+    agree(TestEnvironment::new());
+    let redis = crate::servers::redis::Server::start(&[]);
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_STORE", &redis.url());
+    agree(env);
+}
+
+fn agree(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     for _ in 0..7 {
         site.post("/tasks", &json!({"type": "echo"})).expect(201);
     }

@@ -93,12 +93,12 @@ fn flows_and_workflows_start_and_are_steered() {
     site.ask("POST", &format!("/flow/resize/resume/{id}"), &[], "").expect(202);
     assert_eq!(site.ask("POST", &format!("/flow/other/stop/{id}"), &[], "").status, 404);
     site.ask("POST", &format!("/flow/resize/stop/{id}"), &[], "").expect(202);
-    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=60000")).expect(200)["state"], "cancelled");
+    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=30000")).expect(200)["state"], "cancelled");
     let run = site.post("/api/workflows", &json!({"name": "resize", "input": 5})).expect(201);
     let id = run["id"].as_str().expect("an id");
     assert_eq!(site.get("/api/workflows").expect(200)["count"], 2);
     site.post(&format!("/api/workflows/{id}/signal"), &json!({"name": "go"})).expect(202);
-    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=60000")).expect(200)["state"], "completed");
+    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=30000")).expect(200)["state"], "completed");
     assert_eq!(site.ask("POST", "/flow/nobody", &[], "").status, 404);
 }
 

@@ -113,13 +113,13 @@ fn workflows_are_applied_started_and_steered() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     site.post(&at("signal"), &json!({"name": "go", "data": 5})).expect(202);
-    let done = site.get(&at("wait?timeout_ms=60000")).expect(200);
+    let done = site.get(&at("wait?timeout_ms=30000")).expect(200);
     assert_eq!(done["state"], "completed", "{done:#}");
     assert!(site.get(&at("history")).expect(200)["items"].as_array().is_some_and(|events| events.len() > 3));
     assert_eq!(site.post(&at("pause"), &json!({})).expect(409)["code"], "GF0022");
     let other = id(&site.post("/api/v1/workflows/ask/start", &json!({})).expect(201));
     site.post(&format!("/api/v1/runs/{other}/cancel"), &json!({"compensate": false})).expect(202);
-    assert_eq!(site.get(&format!("/api/v1/runs/{other}/wait?timeout_ms=60000")).expect(200)["state"], "cancelled");
+    assert_eq!(site.get(&format!("/api/v1/runs/{other}/wait?timeout_ms=30000")).expect(200)["state"], "cancelled");
     let listed = site.get("/api/v1/runs?state=completed&workflow=ask").expect(200);
     assert_eq!(listed["items"].as_array().map(|runs| runs.iter().map(id).collect::<Vec<_>>()), Some(vec![run]));
     assert_eq!(site.ask("DELETE", "/api/v1/definitions/workflow/ask", &[], "").status, 204);
@@ -138,7 +138,7 @@ fn schedules_workers_events_and_tokens_are_there() {
     assert_eq!(site.get("/api/v1/schedules/nightly").expect(200)["paused"], true);
     let began = site.post("/api/v1/schedules/nightly/trigger", &json!({})).expect(201);
     let job = began["job_id"].as_str().expect("a job");
-    site.get(&format!("/api/v1/jobs/{job}/wait?timeout_ms=60000")).expect(200);
+    site.get(&format!("/api/v1/jobs/{job}/wait?timeout_ms=30000")).expect(200);
     let first = site.get("/api/v1/events?limit=1000").expect(200);
     let types: Vec<_> = first["items"].as_array().expect("a list").iter().map(|event| event["type"].clone()).collect();
     assert!(types.contains(&json!("schedule.triggered")) && types.contains(&json!("job.completed")), "{types:?}");
