@@ -38,7 +38,12 @@ pub struct Producer {
 
 impl Client {
     pub fn producer(&self, patience: Patience) -> Producer {
-        Producer { client: self.clone(), id: self.producer_id(), sequence: 0, patience }
+        self.producer_as(self.producer_id(), patience)
+    }
+
+    /// One under an id that was given: its first batch is known again when it is sent again as that.
+    pub fn producer_as(&self, id: ProducerId, patience: Patience) -> Producer {
+        Producer { client: self.clone(), id, sequence: 0, patience }
     }
 
     /// Adds one job and answers it as it is kept.
@@ -98,11 +103,15 @@ impl Producer {
 
     async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<NewRun>) -> Result<EnqueueAnswer> {
         self.sequence += 1;
-        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let mut batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let spans = self.client.traced_jobs(&mut batch.jobs);
         let mut nth = 0;
         loop {
             match self.client.store.enqueue(&batch).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.client.tell_spans(spans);
+                    return Ok(answer);
+                }
                 // A full store stays full: only the operator can make room.
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
                     nth += 1;

@@ -17,13 +17,16 @@ pub mod schedules;
 pub mod steer;
 pub mod tokens;
 pub mod told;
+mod traces;
 pub mod verbs;
 pub mod wanted;
+pub mod webhooks;
 pub mod wire;
 pub mod workers;
 
 use std::sync::Arc;
 
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::Store;
 
@@ -33,6 +36,7 @@ pub use filter::Filter;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
+pub use webhooks::WebhookView;
 pub use wire::{JobView, QueueView};
 pub use workers::WorkerView;
 
@@ -73,11 +77,15 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Takes the spans of what is enqueued and started.
+    spans: Option<Arc<dyn Spans>>,
+    /// What it enqueues and starts belongs to this trace, unless it says another.
+    trace: Option<Trace>,
 }
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy }
+        Client { store, clock, entropy, spans: None, trace: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

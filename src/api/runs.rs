@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
+use crate::domain::{JobId, JobState, Json, Name, ProducerId, RunId, RunState, StepState};
 use crate::store::advanced::{effects, gate, pins};
 use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
 use crate::workflow::{self, Definition, Run, Slot};
@@ -63,6 +63,17 @@ pub struct RunList {
     pub cut: bool,
 }
 
+/// What may be said about a run before it begins.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Its id; else a fresh one. A run with this id that is kept already is not begun again.
+    pub id: Option<RunId>,
+    /// Where steps wait that name no queue.
+    pub queue: Option<Name>,
+    /// Who starts it, where the same start may come again.
+    pub producer: Option<ProducerId>,
+}
+
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -80,32 +91,34 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        self.start_on(definition, input, None).await
+        self.begin(definition, input, Beginning::default()).await
     }
 
-    /// The same, with the queue on which steps wait that name none.
+    /// The same, with all that can be said about a run before it begins.
     ///
     /// # Errors
     /// As [`Client::start`].
-    pub async fn start_on(
-        &self,
-        definition: &Definition,
-        input: Json,
-        queue: Option<Name>,
-    ) -> Result<RunId, StartError> {
+    pub async fn begin(&self, definition: &Definition, input: Json, beginning: Beginning) -> Result<RunId, StartError> {
         let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
-        let (id, now) = (self.run_id(), self.clock().now());
-        let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
+        let (id, now) = (beginning.id.unwrap_or_else(|| self.run_id()), self.clock().now());
+        let mut advanced = workflow::start_pinned(definition, id, input, now, pins, beginning.queue)
             .map_err(|error| StartError::Input(error.to_string()))?;
+        let start = self.traced_start(definition.name(), id, now);
+        advanced.run.trace = start.as_ref().map(|(trace, _)| trace.clone());
         let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
         let effects = effects(advanced, now).map_err(ApiError::from)?;
-        let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
+        // A run that was refused because others are under way may be started later: that answer is not kept.
+        let may_be_busy = gate.as_ref().is_some_and(|gate| gate.reject.is_some());
+        let producer = beginning.producer.filter(|_| !may_be_busy).unwrap_or_else(|| self.producer_id());
+        let mut producer = self.producer_as(producer, Patience::default());
+        let answers = producer.send_runs(vec![NewRun { effects, gate }]).await?;
         if answers.first() == Some(&Enqueued::Busy) {
             let name = definition.name();
             let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`");
             return Err(ApiError::Conflict(message).into());
         }
+        self.tell_spans(start.and_then(|(_, span)| span));
         Ok(id)
     }
 

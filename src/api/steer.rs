@@ -102,7 +102,7 @@ impl Client {
         self.inform(id, Fact::of_run(what, self.clock().now())).await
     }
 
-    async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
+    pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
         let bytes = fact.encode().map_err(|error| crate::store::StoreError::Corrupt(error.to_string()))?;
         match self.store().inform(&[(id, bytes)]).await?.first() {
             Some(true) => Ok(()),

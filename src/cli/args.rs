@@ -138,6 +138,8 @@ pub enum Command {
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
+    Webhook(commands::webhook::WebhookCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),

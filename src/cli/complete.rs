@@ -93,6 +93,12 @@ pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, found.unwrap_or_default().into_iter())
 }
 
+/// Names of webhooks.
+pub fn webhooks(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.definitions(Kind::Webhook).await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|hook| hook.name.to_string()))
+}
+
 /// Names of schedules.
 pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
     let found = ask(|client| async move { client.schedules().await.ok() });

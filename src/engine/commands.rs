@@ -43,7 +43,7 @@ impl Handlers {
     }
 }
 
-fn work(job: &Job, notes: Arc<dyn exec::Notes>) -> Work {
+fn work(job: &Job, notes: Arc<dyn exec::Notes>, trace: Option<String>) -> Work {
     Work {
         job: job.id,
         kind: job.kind.clone(),
@@ -56,6 +56,7 @@ fn work(job: &Job, notes: Arc<dyn exec::Notes>) -> Work {
         payload: job.payload.clone(),
         timeout: job.timeout_ms.map(Duration::from_millis),
         notes,
+        trace,
     }
 }
 
@@ -88,7 +89,7 @@ fn immediate(builtin: Builtin, job: &Job) -> Option<Outcome> {
     match builtin {
         // The queue's own speed is measured with this one: it does not even look at the job.
         Builtin::Noop => Some(Outcome::Completed { result: None }),
-        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes))),
+        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes), None)),
     }
 }
 
@@ -98,7 +99,7 @@ impl Handler for BuiltinHandler {
     }
 
     fn run(&self, task: Task) -> Ending {
-        let work = work(&task.job, task.notes);
+        let work = work(&task.job, task.notes, task.trace);
         Box::pin(perform(Action::Builtin(self.builtin), work, self.context.clone(), task.stop))
     }
 }
@@ -121,7 +122,7 @@ impl Handler for StepWork {
         }
         match (self.read)(&task.job.payload.to_value()) {
             Ok(action) => {
-                let work = work(&task.job, task.notes);
+                let work = work(&task.job, task.notes, task.trace);
                 Box::pin(perform(action, work, self.context.clone(), task.stop))
             }
             Err(error) => at_once(hopeless("payload", error.to_string())),
@@ -168,7 +169,7 @@ impl Described {
     }
 
     fn work(&self, task: &Task) -> Work {
-        let mut work = work(&task.job, task.notes.clone());
+        let mut work = work(&task.job, task.notes.clone(), task.trace.clone());
         work.timeout = work.timeout.or(self.def.timeout);
         work
     }

@@ -89,6 +89,8 @@ pub struct Work {
     pub timeout: Option<Duration>,
     /// Takes what the job tells of itself while it runs.
     pub notes: Arc<dyn Notes>,
+    /// The trace that what it does belongs to: a W3C traceparent.
+    pub trace: Option<String>,
 }
 
 /// What a job tells of itself while it runs, to be kept with it. Called while it runs, so it must not

@@ -106,6 +106,7 @@ pub async fn command(
         payload: Json::from_value(input),
         timeout: Some(COMMAND_TIMEOUT),
         notes: Arc::new(NoNotes),
+        trace: None,
     };
     match perform(&Action::Command(command), &work, machine, &CancellationToken::new()).await {
         Ended::Outcome(Outcome::Completed { .. }) => Ok(()),

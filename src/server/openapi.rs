@@ -312,7 +312,8 @@ mod tests {
         for row in
             TABLE.iter().filter(|row| row.path.starts_with("/api/v1/") && !matches!(row.access, Access::Socket(_)))
         {
-            assert!(described.contains(&(row.method.clone(), row.path)), "{} {}", row.method, row.path);
+            let told = described.contains(&(row.method.clone(), row.path)) || is_told_elsewhere(row.path);
+            assert!(told, "{} {}", row.method, row.path);
         }
     }
 }

@@ -8,7 +8,7 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{compat, health, hosts, idempotency, log, metrics, openapi, problem, v1};
+use super::{compat, health, hosts, idempotency, log, metrics, openapi, problem, v1, webhooks};
 use crate::api::tokens::Scope;
 
 /// What lets a request in.
@@ -43,7 +43,7 @@ macro_rules! table {
     };
 }
 
-use Access::{Needs, Open};
+use Access::{Needs, Open, Signed};
 use Scope::{Admin, Enqueue, Operate, Read};
 
 /// Every route there is. An area adds its rows under its own comment.
@@ -148,6 +148,20 @@ pub const TABLE: &[Row] = table! {
     GET "/tasks/{id}" Needs(Read) => compat::tasks::get;
     POST "/orders" Needs(Enqueue) => compat::sagas::order;
     GET "/sagas/{id}" Needs(Read) => compat::sagas::get;
+    // Webhooks.
+    POST "/webhooks/{*path}" Signed => webhooks::deliver;
+    GET "/api/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
+    GET "/api/v1/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/v1/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/v1/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/v1/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/v1/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/v1/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
 };
 
 /// All of it, with what stands before every route.

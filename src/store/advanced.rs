@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::contract::{Effects, Gate, NewRun, Result, RunRecord, Store, StoreError, Timer};
+use crate::domain::trace::{Placed, TRACEPARENT};
 use crate::domain::{Ms, Name, RunId};
 use crate::workflow::spec::OnConflict;
 use crate::workflow::{Advanced, Definition, Fact, What};
@@ -81,22 +82,32 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         let fact = fact.map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok(Timer { key, delay, fact })
     };
+    let place = Placed::of_run(advanced.run.id, advanced.run.trace.as_deref());
+    let mut jobs = advanced.jobs;
+    // A run that was given no trace names its own: its steps find it by the id of their run.
+    let given = advanced.run.trace.is_some();
+    if given {
+        for job in &mut jobs {
+            job.metadata.insert(TRACEPARENT.to_owned(), place.trace.to_string());
+        }
+    }
     Ok(Effects {
         record: RunRecord::of(&advanced.run)?,
-        jobs: advanced.jobs,
+        jobs,
         values: advanced.values,
         timers: advanced.timers.into_iter().map(timer).collect::<Result<_>>()?,
         drop_timers: advanced.drop_timers,
         events: advanced.events,
         cancel: advanced.cancel_jobs,
-        runs: advanced.runs.iter().map(begun).collect::<Result<_>>()?,
+        runs: advanced.runs.into_iter().map(|run| begun(run, given.then_some(place))).collect::<Result<_>>()?,
         tell: advanced.tell.iter().map(told).collect::<Result<_>>()?,
     })
 }
 
 /// A run that another one starts: it is told to go by the same commit.
-fn begun(run: &crate::workflow::Run) -> Result<NewRun> {
-    Ok(NewRun::from(Effects::of(RunRecord::of(run)?)))
+fn begun(mut run: crate::workflow::Run, parent: Option<Placed>) -> Result<NewRun> {
+    run.trace = run.trace.or_else(|| parent.map(|parent| parent.trace.to_string()));
+    Ok(NewRun::from(Effects::of(RunRecord::of(&run)?)))
 }
 
 fn told((run, fact): &(RunId, Fact)) -> Result<(RunId, Vec<u8>)> {

@@ -1,5 +1,7 @@
 //! Reading the kinds beside Workflow and Handler: Schedule, Queue, Webhook.
 
+use std::time::Duration;
+
 use super::check::{self, Whereabouts};
 use super::manifest::{Kind, limit_of, named};
 use super::read::{Fields, Reader};
@@ -8,6 +10,7 @@ use super::verb_read::refer;
 use super::yaml::{Node, Value};
 use super::{is_reserved, spec};
 use crate::domain::schedule::{Rule, Zone};
+use crate::domain::signature::TOLERANCE;
 use crate::domain::time::format_duration;
 use crate::domain::{Name, Rate};
 
@@ -33,6 +36,7 @@ pub(super) const WEBHOOK_KEYS: &[&str] = &[
     "path",
     "scheme",
     "secret",
+    "tolerance",
     "job",
     "queue",
     "workflow",
@@ -198,6 +202,8 @@ pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
         None => name.as_ref().map(ToString::to_string),
     };
     let scheme = fields.get("scheme").and_then(|node| reader.word(node, "`scheme`", &WebhookScheme::WORDS));
+    let scheme = scheme.unwrap_or_default();
+    let tolerance = fields.get("tolerance").and_then(|node| tolerance(reader, node, scheme)).unwrap_or(TOLERANCE);
     let secrets = fields.get("secret").map(|node| secrets(reader, node)).unwrap_or_default();
     let target = reader.within(Whereabouts::Webhook, |reader| webhook_target(reader, &fields));
     let transform =
@@ -206,7 +212,22 @@ pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
     let sites = reader.take_sites();
     check::webhook(reader, &sites);
     let (target, path) = (target?, path?);
-    Some(WebhookSpec { name: name?, path, scheme: scheme.unwrap_or_default(), secrets, target, transform, enabled })
+    Some(WebhookSpec { name: name?, path, scheme, secrets, tolerance, target, transform, enabled })
+}
+
+/// The longest `tolerance`: what came before may have been forgotten, and would count as new.
+const LONGEST_TOLERANCE: Duration = Duration::from_secs(3600);
+
+fn tolerance(reader: &mut Reader<'_>, node: &Node, scheme: WebhookScheme) -> Option<Duration> {
+    let tolerance = limit_of(reader, node, "`tolerance`")?;
+    if !scheme.carries_time() {
+        let hint = "leave it out, or take standard-webhooks or stripe";
+        reader.wrong_hint(node.place, format!("the scheme {} signs no time", scheme.as_str()), hint);
+    } else if tolerance > LONGEST_TOLERANCE {
+        let longest = format_duration(LONGEST_TOLERANCE);
+        reader.wrong(node.place, format!("`tolerance` is longer than {longest}"));
+    }
+    Some(tolerance)
 }
 
 fn webhook_target(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<WebhookTarget> {
@@ -256,6 +277,13 @@ fn secrets(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
+    if items.is_empty() {
+        reader.wrong_hint(
+            node.place,
+            "`secret` is empty",
+            "leave it out, and `webhooks.secret` of the configuration holds",
+        );
+    }
     let mut found = Vec::new();
     for item in items {
         let Some(text) = reader.text(item, "`secret`") else { continue };

@@ -83,6 +83,12 @@ pub struct Run {
     /// Signals that came so far.
     #[serde(rename = "a", default, skip_serializing_if = "is_default")]
     pub signalled: u32,
+    /// Keys of signals that came under one, the latest last.
+    #[serde(rename = "ak", default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<String>,
+    /// The trace that it belongs to, as whoever started it said: a W3C traceparent.
+    #[serde(rename = "tp", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Timers that came while it was paused.
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
@@ -219,6 +225,8 @@ impl Run {
             undo: UndoLog::default(),
             signals: Vec::new(),
             signalled: 0,
+            heard: Vec::new(),
+            trace: None,
             held: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
+use crate::api::runs::Beginning;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -126,7 +127,8 @@ impl Plan {
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
+        let beginning = Beginning { queue: Some(queue.clone()), ..Beginning::default() };
+        let id = client.begin(&self.workflow, self.input, beginning).await?;
         let pins = client.run_header(id).await?.pins;
         Ok((id, queues_of(client, &self.workflow, &pins, &queue).await?))
     }
@@ -179,6 +181,7 @@ async fn work_and_follow(
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     };
     // What is said about a stop goes above the tree, not across it.

@@ -125,6 +125,7 @@ pub(super) fn work(payload: &str) -> Work {
         payload: Json::parse(payload, 2 << 20).expect("json"),
         timeout: None,
         notes: Arc::new(NoNotes),
+        trace: None,
     }
 }
 

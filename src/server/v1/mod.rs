@@ -20,6 +20,7 @@ use utoipa::IntoParams;
 use super::app::App;
 use super::idempotency::Once;
 use super::problem::Problem;
+use super::webhooks::trace;
 use crate::api::Client;
 use crate::api::codes::Code;
 use crate::api::pages::Slice;
@@ -48,7 +49,8 @@ impl<T> ListView<T> {
     }
 }
 
-/// The client that a route uses: of a request that was sent again, the one that makes the same ids.
+/// The client that a route uses, within the request's trace: of a request that was sent again, the one
+/// that makes the same ids.
 pub struct Api(pub Client);
 
 impl FromRequestParts<App> for Api {
@@ -56,7 +58,8 @@ impl FromRequestParts<App> for Api {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Api, Self::Rejection> {
         let once = parts.extensions.get::<Once>().map(|once| once.0.clone());
-        Ok(Api(once.unwrap_or_else(|| app.client().clone())))
+        let client = once.unwrap_or_else(|| app.client().clone());
+        Ok(Api(client.within(trace(&parts.headers))))
     }
 }
 

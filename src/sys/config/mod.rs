@@ -210,6 +210,11 @@ impl Config {
         }
     }
 
+    /// The secret of webhooks that name none.
+    pub fn webhook_secret(&self) -> Option<&str> {
+        self.text(keys::WEBHOOK_SECRET)
+    }
+
     pub fn shutdown_timeout(&self) -> Duration {
         self.duration(keys::SHUTDOWN).unwrap_or(Duration::from_secs(25))
     }

@@ -211,7 +211,8 @@ impl<'a> Advance<'a> {
         let taken = match &fact.what {
             What::Retry => self.retry(),
             What::Undo => self.undo_run(),
-            What::Signal { name, data } => self.signal(name, data, fact.at)?,
+            What::Signal { key: Some(key), .. } if !self.hears(key) => false,
+            What::Signal { name, data, .. } => self.signal(name, data, fact.at)?,
             _ if self.out.run.state.is_terminal() => false,
             What::Go => self.go()?,
             What::Timer { key } => self.timer(key, fact.at)?,

@@ -9,5 +9,6 @@ mod refused;
 mod replaced;
 mod skeleton;
 mod v1;
+mod webhooks;
 
 pub use client::{Reply, Site};
