@@ -88,6 +88,12 @@ impl Client {
         Client { store, clock, entropy, spans: None, trace: None }
     }
 
+    /// The same client with another clock and other randomness.
+    #[must_use]
+    pub fn by(self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
+        Client { clock, entropy, ..self }
+    }
+
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

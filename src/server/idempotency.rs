@@ -123,9 +123,8 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
         Begun::Before(answer) => return Ok(replay(answer)),
         Begun::Here(kept, rev) => (kept, rev),
     };
-    let store = app.client().store().clone();
     let entropy = Arc::new(Seeded(AtomicU64::new(kept.seed)));
-    let client = Client::new(store, Arc::new(Stopped(Ms(kept.at))), entropy);
+    let client = app.client().clone().by(Arc::new(Stopped(Ms(kept.at))), entropy);
     parts.extensions.insert(Once(client));
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
     Ok(finish(app.client(), name, kept, rev, response).await)
