@@ -188,7 +188,7 @@ impl From<ApiError> for CommandError {
             ApiError::KeyHeld { .. } => {
                 failed.hint("it is free again when that job has ended, and its --unique-for is over")
             }
-            ApiError::Conflict(_) => failed,
+            ApiError::Conflict(_) | ApiError::BadCursor(_) => failed,
         }
     }
 }

@@ -188,8 +188,6 @@ impl GroupRow {
         }
     }
 }
-<<<<<<< HEAD
-=======
 
 #[cfg(test)]
 mod tests {
@@ -252,4 +250,3 @@ mod tests {
         }
     }
 }
->>>>>>> topb

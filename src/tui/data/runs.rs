@@ -59,11 +59,7 @@ impl Kept {
         {
             return Ok((moments.clone(), *is_cut));
         }
-<<<<<<< HEAD
         let events = client.run_events(run.id).await?;
-=======
-        let events = client.run_history(run.id).await?;
->>>>>>> topb
         let is_cut = events.len() > MOMENTS;
         let of_items = |step: &Option<String>| step.as_ref().is_some_and(|step| step.contains('['));
         let shown = events.into_iter().filter(|event| !(is_cut && of_items(&event.step)));
