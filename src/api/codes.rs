@@ -98,6 +98,12 @@ codes! {
     /// A request that did not come in whole in time.
     TooSlow = "GF0065", TIMED_OUT;
     Bug = "GF0070", BUG;
+    /// All slots of a lock are taken, or it has another number of them.
+    LockHeld = "GF0080", CONFLICT;
+    /// A lock was lost while a command ran under it.
+    LockLost = "GF0081", FAILED;
+    /// A command that cannot be started.
+    NoCommand = "GF0082", USAGE;
     Interrupted = "GF0130", INTERRUPTED;
 }
 

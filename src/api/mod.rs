@@ -8,6 +8,7 @@ pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod locks;
 pub mod logs;
 pub mod queues;
 pub mod runs;

@@ -138,6 +138,10 @@ pub enum Command {
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]
+    Lock(commands::lock::LockCommand),
+    #[command(subcommand)]
+    Semaphore(commands::lock::SemaphoreCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),

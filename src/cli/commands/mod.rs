@@ -14,6 +14,7 @@ pub mod events;
 pub mod explain;
 pub mod get;
 pub mod job;
+pub mod lock;
 pub mod man;
 pub mod measure;
 pub mod queue;

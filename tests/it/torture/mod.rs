@@ -3,6 +3,7 @@
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
 mod kills;
+mod locks;
 mod proxy;
 mod sagas;
 mod schedules;
