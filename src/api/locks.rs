@@ -120,6 +120,11 @@ pub struct Held {
     renewing: Option<JoinHandle<()>>,
 }
 
+/// A moment, or one that nobody will see.
+fn later(from: Instant, by: Duration) -> Instant {
+    from.checked_add(by).unwrap_or_else(|| from + Duration::from_secs(1 << 30))
+}
+
 impl Client {
     /// Every lock that is held, by name.
     ///
@@ -212,7 +217,7 @@ impl Client {
             name: request.name.clone(),
             holder: request.holder,
             grant,
-            sure: asked + request.ttl,
+            sure: later(asked, request.ttl),
             lost: CancellationToken::new(),
             renewing: None,
         }
@@ -247,7 +252,7 @@ impl Held {
         let asked = Instant::now();
         match client.patiently(|| client.store().extend(&self.name, self.holder, ttl)).await? {
             Some(grant) => {
-                (self.grant, self.sure) = (grant, asked + ttl);
+                (self.grant, self.sure) = (grant, later(asked, ttl));
                 Ok(true)
             }
             None => {
@@ -319,7 +324,7 @@ async fn keep(client: Client, name: Name, holder: HolderId, ttl: Duration, mut s
             let patience = sure.saturating_duration_since(asked).max(ttl / 10);
             match timeout(patience, client.store().extend(&name, holder, ttl)).await {
                 Ok(Ok(Some(_))) => {
-                    sure = asked + ttl;
+                    sure = later(asked, ttl);
                     break;
                 }
                 Ok(Err(error)) if error.is_transient() && Instant::now() < sure => {

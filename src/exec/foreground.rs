@@ -18,6 +18,8 @@ pub struct Foreground {
     // In the order in which they must be dropped.
     tree: Tree,
     child: Child,
+    /// What the tree's control group lies in, as long as it is needed.
+    _grounds: Grounds,
 }
 
 impl Foreground {
@@ -49,7 +51,7 @@ impl Foreground {
             let grouped = entrance.is_some();
             let mark = mark.clone();
             match process::spawn(command, entrance, move |leader| plot.tree(leader, mark)).await {
-                Ok((tree, child)) => return Ok(Foreground { tree, child }),
+                Ok((tree, child)) => return Ok(Foreground { tree, child, _grounds: grounds }),
                 Err(SpawnError::Cgroup) if grouped => grounds.refuse(),
                 Err(SpawnError::Cgroup) => return Err(io::Error::other(SpawnError::Cgroup)),
                 Err(SpawnError::Start(error)) => return Err(error),

@@ -119,7 +119,7 @@ fn run(context: &Context, name: Name, slots: u32, how: &How) -> Result {
             () = stop.asked() => return Err(interrupted()),
             held = take(context, &wish, how.wait) => held?,
         };
-        under(held, how, &mut stop).await
+        under(context, held, how, &mut stop).await
     })
 }
 
@@ -156,7 +156,7 @@ enum Cut {
 }
 
 /// Runs the command, and gives the lock back when nothing of it lives any more.
-async fn under(mut held: Held, how: &How, stop: &mut Stop) -> Result {
+async fn under(context: &Context, mut held: Held, how: &How, stop: &mut Stop) -> Result {
     let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
     environment.insert("GOFLOW_FENCE".into(), held.fence().to_string().into());
     environment.insert("GOFLOW_LOCK".into(), held.name().to_string().into());
@@ -181,8 +181,11 @@ async fn under(mut held: Held, how: &How, stop: &mut Stop) -> Result {
     let name = held.name().clone();
     let (stuck, status) = running.end(GRACE).await;
     // What hangs in the kernel may still write: then the lock is not given back before its time.
-    if stuck.is_empty() {
-        held.release().await?;
+    if stuck.is_empty()
+        && let Err(error) = held.release().await
+    {
+        // The command has done what it did; its code is the answer.
+        context.ui.warn(&format!("{name} could not be given back and is held until its time is over: {error}"));
     }
     match cut {
         Cut::Exited => exit(status),
