@@ -107,6 +107,12 @@ codes! {
     Signature = "GF0081", USAGE;
     /// A webhook's request that its expressions do not fit.
     Delivery = "GF0082", USAGE;
+    /// All slots of a lock are taken, or it has another number of them.
+    LockHeld = "GF0085", CONFLICT;
+    /// A lock was lost while a command ran under it.
+    LockLost = "GF0086", FAILED;
+    /// A command that cannot be started.
+    NoCommand = "GF0087", USAGE;
     Interrupted = "GF0130", INTERRUPTED;
 }
 

@@ -10,6 +10,7 @@ pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod locks;
 pub mod logs;
 pub mod metrics;
 pub mod pages;

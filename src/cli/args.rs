@@ -143,6 +143,10 @@ pub enum Command {
     #[command(subcommand)]
     Webhook(commands::webhook::WebhookCommand),
     #[command(subcommand)]
+    Lock(commands::lock::LockCommand),
+    #[command(subcommand)]
+    Semaphore(commands::lock::SemaphoreCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),

@@ -176,6 +176,7 @@ impl From<ApiError> for CommandError {
                     "run" => "goflow workflow list",
                     "worker" => "goflow worker list",
                     "token" => "goflow token list",
+                    "lock" | "lock holder" => "goflow lock list",
                     _ => "goflow job list -n 0 -o name",
                 };
                 failed.hint(format!("`{list}` shows what there is"))

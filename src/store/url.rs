@@ -60,7 +60,7 @@ impl FromStr for StoreUrl {
                     path => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
                 }
             }
-            "redis" => match rest.strip_prefix("//") {
+            "redis" | "rediss" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => match redis::ConnectionInfo::from_str(text) {
                     Ok(_) => match redis_shard(text) {
                         Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
@@ -70,7 +70,7 @@ impl FromStr for StoreUrl {
                 },
                 _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
             },
-            "rediss" | "redis+cluster" => Err(malformed("TLS and clusters are not supported yet; use redis://")),
+            "redis+cluster" => Err(malformed("clusters are not supported yet; use redis:// or rediss://")),
             "postgres" | "postgresql" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => match tokio_postgres::Config::from_str(text) {
                     Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),

@@ -12,7 +12,8 @@ use goflow::store::{
 };
 use goflow::sys::clock::SystemClock;
 
-use crate::servers::{postgres::Cluster, redis::Server};
+use crate::servers::postgres::{Cluster, Pooler};
+use crate::servers::redis::Server;
 
 /// A store under test.
 pub struct Subject {
@@ -152,6 +153,14 @@ pub async fn postgres() -> Subject {
     let cluster = Cluster::start();
     let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(cluster) }
+}
+
+/// PostgreSQL behind a pooler that gives out server processes by the transaction.
+pub async fn pooled() -> Subject {
+    let cluster = Cluster::start();
+    let pooler = Pooler::before(&cluster);
+    let store = PostgresStore::open(&pooler.url()).await.expect("the store opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new((pooler, cluster)) }
 }
 
 pub async fn redis() -> Subject {

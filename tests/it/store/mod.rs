@@ -7,6 +7,7 @@ mod limit_laws;
 mod looks;
 mod make;
 mod postgres_alone;
+mod postgres_client;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
