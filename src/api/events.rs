@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::filter::{Field, Found, Kind, Where};
@@ -15,7 +16,7 @@ use crate::domain::{Event, Ms};
 use crate::store::Cursor;
 
 /// An event, as every face shows it. Keys that do not apply are left out; `data` never is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct EventView {
     /// Made from what happened: the same fact has the same id whoever reads it. Begins with its time.
     pub id: String,

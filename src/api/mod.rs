@@ -2,21 +2,29 @@
 //! goes through it, so that what one can do the others can. Decides nothing about states: that is
 //! `domain`. Prints nothing.
 
+pub mod advise;
 pub mod apply;
+pub mod attention;
 pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod locks;
 pub mod logs;
+pub mod metrics;
+pub mod pages;
 pub mod queues;
+pub mod run_list;
 pub mod runs;
 pub mod schedules;
+pub mod shards;
 pub mod steer;
 pub mod tokens;
 pub mod told;
 mod traces;
 pub mod verbs;
+pub mod wanted;
 pub mod webhooks;
 pub mod wire;
 pub mod workers;
@@ -25,7 +33,7 @@ use std::sync::Arc;
 
 use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
-use crate::store::Store;
+use crate::store::{Near, Store};
 
 pub use crate::store::{Cursor, NewJob, StoreError, Stored};
 pub use events::EventView;
@@ -58,6 +66,9 @@ pub enum ApiError {
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },
+    /// A cursor that this store did not give.
+    #[error("`{0}` is not a cursor of this list: leave it out to begin anew")]
+    BadCursor(String),
     /// The state does not allow the verb.
     #[error("{0}")]
     Conflict(String),
@@ -82,6 +93,12 @@ impl Client {
         Client { store, clock, entropy, spans: None, trace: None }
     }
 
+    /// The same client with another clock and other randomness.
+    #[must_use]
+    pub fn by(self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
+        Client { clock, entropy, ..self }
+    }
+
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -99,13 +116,20 @@ impl Client {
         &self.entropy
     }
 
-    /// A fresh job id. One store is shard 0.
+    /// A fresh id for a job without keys and parents: it may lie anywhere.
     pub fn job_id(&self) -> JobId {
-        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+        self.job_id_near(Near::Nothing)
     }
 
-    pub fn run_id(&self) -> RunId {
-        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    /// A fresh id for a job that is to lie beside something.
+    pub fn job_id_near(&self, near: Near<'_>) -> JobId {
+        JobId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
+    }
+
+    /// A fresh id for a run, beside the others of its key if it has one.
+    pub fn run_id(&self, key: Option<&str>) -> RunId {
+        let near = key.map_or(Near::Nothing, Near::Key);
+        RunId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
     }
 
     pub fn producer_id(&self) -> ProducerId {

@@ -1,14 +1,18 @@
 //! What others script against: jobs and queues as JSON. Keys are a contract: snake_case, times in
-//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key left out.
+//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key of the contract left out. What few
+//! jobs have (a deadline, what it waits for) is there only where there is some.
 
 use std::collections::BTreeMap;
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::time::{format_duration, millis};
-use crate::domain::{JobState, Json, Ms, QueueSettings, QueueStats};
+use crate::domain::{JobState, Json, Ms, Place, QueueSettings, QueueStats};
 use crate::store::Stored;
 
 /// A value as real JSON instead of as text.
@@ -31,7 +35,28 @@ impl Serialize for Time {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What an id looks like, for descriptions.
+pub enum Id {}
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        let format = Some(SchemaFormat::Custom("uuid".to_owned()));
+        ObjectBuilder::new().schema_type(Type::String).format(format).into()
+    }
+}
+
+impl ToSchema for Id {}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
+        ObjectBuilder::new().schema_type(Type::String).format(format).into()
+    }
+}
+
+impl ToSchema for Time {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ErrorView {
     /// One word or a path of words: `exit:1`, `timeout`, `poison`.
     pub class: String,
@@ -39,7 +64,7 @@ pub struct ErrorView {
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ProgressView {
     /// 0 to 100, if the handler counts.
     pub percent: Option<f64>,
@@ -48,13 +73,14 @@ pub struct ProgressView {
 }
 
 /// A job, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct JobView {
     pub id: String,
     #[serde(rename = "type")]
     pub kind: String,
     pub queue: String,
     #[serde(serialize_with = "state_text")]
+    #[schema(value_type = String)]
     pub state: JobState,
     pub priority: i8,
     /// The number of the attempt that runs or ran last; 0 before the first.
@@ -62,7 +88,9 @@ pub struct JobView {
     pub max_retries: u32,
     /// Deaths of its workers that are still counted.
     pub crashes: usize,
+    #[schema(value_type = serde_json::Value)]
     pub payload: Value,
+    #[schema(value_type = serde_json::Value)]
     pub result: Option<Value>,
     pub error: Option<ErrorView>,
     /// What it told last of how far it has come.
@@ -78,6 +106,32 @@ pub struct JobView {
     pub run_at: Time,
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
+    /// When all its attempts must be over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// What it waits for besides its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+/// What a job waits for besides its turn.
+fn waits_for(stored: &Stored) -> Option<String> {
+    let job = &stored.job;
+    match stored.place {
+        Place::Parked => Some(format!("a worker that handles the type `{}`", job.kind)),
+        Place::Blocked => {
+            let key = job.concurrency.as_ref().map_or("", |concurrency| concurrency.key.as_str());
+            Some(format!("a place under its concurrency key `{key}`"))
+        }
+        Place::Held => {
+            let parents: Vec<String> = job.after.iter().map(|id| id.to_string()).collect();
+            Some(format!("the end of {}", parents.join(", ")))
+        }
+        Place::Suspect => Some("a worker that does nothing else: one died while it ran this".to_owned()),
+        _ => None,
+    }
 }
 
 fn state_text<S: Serializer>(state: &JobState, to: S) -> Result<S::Ok, S::Error> {
@@ -121,12 +175,15 @@ impl From<&Stored> for JobView {
             run_at: Time(if due { stored.at } else { created_at }),
             started_at: lease.map(|lease| lease.since).or(job.started_at).map(Time),
             finished_at: job.finished_at.map(Time),
+            deadline_at: job.deadline().map(Time),
+            concurrency_key: job.concurrency.as_ref().map(|concurrency| concurrency.key.clone()),
+            waits_for: waits_for(stored),
         }
     }
 }
 
 /// A queue's counters, as every face shows them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueueView {
     pub name: String,
     pub paused: bool,

@@ -92,6 +92,16 @@ impl Told {
     }
 
     /// For programs: one line of JSON.
+    pub fn fields(&self) -> serde_json::Map<String, serde_json::Value> {
+        let fields = serde_json::json!({
+            "code": self.code.as_str(),
+            "exit": self.code.exit(),
+            "detail": self.detail,
+            "hints": self.hints,
+        });
+        fields.as_object().cloned().unwrap_or_default()
+    }
+
     pub fn json(&self) -> String {
         let error = serde_json::json!({"error": {
             "code": self.code.as_str(),
@@ -166,6 +176,7 @@ impl From<ApiError> for CommandError {
                     "run" => "goflow workflow list",
                     "worker" => "goflow worker list",
                     "token" => "goflow token list",
+                    "lock" | "lock holder" => "goflow lock list",
                     _ => "goflow job list -n 0 -o name",
                 };
                 failed.hint(format!("`{list}` shows what there is"))
@@ -178,7 +189,7 @@ impl From<ApiError> for CommandError {
             ApiError::KeyHeld { .. } => {
                 failed.hint("it is free again when that job has ended, and its --unique-for is over")
             }
-            ApiError::Conflict(_) => failed,
+            ApiError::Conflict(_) | ApiError::BadCursor(_) => failed,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Manifests from files, folders and standard input. Reads and checks; changes nothing.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -11,9 +9,9 @@ use super::codes::Code;
 use super::error::{CommandError, Result, fail, mistake, reason};
 use super::ui::Ui;
 use crate::api::Client;
-use crate::domain::Name;
 use crate::domain::limits::MANIFEST_BYTES;
 use crate::domain::text::{count, nearest};
+use crate::domain::{Name, secret};
 use crate::workflow::manifest::Kind;
 use crate::workflow::{self, Manifest, Problem, Reference};
 
@@ -76,6 +74,14 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
     }
     let file_of = |nth: usize| files.iter().rev().find(|(_, from)| *from <= nth).map_or("", |(name, _)| name);
     for (nth, manifest) in found.manifests.iter().enumerate() {
+        if let Some(path) = serde_json::from_str(&manifest.text())
+            .ok()
+            .and_then(|fields: serde_json::Value| secret::is_missing_in(&fields))
+        {
+            let (kind, name) = (manifest.kind().stored(), manifest.name());
+            let what = format!("`{path}` of the {kind} `{name}` is `***`, the sign of a secret that was not shown");
+            return Err(fail(Code::Manifest, what).hint("put the secret itself in its place"));
+        }
         let same = |other: &Manifest| other.kind() == manifest.kind() && other.name() == manifest.name();
         if let Some(first) = found.manifests[..nth].iter().position(same) {
             let (kind, name) = (manifest.kind().stored(), manifest.name());
@@ -92,27 +98,7 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
 /// # Errors
 /// All that is missing, each where it is named; the store's.
 pub async fn check_references(client: &Client, found: &Found) -> Result {
-    let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
-    let mut missing = Vec::new();
-    for reference in found.unresolved() {
-        let names: &[Name] = match kept.entry(reference.kind) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(free) => {
-                let found = client.definitions(reference.kind).await?;
-                free.insert(found.into_iter().map(|one| one.name).collect())
-            }
-        };
-        if names.contains(&reference.name) {
-            continue;
-        }
-        let here = found.manifests.iter().filter(|one| one.kind() == reference.kind).map(Manifest::name);
-        let known = names.iter().chain(here).map(Name::as_str);
-        let mut problem = reference.missing.clone();
-        if let Some(near) = nearest(reference.name.as_str(), known) {
-            problem.hint = Some(format!("did you mean `{near}`?"));
-        }
-        missing.push(problem);
-    }
+    let missing = client.missing(&found.manifests, &found.references).await?;
     if missing.is_empty() { Ok(()) } else { Err(wrong(&missing)) }
 }
 

@@ -18,7 +18,7 @@ use super::error::{Result, fail};
 use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
-use crate::server::{Access, Options, Server};
+use crate::server::{Answered, Options, Server};
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
 
@@ -107,7 +107,7 @@ impl Listening {
 }
 
 enum Line {
-    Access(Access),
+    Request(Answered),
     Note(String),
     End,
 }
@@ -133,7 +133,7 @@ impl LogThread {
     fn sink(&self) -> crate::server::AccessLog {
         let (lines, lost) = (self.lines.clone(), self.lost.clone());
         Arc::new(move |access| {
-            if lines.try_send(Line::Access(access)).is_err() {
+            if lines.try_send(Line::Request(access)).is_err() {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -158,7 +158,7 @@ fn write_all(lines: &Receiver<Line>, lost: &AtomicU64) {
         // What came meanwhile goes in one write.
         while let Some(line) = next.take() {
             match line {
-                Line::Access(access) => push(&mut batch, &access_line(&access)),
+                Line::Request(access) => push(&mut batch, &access_line(&access)),
                 Line::Note(text) => push(&mut batch, &note_line("info", &text)),
                 Line::End => over = true,
             }
@@ -188,7 +188,7 @@ fn note_line(level: &str, text: &str) -> serde_json::Value {
 }
 
 /// `duration` is in milliseconds.
-fn access_line(access: &Access) -> serde_json::Value {
+fn access_line(access: &Answered) -> serde_json::Value {
     let level = if access.status >= 500 { "error" } else { "info" };
     json!({
         "time": SystemClock.now().rfc3339(),

@@ -25,6 +25,7 @@ mod batch;
 mod builtin;
 mod cgroup;
 mod command;
+mod foreground;
 mod http;
 mod job_text;
 pub mod notify;
@@ -52,11 +53,13 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
+use crate::domain::secret::Secrets;
 use crate::domain::{Clock, Epoch, JobId, Json, Name, Progress, RunId};
 use crate::workflow::{Command, Request};
 
 pub use batch::perform_batch;
 pub use builtin::Builtin;
+pub use foreground::Foreground;
 pub use output::Captured;
 pub use pool::Pool;
 pub use tree::Swept;
@@ -87,6 +90,8 @@ pub struct Work {
     pub payload: Json,
     /// Limit of this attempt; none means no limit, but for an HTTP call: see [`http::USUAL_TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// What must not be shown of what it prints and answers.
+    pub secrets: Arc<Secrets>,
     /// Takes what the job tells of itself while it runs.
     pub notes: Arc<dyn Notes>,
     /// The trace that what it does belongs to: a W3C traceparent.
@@ -192,6 +197,8 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// Processors of this machine: how many processes a pool has that names no number.
     pub processors: usize,
+    /// What must not be shown of anything: secrets of the configuration.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A worker's settings and what was made for them: a private folder for outputs, a home for control
@@ -215,6 +222,11 @@ impl Context {
     pub fn new(mut settings: Settings) -> Context {
         settings.environment.retain(|name, _| KEPT_VARIABLES.iter().any(|kept| name == kept));
         Context { settings, place: OnceCell::new(), caller: http::Caller::default() }
+    }
+
+    /// What must not be shown of anything.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.settings.secrets
     }
 
     /// How trees are really kept together on this machine.

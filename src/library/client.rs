@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_postgres::Transaction;
 
 use super::{Error, Result};
 use crate::api;
 use crate::domain::{Concurrency, Job, JobId, JobState, Json, Ms, Name, RetryPolicy, limits};
 use crate::store::open::{OpenOptions, open};
+use crate::store::postgres::enqueue_in;
 use crate::store::url::BadUrl;
-use crate::store::{NewJob, Start, Store, StoreUrl, Stored};
+use crate::store::{Enqueued, NewJob, Start, Store, StoreUrl, Stored};
 use crate::sys::clock::SystemClock;
 use crate::sys::entropy::SystemEntropy;
 
@@ -29,7 +31,8 @@ impl Client {
     /// A URL that is none; a store that cannot be reached or refuses.
     pub async fn connect(url: &str) -> Result<Client> {
         let url: StoreUrl = url.parse().map_err(|error: BadUrl| Error::Url(error.to_string()))?;
-        let store = open(&url, Arc::new(SystemClock), OpenOptions::default()).await?;
+        let store =
+            open(&url, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), OpenOptions::default()).await?;
         Ok(Client::over(store))
     }
 
@@ -79,6 +82,37 @@ impl Client {
             queue: "default".to_owned(),
             payload: Ok(Json::null()),
             more: More::default(),
+        }
+    }
+
+    /// Adds a job in a transaction of one's own on the PostgreSQL database that this client's store is in:
+    /// the job is there exactly if the transaction commits, and workers hear of it then.
+    ///
+    /// ```no_run
+    /// # async fn order(client: goflow::Client, database: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let transaction = database.transaction().await?;
+    /// transaction.execute("INSERT INTO orders (id) VALUES (7)", &[]).await?;
+    /// let id = client.enqueue_in(&transaction, client.job("ship").payload(&7).unique("ship:7")).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Enqueue::enqueue`]. After an error of the database the transaction can only be rolled back.
+    pub async fn enqueue_in(&self, transaction: &Transaction<'_>, job: Enqueue<'_>) -> Result<JobId> {
+        let new = job.into_job()?;
+        let id = new.job.id;
+        match enqueue_in(transaction, &new).await? {
+            Enqueued::Created => Ok(id),
+            Enqueued::Conflict(holder) => {
+                let key = new.job.unique_key.unwrap_or_default();
+                Err(api::ApiError::KeyHeld { key, holder }.into())
+            }
+            Enqueued::NoParent(parent) => Err(api::ApiError::NotFound { noun: "job", id: parent.to_string() }.into()),
+            Enqueued::Exists | Enqueued::Busy => {
+                Err(api::ApiError::Conflict(format!("a job {id} is kept already")).into())
+            }
         }
     }
 
@@ -136,6 +170,7 @@ struct More {
     start: Option<Start>,
     max_retries: Option<u32>,
     timeout: Option<Duration>,
+    partition: Option<String>,
     unique: Option<String>,
     unique_for: Option<Duration>,
     deadline: Option<Duration>,
@@ -188,6 +223,12 @@ impl Enqueue<'_> {
         self
     }
 
+    /// Jobs of one partition key lie on one shard, in the order of their coming.
+    pub fn partition(mut self, key: &str) -> Self {
+        self.more.partition = Some(key.to_owned());
+        self
+    }
+
     /// No other job of this key may be waiting or running.
     pub fn unique(mut self, key: &str) -> Self {
         self.more.unique = Some(key.to_owned());
@@ -231,6 +272,11 @@ impl Enqueue<'_> {
     /// # Errors
     /// As [`Client::enqueue`], and [`api::ApiError::KeyHeld`] when a live job holds its unique key.
     pub async fn enqueue(self) -> Result<JobId> {
+        let client = self.client;
+        Ok(client.api.enqueue(self.into_job()?).await?.job.id)
+    }
+
+    fn into_job(self) -> Result<NewJob> {
         let Enqueue { client, kind, queue, payload, more } = self;
         let kind = own_kind(&kind)?;
         let bytes: usize = more.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -238,6 +284,13 @@ impl Enqueue<'_> {
             return Err(Error::Metadata { is: bytes, limit: limits::METADATA_BYTES });
         }
         let usual = RetryPolicy::default();
+        let near = api::enqueue::near(
+            more.partition.as_deref(),
+            more.unique.as_deref(),
+            more.concurrency.as_ref(),
+            &more.after,
+        );
+        let id = client.api.job_id_near(near);
         let job = Job {
             priority: more.priority,
             retry: RetryPolicy { max: more.max_retries.unwrap_or(usual.max), ..usual },
@@ -247,10 +300,10 @@ impl Enqueue<'_> {
             after: more.after,
             concurrency: more.concurrency,
             metadata: more.metadata.into_iter().collect(),
-            ..Job::new(client.api.job_id(), kind, queue.parse()?, payload?)
+            ..Job::new(id, kind, queue.parse()?, payload?)
         };
         let start = more.start.unwrap_or(Start::Now);
-        Ok(client.api.enqueue(NewJob { job, start, unique_for: more.unique_for }).await?.job.id)
+        Ok(NewJob { job, start, unique_for: more.unique_for })
     }
 }
 

@@ -7,11 +7,15 @@
 
 pub mod app;
 pub mod auth;
-mod health;
+pub mod compat;
+pub mod health;
 mod hosts;
+mod idempotency;
 pub mod limits;
 mod listen;
 mod log;
+mod metrics;
+pub mod openapi;
 pub mod problem;
 pub mod scopes;
 pub mod v1;
@@ -19,4 +23,4 @@ pub mod webhooks;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};
-pub use self::log::{Access, AccessLog};
+pub use self::log::{AccessLog, Answered};

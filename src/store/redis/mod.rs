@@ -36,6 +36,7 @@ mod reply;
 mod runs;
 mod shared;
 mod talk;
+mod tls;
 mod verify;
 mod write;
 
@@ -366,6 +367,10 @@ impl Store for RedisStore {
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         self.read_jobs(ids).await
+    }
+
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

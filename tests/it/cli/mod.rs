@@ -2,17 +2,22 @@
 
 mod acting;
 mod bad_input;
+mod console;
+mod console_runs;
 mod contract;
 mod enqueue;
 pub mod env;
 mod generated;
 mod jobs;
+mod locks;
 mod manifests;
 mod output;
 mod redis;
 mod replaced;
 mod run;
 mod schedule;
+mod secrets;
+mod shards;
 mod signals;
 mod terminal;
 mod verbs;

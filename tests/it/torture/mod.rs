@@ -2,7 +2,10 @@
 //! happened outside is told by the handlers themselves, in a witness file; what goflow says about it
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
+mod bulk;
+mod graphs;
 mod kills;
+mod locks;
 mod proxy;
 mod sagas;
 mod schedules;
