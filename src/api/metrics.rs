@@ -152,7 +152,7 @@ impl Client {
             if !more {
                 break;
             }
-            let jobs = if looked_up < LOOKED_UP { self.jobs_of(&events).await? } else { BTreeMap::new() };
+            let jobs = if looked_up < LOOKED_UP { self.jobs_behind(&events).await? } else { BTreeMap::new() };
             looked_up += events.len();
             for event in &events {
                 counters.count(event, event.job.and_then(|id| jobs.get(&id)));
@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    async fn jobs_of(&self, events: &[Event]) -> Result<BTreeMap<JobId, Job>> {
+    async fn jobs_behind(&self, events: &[Event]) -> Result<BTreeMap<JobId, Job>> {
         let counted = events.iter().filter(|event| is_counted(event.kind));
         let ids: Vec<JobId> = counted.filter_map(|event| event.job).collect::<BTreeSet<_>>().into_iter().collect();
         if ids.is_empty() {

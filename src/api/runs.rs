@@ -48,10 +48,11 @@ pub struct RunView {
 }
 
 /// A signal that is kept: nobody waits for it yet, or it came late.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SignalView {
     pub name: String,
     pub at: Time,
+    #[schema(value_type = serde_json::Value)]
     pub data: Value,
     /// It came after the end of the run.
     pub late: bool,

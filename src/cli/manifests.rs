@@ -10,9 +10,8 @@ use super::error::{CommandError, Result, fail, mistake, reason};
 use super::ui::Ui;
 use crate::api::Client;
 use crate::domain::limits::MANIFEST_BYTES;
-use crate::domain::text::{count, nearest};
-use crate::domain::{Name, secret};
-use crate::workflow::manifest::Kind;
+use crate::domain::secret;
+use crate::domain::text::count;
 use crate::workflow::{self, Manifest, Problem, Reference};
 
 /// What files say, and what they refer to.
