@@ -99,11 +99,15 @@ impl Producer {
 
     async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<NewRun>) -> Result<EnqueueAnswer> {
         self.sequence += 1;
-        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let mut batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let spans = self.client.traced_jobs(&mut batch.jobs);
         let mut nth = 0;
         loop {
             match self.client.store.enqueue(&batch).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.client.tell_spans(spans);
+                    return Ok(answer);
+                }
                 // A full store stays full: only the operator can make room.
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
                     nth += 1;

@@ -4,6 +4,7 @@
 
 pub mod advise;
 pub mod apply;
+pub mod attention;
 pub mod codes;
 pub mod enqueue;
 pub mod events;
@@ -11,18 +12,22 @@ pub mod filter;
 pub mod jobs;
 pub mod logs;
 pub mod queues;
+pub mod run_list;
 pub mod runs;
 pub mod schedules;
 pub mod shards;
 pub mod steer;
 pub mod tokens;
 pub mod told;
+mod traces;
 pub mod verbs;
+pub mod webhooks;
 pub mod wire;
 pub mod workers;
 
 use std::sync::Arc;
 
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Near, Store};
 
@@ -32,6 +37,7 @@ pub use filter::Filter;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
+pub use webhooks::WebhookView;
 pub use wire::{JobView, QueueView};
 pub use workers::WorkerView;
 
@@ -69,11 +75,15 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Takes the spans of what is enqueued and started.
+    spans: Option<Arc<dyn Spans>>,
+    /// What it enqueues and starts belongs to this trace, unless it says another.
+    trace: Option<Trace>,
 }
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy }
+        Client { store, clock, entropy, spans: None, trace: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

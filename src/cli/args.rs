@@ -141,6 +141,8 @@ pub enum Command {
     #[command(subcommand)]
     Shard(commands::shard::ShardCommand),
     #[command(subcommand)]
+    Webhook(commands::webhook::WebhookCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),

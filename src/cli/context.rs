@@ -12,6 +12,9 @@ use super::codes::Code;
 use super::error::{Result, fail, unusable};
 use super::ui::Ui;
 use crate::api::Client;
+#[cfg(feature = "otlp")]
+use crate::domain::text::count;
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open};
@@ -31,23 +34,42 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     config: OnceCell<Config>,
+    #[cfg(feature = "otlp")]
+    otlp: OnceCell<Option<Arc<crate::sys::otlp::Otlp>>>,
+}
+
+/// For the torture tests: `GOFLOW_SKEW=-90000` is a machine whose clock is ninety seconds late.
+#[cfg(feature = "fault")]
+fn clock(env: &Env) -> Arc<dyn Clock> {
+    match env.get("GOFLOW_SKEW").and_then(|skew| skew.parse().ok()) {
+        Some(skew) => Arc::new(crate::sys::clock::Skewed(skew)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+fn clock(_: &Env) -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 impl Context {
     pub fn new(env: Env, global: Global) -> Context {
         let mut ui = Ui::new(&env, global.output, global.color, global.verbose);
         if global.log_format == LogFormat::Json {
-            ui.talk_json();
+            ui.talk_as_log();
         }
         let paths = Paths::find(&env);
+        let clock = clock(&env);
         Context {
             ui,
             env,
             global,
             paths,
-            clock: Arc::new(SystemClock),
+            clock,
             entropy: Arc::new(SystemEntropy::default()),
             config: OnceCell::new(),
+            #[cfg(feature = "otlp")]
+            otlp: OnceCell::new(),
         }
     }
 
@@ -129,8 +151,46 @@ impl Context {
             }
         }
         let store = self.with_faults(store)?;
-        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
+        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?).within(self.trace()))
     }
+
+    /// Who takes the spans of what this process does, if the environment names a collector.
+    ///
+    /// # Errors
+    /// An endpoint or a protocol that cannot be used.
+    #[cfg(feature = "otlp")]
+    pub fn spans(&self) -> Result<Option<Arc<dyn Spans>>> {
+        if self.otlp.get().is_none() {
+            let otlp = crate::sys::otlp::Otlp::from_env(&self.env);
+            let otlp = otlp.map_err(|error| fail(Code::Config, error.to_string()).hint("see docs/tracing.md"))?;
+            let _ = self.otlp.set(otlp.map(Arc::new));
+        }
+        Ok(self.otlp.get().and_then(Option::as_ref).map(|otlp| otlp.clone() as Arc<dyn Spans>))
+    }
+
+    /// Sends the last spans, at the end of a command.
+    #[cfg(feature = "otlp")]
+    pub fn end_traces(&self) {
+        if let Some(lost) = self.otlp.get().and_then(Option::as_ref).map(|otlp| otlp.flush()).filter(|lost| *lost > 0) {
+            self.ui.warn(&format!("{} of traces were dropped: too many waited to be sent", count(lost, "span")));
+        }
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    pub fn spans(&self) -> Result<Option<Arc<dyn Spans>>> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        if let Some((name, _)) = self.env.first(&names) {
+            self.ui.warn(&format!(
+                "{name} is set, and this goflow was built without the feature `otlp`: it sends no traces"
+            ));
+        }
+        Ok(None)
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unused_self, reason = "the same shape as with the feature")]
+    pub fn end_traces(&self) {}
 
     /// For the torture tests: `GOFLOW_FAULT=kill-before:3` ends the process at its third commit, as
     /// kill -9 would. Not in a build without the feature `fault`.
@@ -147,6 +207,12 @@ impl Context {
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
     fn with_faults(&self, store: Arc<dyn crate::store::Store>) -> Result<Arc<dyn crate::store::Store>> {
         Ok(store)
+    }
+
+    /// The trace that this process was started in, by the variable that OpenTelemetry's tools set: a W3C
+    /// traceparent.
+    fn trace(&self) -> Option<Trace> {
+        self.env.get("TRACEPARENT").and_then(|text| text.parse().ok())
     }
 
     /// How new work is spread over the shards of a list.

@@ -308,7 +308,7 @@ impl Means {
                 Some(link) => self.store.run(link.run).await?,
                 None => None,
             };
-            moves.push(Decided { step: Move::new(expect, settled), record });
+            moves.push(Decided { step: Move::new(expect, settled), record, waited_from: None });
         }
         self.commit(commits(moves, now, &self.runs).await?).await.map(drop)
     }

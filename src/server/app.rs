@@ -10,6 +10,7 @@ use super::auth::Tokens;
 use super::hosts::Hosts;
 use crate::api::Client;
 use crate::domain::Name;
+use crate::sys::secrets::Secrets;
 
 /// What a server is told at its start.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Options {
     pub queue: Name,
     /// Retries of jobs that name none.
     pub max_retries: u32,
+    /// Where the secrets of webhooks are found.
+    pub secrets: Secrets,
 }
 
 /// The state of every route; a clone is the same one.

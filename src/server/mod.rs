@@ -15,6 +15,7 @@ mod log;
 pub mod problem;
 pub mod scopes;
 pub mod v1;
+pub mod webhooks;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};

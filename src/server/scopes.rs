@@ -8,7 +8,7 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{health, hosts, log, problem, v1};
+use super::{health, hosts, log, problem, v1, webhooks};
 use crate::api::tokens::Scope;
 
 /// What lets a request in.
@@ -43,8 +43,8 @@ macro_rules! table {
     };
 }
 
-use Access::{Needs, Open};
-use Scope::Read;
+use Access::{Needs, Open, Signed};
+use Scope::{Admin, Operate, Read};
 
 /// Every route there is. An area adds its rows under its own comment.
 pub const TABLE: &[Row] = table! {
@@ -53,6 +53,20 @@ pub const TABLE: &[Row] = table! {
     GET "/ready" Open => health::ready;
     // Queues.
     GET "/api/v1/queues" Needs(Read) => v1::queues::list;
+    // Webhooks.
+    POST "/webhooks/{*path}" Signed => webhooks::deliver;
+    GET "/api/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
+    GET "/api/v1/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/v1/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/v1/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/v1/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/v1/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/v1/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
     // The pages of error codes, which problem documents point at.
     GET "/errors/{code}" Open => problem::page;
 };

@@ -1,7 +1,7 @@
 //! From what a schedule owes (`domain::schedule`) to what a store commits: its record as bytes, the
 //! job or run it starts, and the events that tell of it. Decides nothing about ticks.
 
-use super::advanced::{effects, gate, pins};
+use super::advanced::{called, effects_with, gate, pins};
 use super::codec::{decode, encode};
 use super::contract::{
     EnqueueAnswer, Enqueued, Near, NewJob, NewRun, Result, ScheduleCommit, ScheduleRecord, Store, StoreError,
@@ -139,7 +139,8 @@ pub async fn ready(
                 Err(error) => return Ok(Err(format!("the workflow {workflow} does not take the input: {error}"))),
             };
             let gate = gate(&advanced.run, &definition, now)?;
-            let run = NewRun { effects: effects(advanced, now)?, gate };
+            let called = called(store, &advanced).await?;
+            let run = NewRun { effects: effects_with(advanced, &called, now)?, gate };
             Ok(Ok(Started { work: Work::Run(id), job: None, run: Some(run) }))
         }
     }

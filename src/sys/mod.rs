@@ -7,6 +7,9 @@ pub mod editor;
 pub mod entropy;
 pub mod env;
 pub mod host;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod paths;
 pub mod process;
 pub mod procfs;
+pub mod secrets;

@@ -255,6 +255,11 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
 /// Reads an RFC 3339 time that has not passed.
 fn time_to_come(text: &str, now: Ms) -> Result<Ms> {
     let at: jiff::Timestamp = text.parse().map_err(|_| {
+        let year = text.trim_start_matches('+').split('-').next().and_then(|year| year.parse::<u64>().ok());
+        if year.is_some_and(|year| year >= 9_999) {
+            return fail(Code::PastTime, format!("--at: `{text}` lies beyond the times that goflow knows"))
+                .hint("the last one is 9999-12-30T22:00:00Z");
+        }
         fail(Code::PastTime, format!("--at: `{text}` is not a time of RFC 3339"))
             .hint("write it with its offset, as in 2030-01-31T09:00:00Z or 2030-01-31T10:00:00+01:00")
     })?;
@@ -272,6 +277,18 @@ fn time_to_come(text: &str, now: Ms) -> Result<Ms> {
 /// # Errors
 /// Unreadable, too large, not JSON.
 pub fn payload(data: Option<&str>) -> Result<Json> {
+    given(data, "the payload", "-d")
+}
+
+/// The input of a run, given as a payload is.
+///
+/// # Errors
+/// As [`payload`].
+pub fn input(data: Option<&str>) -> Result<Json> {
+    given(data, "the input", "-i")
+}
+
+fn given(data: Option<&str>, what: &str, flag: &str) -> Result<Json> {
     let (source, text) = match data {
         None => return Ok(Json::null()),
         Some("-") => ("standard input".to_owned(), read_bounded("standard input", std::io::stdin().lock())?),
@@ -284,16 +301,20 @@ pub fn payload(data: Option<&str>) -> Result<Json> {
                 let kind = std::fs::metadata(path).map_err(|error| unreadable(&error))?.file_type();
                 if manifests::is_lonely_pipe(path, kind) {
                     return Err(fail(Code::Unreadable, format!("{} is a pipe, not a file", path.display()))
-                        .hint("give it as standard input: `-d - < PIPE`"));
+                        .hint(format!("give it as standard input: `{flag} - < PIPE`")));
                 }
                 let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
                 let path = &*path.to_string_lossy();
                 (path.to_owned(), read_bounded(path, file)?)
             }
-            None => ("the payload".to_owned(), data.to_owned()),
+            None => (what.to_owned(), data.to_owned()),
         },
     };
-    Json::parse(&text, limits::PAYLOAD_BYTES).map_err(|error| bad_payload(&source, &error))
+    Json::parse(&text, limits::PAYLOAD_BYTES).map_err(|error| match (&error, flag) {
+        (BadJson::Syntax { .. }, "-i") => fail(Code::PayloadNotJson, format!("{source} is {error}"))
+            .hint("an input is an object: -i '{\"order_id\": \"o-1\"}', -i @FILE, or -i - for standard input"),
+        _ => bad_payload(&source, &error),
+    })
 }
 
 /// Reads no more than a payload can be, however much there is.

@@ -29,5 +29,6 @@ pub mod token;
 pub mod top;
 pub mod up;
 pub mod validate;
+pub mod webhook;
 pub mod worker;
 pub mod workflow;

@@ -125,7 +125,7 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken, now: CancellationToken) -> Result<Summary> {
         let born = self.clock.now();
         let id = WorkerId::from_parts(born, Shard(0), self.entropy.next());
-        let runs = Arc::new(Runs::new(self.store.clone()));
+        let runs = Arc::new(Runs::new(self.store.clone(), self.options.spans.clone()));
         let housekeeper = Housekeeper::new(&self.store, &runs, &self.entropy, &self.options);
         let mut life = Life {
             id,

@@ -48,6 +48,7 @@ pub const PORT: &str = "server.port";
 pub const BIND: &str = "server.bind";
 pub const ALLOWED_HOSTS: &str = "server.allowed_hosts";
 pub const ALLOWED_ORIGINS: &str = "server.cors.allowed_origins";
+pub const WEBHOOK_SECRET: &str = "webhooks.secret";
 /// The one key whose value is a mapping of free names.
 pub const HANDLERS: &str = "handlers";
 /// The one key whose value is a list of mappings.
@@ -72,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key("llm.provider", Kind::Text, &[], None),
     key("llm.api_key", Kind::Secret, &["OPENAI_API_KEY"], None),
     key("llm.model", Kind::Text, &[], None),
-    key("webhooks.secret", Kind::Secret, &["WEBHOOK_SECRET"], None),
+    key(WEBHOOK_SECRET, Kind::Secret, &["WEBHOOK_SECRET"], None),
 ];
 
 /// A checked value.

@@ -155,6 +155,7 @@ pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     })
 }
