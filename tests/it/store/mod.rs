@@ -90,63 +90,9 @@ suite!(postgres);
 suite!(redis);
 suite!(sharded_one);
 
-/// The laws over shards. Their lists, trims and whole random histories are looked at in `sharded_alone`: limits
-/// and cursors are divided there.
-macro_rules! suite_over_shards {
-    ($backend:ident) => {
-        mod $backend {
-            use super::{backends, laws, looks, run_laws};
-            suite! { @ $backend laws:
-                claims_follow_priority_then_turn
-                queues_are_served_in_the_order_asked
-                a_batch_sent_again_is_one_batch
-                an_id_is_kept_once
-                a_unique_key_has_one_live_job
-                delayed_work_is_never_early
-                a_stale_epoch_changes_nothing
-                epochs_rise_with_every_claim
-                a_silent_worker_loses_its_leases
-                a_late_lease_may_settle_until_it_is_reaped
-                a_heartbeat_tells_and_prolongs_leases
-                a_job_past_its_own_expiry_lapses
-                farewell_ends_all_leases
-                suspects_are_leased_alone
-                unknown_types_are_parked_until_a_worker_announces_them
-                what_is_given_back_is_first_again
-                a_paused_queue_gives_nothing
-                an_operator_moves_only_what_it_saw
-                every_place_can_be_left_by_an_operator
-                a_deleted_job_is_gone
-                racing_claimers_never_share_a_job
-                racing_producers_share_one_unique_key
-            }
-            suite! { @ $backend looks:
-                parts_of_ids_are_found
-                counters_match_states
-                events_are_read_once_and_in_order
-                definitions_are_kept_by_hash_and_by_name
-                hints_follow_new_work
-                records_come_back_as_they_went_in
-            }
-            suite! { @ $backend run_laws:
-                a_run_starts_once
-                a_step_and_its_advance_are_one_commit
-                a_contended_run_keeps_the_fact_in_its_inbox
-                a_stale_move_takes_no_advance_along
-                a_drain_that_lost_the_race_changes_nothing
-                facts_that_come_during_a_drain_are_not_lost
-                timers_fire_into_the_inbox
-                dropped_timers_do_not_fire
-                a_finished_run_is_listed_and_trimmed
-                a_step_of_a_vanished_run_settles_alone
-            }
-        }
-    };
-}
-
-suite_over_shards!(sharded);
-suite_over_shards!(sharded_redis);
-suite_over_shards!(sharded_mixed);
+suite!(sharded);
+suite!(sharded_redis);
+suite!(sharded_mixed);
 
 /// The laws that a backend learns next are asked of those that have learnt them.
 macro_rules! wide {
@@ -235,6 +181,7 @@ macro_rules! over_shards {
                 a_child_of_several_waits_for_all
                 an_unknown_parent_is_refused
                 a_parent_that_lives_again_is_waited_for
+                a_worker_is_told_to_drain
                 definitions_can_be_taken_back
             }
             suite! { @ $backend wide_run_laws:
