@@ -90,6 +90,7 @@ suite!(sqlite);
 suite!(postgres);
 suite!(redis);
 suite!(sharded_one);
+
 suite!(sharded);
 suite!(sharded_redis);
 suite!(sharded_mixed);
