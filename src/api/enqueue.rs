@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{ApiError, Client, Result};
+use crate::domain::job::Concurrency;
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
+use crate::store::{Enqueue, EnqueueAnswer, Enqueued, Near, NewJob, NewRun, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +39,7 @@ pub struct Producer {
 
 impl Client {
     pub fn producer(&self, patience: Patience) -> Producer {
-        self.producer_as(self.producer_id(), patience)
-    }
-
-    /// One under an id that was given: its first batch is known again when it is sent again as that.
-    pub fn producer_as(&self, id: ProducerId, patience: Patience) -> Producer {
-        Producer { client: self.clone(), id, sequence: 0, patience }
+        Producer { client: self.clone(), id: self.producer_id(), sequence: 0, patience }
     }
 
     /// Adds one job and answers it as it is kept.
@@ -131,6 +127,22 @@ impl Producer {
 
     pub fn job_id(&self) -> JobId {
         self.client.job_id()
+    }
+}
+
+/// What a job has to lie beside, by the first that it has: partition key, unique key, concurrency key,
+/// parent.
+pub fn near<'a>(
+    partition: Option<&'a str>,
+    unique: Option<&'a str>,
+    concurrency: Option<&'a Concurrency>,
+    after: &[JobId],
+) -> Near<'a> {
+    let key = partition.or(unique).or(concurrency.map(|own| own.key.as_str()));
+    match (key, after.first()) {
+        (Some(key), _) => Near::Key(key),
+        (None, Some(parent)) => Near::Shard(parent.shard()),
+        (None, None) => Near::Nothing,
     }
 }
 

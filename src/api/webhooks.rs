@@ -14,8 +14,8 @@ use super::enqueue::Patience;
 use super::runs::{Beginning, StartError};
 use super::{ApiError, Client, Result};
 use crate::domain::json::BadJson;
-use crate::domain::{Job, JobId, Json, Ms, Name, ProducerId, RunId, Shard, limits};
-use crate::store::{Enqueued, NewJob};
+use crate::domain::{Job, JobId, Json, Name, RunId, limits};
+use crate::store::{Enqueued, Near, NewJob};
 use crate::workflow::expr::Scope;
 use crate::workflow::manifest::Kind;
 use crate::workflow::spec::{WebhookSpec, WebhookTarget};
@@ -176,7 +176,8 @@ impl Client {
         match &hook.target {
             WebhookTarget::Job { kind, queue } => {
                 let queue = queue.as_ref().unwrap_or(&delivery.queue).clone();
-                let mut job = Job::new(self.job_id(), kind.clone(), queue, input);
+                let id = self.job_id_near(Near::Key(&once.key));
+                let mut job = Job::new(id, kind.clone(), queue, input);
                 job.metadata.insert("webhook".to_owned(), hook.name.to_string());
                 let (id, duplicate) = self.enqueue_once(job, &once).await?;
                 (delivered.job_id, delivered.duplicate) = (Some(id.to_string()), duplicate);
@@ -208,23 +209,12 @@ impl Client {
     }
 
     async fn start_once(&self, name: &Name, input: Json, once: &Once) -> Result<(RunId, bool), DeliveryError> {
-        let [today, yesterday] = once.runs(self.clock().now());
-        for run in [today, yesterday] {
-            if self.store().run(run).await.map_err(ApiError::from)?.is_some() {
-                return Ok((run, true));
-            }
-        }
         let kept = self.definition(Kind::Workflow, name).await?;
         let wrong = |_| ApiError::Conflict(format!("the workflow `{name}` cannot be read by this version"));
         let workflow = Definition::load(&kept.text).map_err(wrong)?;
-        let beginning = Beginning { id: Some(today), queue: None, producer: Some(once.producer()) };
-        let started = self.begin(&workflow, input, beginning).await?;
-        // Around midnight the same delivery may have begun as yesterday's by another server: then the
-        // store has answered us as it had answered that one.
-        match self.store().run(started).await.map_err(ApiError::from)? {
-            Some(_) => Ok((started, false)),
-            None => Ok((yesterday, true)),
-        }
+        let beginning = Beginning { queue: None, once: Some((once.key.clone(), REMEMBERED)) };
+        let begun = self.begin(&workflow, input, beginning).await?;
+        Ok((begun.id, begun.again))
     }
 }
 
@@ -235,12 +225,12 @@ struct Once {
     hash: [u8; 32],
 }
 
-const DAY_MS: i64 = 24 * 3600 * 1_000;
-
 impl Once {
     fn new(hook: &Name, delivery: &str) -> Once {
-        let hash = Sha256::digest(format!("{hook}\n{delivery}").as_bytes());
-        Once { key: format!("webhook/{hook}/{}", &delivery[..delivery.len().min(64)]), hash: hash.into() }
+        let hash: [u8; 32] = Sha256::digest(format!("{hook}\n{delivery}").as_bytes()).into();
+        let is_short = delivery.len() <= 64 && delivery.bytes().all(|byte| byte.is_ascii_graphic());
+        let id = if is_short { delivery.to_owned() } else { hash.iter().map(|byte| format!("{byte:02x}")).collect() };
+        Once { key: format!("webhook/{hook}/{id}"), hash }
     }
 
     fn number(&self) -> u64 {
@@ -249,15 +239,5 @@ impl Once {
 
     fn short(&self) -> String {
         format!("{:016x}", self.number())
-    }
-
-    /// Of this day, and of the one before. An id begins with a time, by which runs are listed.
-    fn runs(&self, now: Ms) -> [RunId; 2] {
-        let day = now.0.div_euclid(DAY_MS) * DAY_MS;
-        [day, day - DAY_MS].map(|day| RunId::from_parts(Ms(day), Shard::default(), self.number()))
-    }
-
-    fn producer(&self) -> ProducerId {
-        ProducerId::from_parts(Ms(0), Shard::default(), self.number())
     }
 }

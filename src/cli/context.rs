@@ -2,6 +2,7 @@
 //! command asks for them, so that `goflow --version` pays for none of them.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open};
+use crate::store::sharded::Strategy;
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Search};
@@ -36,19 +38,34 @@ pub struct Context {
     otlp: OnceCell<Option<Arc<crate::sys::otlp::Otlp>>>,
 }
 
+/// For the torture tests: `GOFLOW_SKEW=-90000` is a machine whose clock is ninety seconds late.
+#[cfg(feature = "fault")]
+fn clock(env: &Env) -> Arc<dyn Clock> {
+    match env.get("GOFLOW_SKEW").and_then(|skew| skew.parse().ok()) {
+        Some(skew) => Arc::new(crate::sys::clock::Skewed(skew)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+fn clock(_: &Env) -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
 impl Context {
     pub fn new(env: Env, global: Global) -> Context {
         let mut ui = Ui::new(&env, global.output, global.color, global.verbose);
         if global.log_format == LogFormat::Json {
-            ui.talk_json();
+            ui.talk_as_log();
         }
         let paths = Paths::find(&env);
+        let clock = clock(&env);
         Context {
             ui,
             env,
             global,
             paths,
-            clock: Arc::new(SystemClock),
+            clock,
             entropy: Arc::new(SystemEntropy::default()),
             config: OnceCell::new(),
             #[cfg(feature = "otlp")]
@@ -98,11 +115,41 @@ impl Context {
     /// # Errors
     /// The store's, with the place it was looked for.
     pub async fn client(&self) -> Result<Client> {
+        self.client_for(None).await
+    }
+
+    /// Opens the store to work for these of its shards only.
+    ///
+    /// # Errors
+    /// As [`Context::client`]; a store that is not sharded.
+    pub async fn client_for(&self, only: Option<BTreeSet<u16>>) -> Result<Client> {
+        self.open(OpenOptions { only, ..OpenOptions::default() }).await
+    }
+
+    /// Opens the store to change its shards; one that has none becomes the first.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn sharded_client(&self) -> Result<Client> {
+        if self.store_choice()?.0 == StoreUrl::Memory {
+            return Err(fail(Code::StateConflict, "a store in memory has no shards: it ends with this command"));
+        }
+        self.open(OpenOptions { begin: true, ..OpenOptions::default() }).await
+    }
+
+    async fn open(&self, options: OpenOptions) -> Result<Client> {
         let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
-        let options = OpenOptions { allow_eviction: self.global.allow_eviction };
-        let store = open(&url, self.clock.clone(), options).await;
+        let strategy = self.strategy()?;
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, ..options };
+        let store = open(&url, self.clock.clone(), self.entropy.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
+        // What lies there is left out of lists and counts: whoever looks is to know.
+        if let Some(shards) = store.shards() {
+            for (id, why) in shards.away() {
+                self.ui.warn(&format!("shard {id} does not answer, what it holds is not seen: {why}"));
+            }
+        }
         let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?).within(self.trace()))
     }
@@ -166,6 +213,18 @@ impl Context {
     /// traceparent.
     fn trace(&self) -> Option<Trace> {
         self.env.get("TRACEPARENT").and_then(|text| text.parse().ok())
+    }
+
+    /// How new work is spread over the shards of a list.
+    ///
+    /// # Errors
+    /// A configured word that is none.
+    pub fn strategy(&self) -> Result<Strategy> {
+        let (word, origin) = self.config()?.strategy();
+        word.parse().map_err(|error| {
+            let place = origin.map(ToString::to_string).unwrap_or_default();
+            fail(Code::Config, format!("{place}: `shards.strategy`: {error}"))
+        })
     }
 
     /// Where `enqueue` puts jobs without `-q`.

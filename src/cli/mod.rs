@@ -16,6 +16,7 @@ mod output;
 mod probe;
 mod select;
 mod serving;
+mod toggles;
 mod tree;
 mod ui;
 mod usage;
@@ -85,6 +86,8 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
         Command::Webhook(command) => commands::webhook::run(context, command),
+        Command::Scale(command) => commands::scale::run(context, command),
+        Command::Shard(command) => commands::shard::run(context, command),
         Command::Events(args) => commands::events::run(context, &args),
         Command::Top(args) => commands::top::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),

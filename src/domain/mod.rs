@@ -18,6 +18,7 @@ mod raw;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod secret;
 pub mod signature;
 pub mod text;
 pub mod time;

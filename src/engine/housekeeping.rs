@@ -413,7 +413,7 @@ impl Means {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (answer, _) = batch.send(&*self.store, &self.runs, None).await?;
+        let answer = batch.send(&*self.store, &self.runs, None).await?.answer;
         Ok(answer.commits.into_iter().map(|committed| committed.run).collect())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::trace::{Placed, Spans};
 use crate::domain::{Job, JobState, Json, Ms, RunId, To};
-use crate::store::advanced::effects;
+use crate::store::advanced::{Called, effects_with};
 use crate::store::{
     Advance, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
 };
@@ -58,7 +58,7 @@ impl Runs {
     /// stops nobody else.
     ///
     /// # Errors
-    /// Of the store, when a definition or a value had to be read: transient ones.
+    /// Of the store, when a definition or a value had to be read: those that only somebody can mend.
     pub async fn advance_with(
         &self,
         run: RunId,
@@ -68,7 +68,15 @@ impl Runs {
     ) -> Result<Planned> {
         let facts: Vec<Fact> = moves.iter().map(|step| fact_of(&step.job, step.to, now)).collect();
         let advance = match self.header(run, record) {
-            Some(header) => self.advance(&header, &facts, None, now).await?,
+            Some(header) => match self.advance(&header, &facts, None, now).await {
+                Ok(advance) => advance,
+                // What one run lacks must not keep the outcomes of others waiting.
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%run, %error, "the run advances later: its facts wait in its inbox");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
             None => None,
         };
         let encode = |fact: &Fact| fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()));
@@ -134,7 +142,13 @@ impl Runs {
                 advanced.runs.iter_mut().for_each(|run| run.trace = Some(own.clone()));
             }
             let next = Arc::new(advanced.run.clone());
-            Ok((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next))
+            let mut called = Called::new();
+            for child in &advanced.runs {
+                let definition = self.definition(&child.version).await?;
+                called.extend(definition.map(|definition| (child.version.clone(), definition)));
+            }
+            let effects = effects_with(advanced, &called, now)?;
+            Ok((Advance { from_rev: header.rev, drained, effects }, next))
         };
         match advanced.await {
             Ok(advanced) => Ok(Some(advanced)),

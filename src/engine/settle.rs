@@ -1,7 +1,7 @@
 //! From outcomes to commits: what the domain says becomes of each job, and, for a step of a run, the
 //! advance of the run that rides on the same commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::job::{JobError, Link, Outcome, RetryHint};
@@ -55,6 +55,14 @@ pub fn unreadable(claimed: &mut Claimed) -> Outcome {
     Outcome::Failed { error, retry: RetryHint::Never }
 }
 
+/// What came of a batch.
+pub struct Answered {
+    pub answer: Exchanged,
+    pub summary: Summary,
+    /// Jobs whose shard did not answer, though others did: they are to be settled again.
+    pub unanswered: BTreeSet<JobId>,
+}
+
 /// Commits ready to be sent, each with the header it would give its run.
 #[derive(Default)]
 pub struct Batch {
@@ -78,7 +86,7 @@ impl Batch {
     ///
     /// # Errors
     /// The store's.
-    pub async fn send(self, store: &dyn Store, runs: &Runs, claim: Option<Claim>) -> Result<(Exchanged, Summary)> {
+    pub async fn send(self, store: &dyn Store, runs: &Runs, claim: Option<Claim>) -> Result<Answered> {
         let exchange = Exchange { commits: self.commits, claim };
         match store.exchange(&exchange).await {
             Ok(answer) => {
@@ -87,7 +95,10 @@ impl Batch {
                 }
                 runs.learn(&exchange.commits, self.headers, &answer.commits);
                 let summary = tally(&exchange.commits, &answer.commits);
-                Ok((answer, summary))
+                let both = exchange.commits.iter().zip(&answer.commits);
+                let open = both.filter(|(commit, answer)| answer.is_unanswered(commit)).flat_map(|(one, _)| &one.moves);
+                let unanswered = open.map(|step| step.job.id).collect();
+                Ok(Answered { answer, summary, unanswered })
             }
             Err(error) => {
                 runs.forget();

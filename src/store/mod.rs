@@ -10,6 +10,7 @@ pub mod open;
 pub mod postgres;
 pub mod redis;
 pub mod scheduled;
+pub mod sharded;
 pub mod sqlite;
 pub mod url;
 
@@ -17,5 +18,6 @@ pub use self::redis::{RedisOptions, RedisStore};
 pub use contract::*;
 pub use memory::MemoryStore;
 pub use postgres::PostgresStore;
+pub use sharded::ShardedStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub use url::StoreUrl;

@@ -51,23 +51,20 @@ pub fn schedule(reader: &mut Reader<'_>, node: &Node) -> Option<ScheduleSpec> {
     let name = named(reader, &fields);
     let zone = fields.get("timezone").and_then(|node| zone(reader, node)).unwrap_or_else(Zone::utc);
     let rule = rule(reader, &fields, &zone);
-    let target = match one_of(reader, &fields, "a schedule", "starts", &["workflow", "job"])? {
+    let target = one_of(reader, &fields, "a schedule", "starts", &["workflow", "job"]);
+    let target = target.and_then(|key| match key {
         "workflow" => {
-            let name = workflow_target(reader, &fields)?;
             no_queue(reader, &fields);
-            ScheduleTarget::Workflow(name)
+            workflow_target(reader, &fields).map(ScheduleTarget::Workflow)
         }
-        _ => {
-            let (kind, queue) = job_target(reader, &fields)?;
-            ScheduleTarget::Job { kind, queue }
-        }
-    };
+        _ => job_target(reader, &fields).map(|(kind, queue)| ScheduleTarget::Job { kind, queue }),
+    });
     let input = fields.get("input").map(|node| literal(reader, node)).unwrap_or_default();
     let overlap = fields.get("overlap").and_then(|node| reader.word(node, "`overlap`", &Overlap::WORDS));
     let catchup = fields.get("catchup").and_then(|node| reader.word(node, "`catchup`", &Catchup::WORDS));
     let timezone = zone.name().to_owned();
     let (overlap, catchup) = (overlap.unwrap_or_default(), catchup.unwrap_or_default());
-    Some(ScheduleSpec { name: name?, rule: rule?, timezone, target, input, overlap, catchup })
+    Some(ScheduleSpec { name: name?, rule: rule?, timezone, target: target?, input, overlap, catchup })
 }
 
 fn zone(reader: &mut Reader<'_>, node: &Node) -> Option<Zone> {

@@ -165,6 +165,9 @@ fn input() -> Json {
     object(workflow_read::INPUT_KEYS, &["type"], |key| match key {
         "type" => words(&FieldType::WORDS),
         "required" => json!({"type": "boolean"}),
+        "enum" => json!({"type": "array", "minItems": 1}),
+        "minimum" | "maximum" => json!({"type": "number"}),
+        "items" => object(workflow_read::ITEM_KEYS, &["type"], |_| words(&FieldType::WORDS)),
         _ => json!(true),
     })
 }

@@ -40,6 +40,8 @@ pub const QUEUE: &str = "queue.name";
 pub const MAX_RETRIES: &str = "queue.max_retries";
 pub const CONCURRENCY: &str = "worker.concurrency";
 pub const SHUTDOWN: &str = "worker.shutdown_timeout";
+/// How new work is spread over shards: read as a word, known to `store`.
+pub const STRATEGY: &str = "shards.strategy";
 /// How long a worker may be silent before its jobs are taken from it.
 pub const LEASE: &str = "worker.lease";
 pub const PORT: &str = "server.port";
@@ -58,6 +60,7 @@ pub const KEYS: &[Key] = &[
     key(ADDRESS, Kind::Text, &[], None),
     key(PASSWORD, Kind::Secret, &[], None),
     key(DATABASE, Kind::Number(0, 65_535), &[], None),
+    key(STRATEGY, Kind::Text, &[], Some("hash")),
     key(QUEUE, Kind::Text, &[], Some("default")),
     key(MAX_RETRIES, Kind::Number(0, 10_000), &[], Some("3")),
     key(CONCURRENCY, Kind::Number(1, 10_000), &["GOFLOW_WORKER_CONCURRENCY", "WORKER_CONCURRENCY"], Some("10")),
