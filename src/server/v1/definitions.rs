@@ -11,7 +11,7 @@ use crate::api::apply::{Change, Planned};
 use crate::api::codes::Code;
 use crate::api::{ApiError, Client, RunView};
 use crate::domain::problem::Problems;
-use crate::domain::{Json as Payload, Name, limits};
+use crate::domain::{Json as Payload, Name, limits, secret};
 use crate::server::limits::{Raw, Sent};
 use crate::server::problem::Problem;
 use crate::workflow::manifest::Kind;
@@ -56,6 +56,14 @@ pub async fn apply(
 ) -> Result<Json<ListView<AppliedView>>, Problem> {
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::new(Code::Manifest, "the body is not UTF-8"))?;
     let parsed = workflow::parse_whole("body", text).map_err(wrong)?;
+    for manifest in &parsed.manifests {
+        let fields = serde_json::from_str(&manifest.text()).unwrap_or_default();
+        if let Some(path) = secret::is_missing_in(&fields) {
+            let (kind, name) = (manifest.kind().stored(), manifest.name());
+            let detail = format!("`{path}` of the {kind} `{name}` is `***`, the sign of a secret that was not shown");
+            return Err(Problem::new(Code::Manifest, detail));
+        }
+    }
     let missing = client.missing(&parsed.manifests, &parsed.references).await?;
     if !missing.is_empty() {
         return Err(wrong(Problems(missing)));
@@ -73,15 +81,16 @@ pub struct DefinitionView {
     kind: String,
     name: String,
     hash: String,
-    /// In its canonical form: it can be applied again.
+    /// In its canonical form: it can be applied again, once the secrets that show as `***` are put in.
     #[schema(value_type = serde_json::Value)]
     manifest: serde_json::Value,
 }
 
 fn view(kept: crate::store::Definition) -> Result<DefinitionView, Problem> {
-    let manifest = serde_json::from_str(&kept.text).map_err(|_| {
+    let fields: serde_json::Value = serde_json::from_str(&kept.text).map_err(|_| {
         Problem::new(Code::StoreCorrupt, format!("the {} `{}` is not kept as JSON", kept.kind, kept.name))
     })?;
+    let manifest = secret::manifest(&fields);
     Ok(DefinitionView { kind: kept.kind, name: kept.name.to_string(), hash: kept.hash, manifest })
 }
 
