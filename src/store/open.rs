@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use super::remote::Token;
 use super::{
-    MemoryStore, PostgresStore, RedisOptions, RedisStore, Result, SqliteOptions, SqliteStore, Store, StoreUrl,
+    MemoryStore, PostgresStore, RedisOptions, RedisStore, RemoteStore, Result, SqliteOptions, SqliteStore, Store,
+    StoreUrl,
 };
 use crate::domain::Clock;
 
 /// What an operator may insist on.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     /// Take a Redis that may throw jobs away when its memory is full. The other backends never do.
     pub allow_eviction: bool,
+    /// Who asks, if the store is behind a server.
+    pub token: Option<Token>,
 }
 
 /// Opens the store at `url`. The memory store takes the clock; every other one has its own.
@@ -22,6 +26,7 @@ pub async fn open(url: &StoreUrl, clock: Arc<dyn Clock>, options: OpenOptions) -
     match url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, clock, SqliteOptions::default())?)),
+        StoreUrl::Server(url) => Ok(Arc::new(RemoteStore::open(url, options.token.as_ref()).await?)),
         StoreUrl::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?)),
         StoreUrl::Redis(url) => {
             let options = RedisOptions { allow_eviction: options.allow_eviction, ..RedisOptions::default() };

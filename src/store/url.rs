@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::remote::ServerUrl;
+
 /// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
@@ -15,13 +17,17 @@ pub enum StoreUrl {
     Redis(String),
     /// A URL as libpq reads it.
     Postgres(String),
+    /// Behind a `goflow server`.
+    Server(ServerUrl),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
     #[error("a store URL is empty")]
     Empty,
-    #[error("`{0}` is not a store URL: it starts with sqlite:, redis://, postgres:// or memory:")]
+    #[error(
+        "`{0}` is not a store URL: it starts with sqlite:, redis://, postgres://, memory: or, for a server, http(s)://"
+    )]
     Scheme(String),
     #[error("`{url}` is not a store URL: {why}")]
     Malformed { url: String, why: String },
@@ -35,7 +41,17 @@ impl FromStr for StoreUrl {
         if text.is_empty() {
             return Err(BadUrl::Empty);
         }
-        let schemes = ["sqlite:", "memory:", "redis:", "rediss:", "redis+cluster:", "postgres:", "postgresql:"];
+        let schemes = [
+            "sqlite:",
+            "memory:",
+            "redis:",
+            "rediss:",
+            "redis+cluster:",
+            "postgres:",
+            "postgresql:",
+            "http:",
+            "https:",
+        ];
         let is_url = |part: &str| schemes.iter().any(|scheme| part.trim_start().starts_with(scheme));
         if text.split(',').skip(1).any(is_url) {
             return Err(malformed("several stores at once are not supported yet: name one"));
@@ -73,6 +89,7 @@ impl FromStr for StoreUrl {
                 },
                 _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
             },
+            "http" | "https" => text.parse().map(StoreUrl::Server).map_err(|why: String| malformed(&why)),
             _ => Err(BadUrl::Scheme(hide_password(text))),
         }
     }
@@ -84,6 +101,7 @@ impl fmt::Display for StoreUrl {
             StoreUrl::Memory => f.write_str("memory:"),
             StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             StoreUrl::Redis(url) | StoreUrl::Postgres(url) => f.write_str(&hide_password(url)),
+            StoreUrl::Server(url) => fmt::Display::fmt(url, f),
         }
     }
 }

@@ -10,3 +10,4 @@ pub mod host;
 pub mod paths;
 pub mod process;
 pub mod procfs;
+pub mod tls;
