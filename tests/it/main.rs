@@ -15,6 +15,7 @@ mod handlers;
 mod house;
 mod jobs;
 mod readme;
+mod remote;
 mod servers;
 mod simulation;
 mod sqlite;

@@ -58,6 +58,7 @@ macro_rules! pass_on {
     (definitions $($rest:tt)*) => {};
     (definition $($rest:tt)*) => {};
     (health $($rest:tt)*) => {};
+    (news $($rest:tt)*) => {};
     (@ $name:ident($($argument:ident: $owned:ty => $pass:expr),*) -> $answer:ty) => {
         async fn $name(&self, $($argument: $owned),*) -> std::result::Result<$answer, Refusal> {
             Ok(self.store().$name($($pass),*).await?)

@@ -54,12 +54,14 @@ macro_rules! with_calls {
             definitions Definitions (kind: &str = String => &kind) -> Vec<Definition> as Vec<Definition>, Read;
             events Events (after: Option<&Cursor> = Option<Cursor> => after.as_ref(), limit: usize = usize => limit)
                 -> (Vec<Event>, Cursor) as DatedPage, Read;
+            news News (after: &Cursor = Cursor => &after, limit: usize = usize => limit, wait: Duration = Duration => wait)
+                -> (Vec<Event>, Cursor) as DatedPage, Read;
             health Health () -> Health as Health, Read;
             verify Verify () -> Vec<String> as Vec<String>, Operate;
         }
     };
 }
-pub(in crate::store) use with_calls;
+pub(crate) use with_calls;
 
 /// What a caller must be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::VERSION;
 use super::answer::Refusal;
-use crate::domain::{Job, JobId, Json};
+use super::{NEWS_WAIT, VERSION};
+use crate::domain::{Event, Job, JobId, Json};
 use crate::store::advanced::{effects, gate};
 use crate::store::contract::*;
 use crate::workflow::{self, Definition as Workflow, Slot, is_reserved};
@@ -72,6 +72,10 @@ impl<'a> Guard<'a> {
     pub async fn health(&self) -> Guarded<Health> {
         let health = self.store.health().await?;
         Ok(Health { server: format!("{}, behind goflow {VERSION}", health.server), ..health })
+    }
+
+    pub async fn news(&self, after: Cursor, limit: usize, wait: Duration) -> Guarded<(Vec<Event>, Cursor)> {
+        Ok(self.store.news(&after, limit, wait.min(NEWS_WAIT)).await?)
     }
 
     pub async fn definitions(&self, kind: String) -> Guarded<Vec<Definition>> {

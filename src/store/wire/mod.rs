@@ -8,12 +8,13 @@ mod check;
 mod guard;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::answer::{Refusal, answer};
-pub(super) use self::calls::with_calls;
+pub(crate) use self::calls::with_calls;
 pub use self::calls::{Call, Right};
 use super::contract::{Cursor, Result, StoreError};
 use crate::domain::{Event, Job, JobId, Ms};
@@ -33,6 +34,8 @@ pub const PATH: &str = "/api/v1/store";
 pub const HINTS: &str = "hints";
 /// The longest that a call for hints waits, in milliseconds.
 pub const HINTS_WAIT_MS: u64 = 20_000;
+/// The longest that a call for events waits.
+pub const NEWS_WAIT: Duration = Duration::from_secs(5);
 /// The largest message, in bytes, of a request and of an answer.
 pub const MESSAGE_BYTES: usize = 64 << 20;
 /// No message of the contract nests as deep.

@@ -5,7 +5,7 @@ mod differential;
 mod laws;
 mod limit_laws;
 mod looks;
-mod make;
+pub mod make;
 mod postgres_alone;
 mod redis_only;
 mod run_laws;
@@ -86,6 +86,7 @@ suite!(memory);
 suite!(sqlite);
 suite!(postgres);
 suite!(redis);
+suite!(remote);
 
 /// The laws that a backend learns next are asked of those that have learnt them.
 macro_rules! wide {
@@ -138,4 +139,5 @@ macro_rules! wide {
 wide!(memory_wide memory);
 wide!(postgres_wide postgres);
 wide!(redis_wide redis);
+wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
