@@ -15,6 +15,8 @@ pub mod engine; // L3 the loops: claim, run, settle
 
 pub mod library; // L4 what another program uses: a client, and a worker of Rust functions
 
+pub mod server; // L4 routes to the operator's verbs
+
 pub mod cli; // L6 the commands
 
 pub use library::{Batching, Client, Error, Failure, Job, Worker};

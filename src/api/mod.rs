@@ -3,6 +3,7 @@
 //! `domain`. Prints nothing.
 
 pub mod apply;
+pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
@@ -14,6 +15,7 @@ pub mod remote;
 pub mod runs;
 pub mod schedules;
 pub mod steer;
+pub mod tokens;
 pub mod verbs;
 pub mod wire;
 pub mod workers;

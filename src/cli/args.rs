@@ -126,6 +126,7 @@ pub enum Command {
     Run(commands::run::RunArgs),
     Worker(commands::worker::WorkerCommand),
     Scheduler(commands::scheduler::SchedulerArgs),
+    Server(commands::server::ServerArgs),
     Up(commands::up::UpArgs),
     Apply(commands::apply::ApplyArgs),
     Diff(commands::diff::DiffArgs),
@@ -143,6 +144,8 @@ pub enum Command {
     Events(commands::events::EventsArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     #[command(subcommand)]
     Bench(commands::bench::BenchCommand),
     Doctor(commands::doctor::DoctorArgs),

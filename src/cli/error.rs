@@ -9,6 +9,7 @@ use crate::api::ApiError;
 use crate::api::filter::BadFilter;
 use crate::domain::problem::Problem;
 use crate::domain::text::{display_safe, display_safe_lines, json_safe};
+use crate::server::ServerError;
 use crate::store::url::BadUrl;
 use crate::store::{StoreError, StoreUrl};
 use crate::sys::config::ConfigError;
@@ -133,19 +134,13 @@ fn without_os_error(text: &str) -> String {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let message = without_os_error(&error.to_string());
+        let failed = fail(Code::from(&error), without_os_error(&error.to_string()));
         match error {
-            StoreError::Unavailable(_) => {
-                fail(Code::StoreUnreachable, message).hint("`goflow doctor` tells which store is used and why")
-            }
-            StoreError::Unknown(_) => fail(Code::StoreUnreachable, message)
-                .hint("it may or may not have happened; look before you do it again"),
-            StoreError::Full(_) => fail(Code::StoreFull, message).hint("workers go on and make room as jobs finish"),
-            StoreError::Refused(_) => fail(Code::StoreRefused, message),
-            StoreError::TooNew { .. } => fail(Code::StoreTooNew, message),
-            StoreError::Corrupt(_) => {
-                fail(Code::StoreCorrupt, message).hint("nothing was changed; keep a copy before you mend it")
-            }
+            StoreError::Unavailable(_) => failed.hint("`goflow doctor` tells which store is used and why"),
+            StoreError::Unknown(_) => failed.hint("it may or may not have happened; look before you do it again"),
+            StoreError::Full(_) => failed.hint("workers go on and make room as jobs finish"),
+            StoreError::Refused(_) | StoreError::TooNew { .. } => failed,
+            StoreError::Corrupt(_) => failed.hint("nothing was changed; keep a copy before you mend it"),
         }
     }
 }
@@ -163,29 +158,40 @@ pub fn unusable(error: StoreError, url: &StoreUrl, origin: &str) -> CommandError
 
 impl From<ApiError> for CommandError {
     fn from(error: ApiError) -> Self {
-        let message = error.to_string();
+        let failed = fail(Code::from(&error), error.to_string());
         match error {
             ApiError::Store(error) => error.into(),
             ApiError::NotFound { noun, .. } => {
                 let list = match noun {
                     "run" => "goflow workflow list",
                     "worker" => "goflow worker list",
+                    "token" => "goflow token list",
                     _ => "goflow job list -n 0 -o name",
                 };
-                fail(Code::NotFound, message).hint(format!("`{list}` shows what there is"))
+                failed.hint(format!("`{list}` shows what there is"))
             }
-            ApiError::Ambiguous { .. } => fail(Code::Ambiguous, message).hint("give more of the id"),
-            ApiError::NoQueue(_) => fail(Code::NotFound, message).hint("`goflow queue list` shows what there is"),
-            ApiError::NoDefinition { nearest: Some(name), .. } => {
-                fail(Code::NotFound, message).hint(format!("did you mean `{name}`?"))
+            ApiError::Ambiguous { .. } => failed.hint("give more of the id"),
+            ApiError::NoQueue(_) => failed.hint("`goflow queue list` shows what there is"),
+            ApiError::NoDefinition { nearest: Some(name), .. } => failed.hint(format!("did you mean `{name}`?")),
+            ApiError::NoDefinition { kind, .. } => failed.hint(format!("`goflow get {kind}s` shows what there is")),
+            ApiError::NoSchedule(_) => failed.hint("`goflow schedule list` shows what there is"),
+            ApiError::KeyHeld { .. } => {
+                failed.hint("it is free again when that job has ended, and its --unique-for is over")
             }
-            ApiError::NoDefinition { kind, .. } => {
-                fail(Code::NotFound, message).hint(format!("`goflow get {kind}s` shows what there is"))
-            }
-            ApiError::NoSchedule(_) => fail(Code::NotFound, message).hint("`goflow schedule list` shows what there is"),
-            ApiError::KeyHeld { .. } => fail(Code::KeyHeld, message)
-                .hint("it is free again when that job has ended, and its --unique-for is over"),
-            ApiError::Conflict(_) => fail(Code::StateConflict, message),
+            ApiError::Conflict(_) => failed,
+        }
+    }
+}
+
+impl From<ServerError> for CommandError {
+    fn from(error: ServerError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServerError::Bind { .. } => fail(Code::Listen, message).hint("-p 0 takes any port that is free"),
+            ServerError::NeedsToken(_) => fail(Code::Listen, message)
+                .hint("set GOFLOW_TOKEN, or `goflow token create NAME --scope admin`, or --bind 127.0.0.1"),
+            ServerError::Origin(_) => fail(Code::Config, message),
+            ServerError::Api(error) => error.into(),
         }
     }
 }

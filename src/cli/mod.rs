@@ -14,6 +14,7 @@ mod log;
 mod manifests;
 mod output;
 mod select;
+mod serving;
 mod tree;
 mod ui;
 mod usage;
@@ -90,7 +91,9 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Get(args) => commands::get::run(context, &args),
         Command::Worker(command) => commands::worker::run(context, command),
         Command::Scheduler(args) => commands::scheduler::run(context, &args),
+        Command::Server(args) => commands::server::run(context, &args),
         Command::Up(args) => commands::up::run(context, args),
+        Command::Token(command) => commands::token::run(context, command),
         Command::Bench(command) => commands::bench::run(context, command),
         Command::Doctor(args) => commands::doctor::run(context, &args),
         Command::Config(command) => commands::config::run(context, command),

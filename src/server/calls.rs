@@ -25,11 +25,7 @@ pub(super) async fn greet(headers: HeaderMap) -> Response {
     }
 }
 
-pub(super) async fn call(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    request: Request,
-) -> Response {
+pub(super) async fn call(State(app): State<App>, Extension(caller): Extension<Caller>, request: Request) -> Response {
     match answered(&app, &caller, request).await {
         Ok(answer) => message(StatusCode::OK, answer),
         Err(Unanswered::Store(error)) => {
@@ -95,7 +91,10 @@ async fn hinted(app: &App, request: Request) -> Result<Vec<u8>, Problem> {
 fn same_protocol(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     wire::same_protocol(text(wire::PROTOCOL_HEADER), text(wire::VERSION_HEADER)).map_err(|foreign| {
-        Problem::new(Code::Usage, format!("whoever asks cannot be talked to: {foreign}; use goflow {} there", wire::VERSION))
+        Problem::new(
+            Code::Usage,
+            format!("whoever asks cannot be talked to: {foreign}; use goflow {} there", wire::VERSION),
+        )
     })
 }
 

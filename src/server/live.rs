@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Query, State};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
@@ -76,23 +77,20 @@ enum Said<'a> {
 
 /// `GET /ws`.
 pub async fn socket(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
-    upgrade
-        .max_message_size(MESSAGE_BYTES)
-        .max_frame_size(MESSAGE_BYTES)
-        .on_upgrade(move |socket| async move {
-            let stop = app.stop().clone();
-            let mut talk = Talk { app, socket, subscriptions: Vec::new(), answered: true };
-            let end = tokio::select! {
-                biased;
-                () = stop.cancelled() => Some((close_code::AWAY, "the server stops; go on at another one")),
-                end = talk.go_on() => end,
-            };
-            if let Some((code, reason)) = end {
-                let frame = CloseFrame { code, reason: reason.into() };
-                // Who does not read does not read this.
-                let _ = timeout(Duration::from_secs(1), talk.socket.send(Message::Close(Some(frame)))).await;
-            }
-        })
+    upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES).on_upgrade(move |socket| async move {
+        let stop = app.stop().clone();
+        let mut talk = Talk { app, socket, subscriptions: Vec::new(), answered: true };
+        let end = tokio::select! {
+            biased;
+            () = stop.cancelled() => Some((close_code::AWAY, "the server stops; go on at another one")),
+            end = talk.go_on() => end,
+        };
+        if let Some((code, reason)) = end {
+            let frame = CloseFrame { code, reason: reason.into() };
+            // Who does not read does not read this.
+            let _ = timeout(Duration::from_secs(1), talk.socket.send(Message::Close(Some(frame)))).await;
+        }
+    })
 }
 
 struct Talk {
@@ -232,9 +230,10 @@ async fn next_of(subscriptions: &mut [(Topic, Reader)]) -> (usize, crate::api::R
     if subscriptions.is_empty() {
         return std::future::pending().await;
     }
-    let waits = subscriptions.iter_mut().enumerate().map(|(nth, (_, reader))| {
-        Box::pin(async move { (nth, reader.next().await) })
-    });
+    let waits = subscriptions
+        .iter_mut()
+        .enumerate()
+        .map(|(nth, (_, reader))| Box::pin(async move { (nth, reader.next().await) }));
     futures_util::future::select_all(waits).await.0
 }
 
@@ -252,9 +251,10 @@ pub struct EventsQuery {
 pub async fn stream(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(query): Query<EventsQuery>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bad = |detail: String| Problem::new(Code::Usage, detail);
+    let Query(query) = query.map_err(|rejection| bad(rejection.body_text()))?;
     let topic = Topic::parse(query.topic.as_deref().unwrap_or("events"), query.filter.as_deref());
     let topic = topic.map_err(|error| bad(error.to_string()))?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned).or(query.after);
@@ -297,9 +297,10 @@ fn told(
                 && let Some(told) = page.events.get(nth)
             {
                 let now = state.app.client().clock().now();
-                let event = state.topic.has(&told.view, now).then(|| {
-                    SseEvent::default().id(&told.place).event(told.view.kind).data(&*told.json)
-                });
+                let event = state
+                    .topic
+                    .has(&told.view, now)
+                    .then(|| SseEvent::default().id(&told.place).event(told.view.kind).data(&*told.json));
                 state.page = Some((page, nth + 1));
                 match event {
                     Some(event) => return Some((Ok(event), state)),

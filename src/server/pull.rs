@@ -187,10 +187,7 @@ pub struct HeartbeatBody {
 }
 
 /// `POST /api/v1/heartbeat`: prolongs all leases of a worker.
-pub async fn heartbeat(
-    State(app): State<App>,
-    Sent(body): Sent<HeartbeatBody>,
-) -> Result<Json<AliveView>, Problem> {
+pub async fn heartbeat(State(app): State<App>, Sent(body): Sent<HeartbeatBody>) -> Result<Json<AliveView>, Problem> {
     let pull = app.pull();
     match pull.known(body.worker, lease_of(body.lease_ms)?).await? {
         Ok(who) => {
@@ -198,7 +195,8 @@ pub async fn heartbeat(
             Ok(Json(AliveView::new(who.id, alive)))
         }
         Err(Unknown) => {
-            let detail = format!("worker {} is not known, or was silent for too long: its leases are lost", body.worker);
+            let detail =
+                format!("worker {} is not known, or was silent for too long: its leases are lost", body.worker);
             Err(Problem::new(Code::NotFound, detail))
         }
     }
@@ -236,7 +234,10 @@ pub struct ProgressBody {
 pub async fn progress(State(app): State<App>, Sent(body): Sent<ProgressBody>) -> Result<Json<LeaseId>, Problem> {
     let log = body.log.unwrap_or_default();
     if log.len() > LOG_BYTES {
-        return Err(Problem::new(Code::PayloadTooLarge, format!("`log` is longer than {LOG_BYTES} bytes: send it in pieces")));
+        return Err(Problem::new(
+            Code::PayloadTooLarge,
+            format!("`log` is longer than {LOG_BYTES} bytes: send it in pieces"),
+        ));
     }
     if body.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
         return Err(bad("`percent` is 0 to 100"));
@@ -251,7 +252,10 @@ pub async fn progress(State(app): State<App>, Sent(body): Sent<ProgressBody>) ->
 }
 
 fn stale(id: JobId, epoch: Epoch) -> Problem {
-    Problem::new(Code::StateConflict, format!("the lease {epoch} of job {id} is not held any more: nothing was changed"))
+    Problem::new(
+        Code::StateConflict,
+        format!("the lease {epoch} of job {id} is not held any more: nothing was changed"),
+    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -331,8 +335,9 @@ impl SettleBody {
 }
 
 fn kept(result: &RawValue) -> Result<Text, Problem> {
-    Text::parse(result.get(), VALUE_BYTES)
-        .map_err(|error| Problem::new(Code::PayloadTooLarge, format!("`result`: {error}; store it elsewhere and return its address")))
+    Text::parse(result.get(), VALUE_BYTES).map_err(|error| {
+        Problem::new(Code::PayloadTooLarge, format!("`result`: {error}; store it elsewhere and return its address"))
+    })
 }
 
 /// `POST /api/v1/settle`: the end of a lease.

@@ -89,7 +89,12 @@ impl FromStr for StoreUrl {
                 },
                 _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
             },
-            "http" | "https" => text.parse().map(StoreUrl::Server).map_err(|why: String| malformed(&why)),
+            "http" | "https" => text.parse().map(StoreUrl::Server).map_err(|why: String| {
+                // What stands before the host may be a token.
+                let host =
+                    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("{scheme}://***@{host}"));
+                BadUrl::Malformed { url: host, why }
+            }),
             _ => Err(BadUrl::Scheme(hide_password(text))),
         }
     }

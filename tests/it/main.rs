@@ -1,6 +1,6 @@
 //! The one integration binary. `cli` types commands; `store` holds every backend against the
 //! contract; `simulation` plays the engine over a failing store; `torture` kills real processes;
-//! `jobs` sees the features of the queue from outside; `house` keeps the rules.
+//! `jobs` sees the features of the queue from outside; `server` asks over HTTP; `house` keeps the rules.
 
 #![expect(
     clippy::expect_used,
@@ -16,6 +16,7 @@ mod house;
 mod jobs;
 mod readme;
 mod remote;
+mod server;
 mod servers;
 mod simulation;
 mod sqlite;

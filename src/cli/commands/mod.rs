@@ -21,6 +21,8 @@ pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod scheduler;
+pub mod server;
+pub mod token;
 pub mod up;
 pub mod validate;
 pub mod worker;

@@ -12,22 +12,28 @@ use crate::cli::codes::exit;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result};
 use crate::cli::log;
+use crate::cli::serving::{self, ListenArgs};
 use crate::engine::{Scheduler, Summary, Ticks, Worker, WorkerOptions};
 
-/// Run jobs and serve schedules, in one process
+/// Run jobs, serve schedules and answer HTTP, in one process
 ///
-/// The same as `goflow worker` and `goflow scheduler` side by side. Start it as often as you like: jobs
-/// are run once and ticks start one job, over all processes on the store.
+/// The same as `goflow worker`, `goflow scheduler` and `goflow server` side by side. Start it as often as
+/// you like, each on a port of its own: jobs are run once and ticks start one job, over all processes on
+/// the store.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   Everything that the embedded store needs:
     goflow up
   Twenty jobs at a time, on a Redis that others use too:
-    goflow up -c 20 --store redis://localhost:6379")]
+    goflow up -c 20 --store redis://localhost:6379
+  A second one beside it, on any free port:
+    goflow up -p 0")]
 pub struct UpArgs {
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -47,7 +53,7 @@ pub fn run(context: &Context, args: UpArgs) -> Result {
     log::start(context, false)?;
     let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
-    let (summary, ticks, interrupted) = runtime.block_on(serve(context, options))?;
+    let (summary, ticks, interrupted) = runtime.block_on(serve(context, options, &args.listen))?;
     let Summary { completed, retried, dead, cancelled, released, lost } = summary;
     let Ticks { started, skipped, missed } = ticks;
     let done = Done { completed, retried, dead, cancelled, released, lost, started, skipped, missed };
@@ -55,13 +61,14 @@ pub fn run(context: &Context, args: UpArgs) -> Result {
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
-async fn serve(context: &Context, options: WorkerOptions) -> Result<(Summary, Ticks, bool)> {
+async fn serve(context: &Context, options: WorkerOptions, listen: &ListenArgs) -> Result<(Summary, Ticks, bool)> {
     let client = context.client().await?;
     let sink = Arc::new(log::StderrLog::new(context.global.verbose));
     let (handlers, machine) = crate::cli::handlers::all(context, sink)?;
     crate::cli::handlers::sweep(context, &machine).await;
     worker::announce(context, &client, &options).await?;
     let alerts = crate::cli::alerts::watch(context, &client, &machine)?;
+    let server = serving::listen(context, &client, listen, options.shutdown_timeout).await?;
     let stop = Stop::watch(context.ui.clone())?;
     let (clock, entropy) = (context.clock.clone(), context.entropy.clone());
     let worker = Worker::new(client.store().clone(), options, handlers, clock, entropy.clone());
@@ -82,6 +89,7 @@ async fn serve(context: &Context, options: WorkerOptions) -> Result<(Summary, Ti
         done
     };
     let watch = alerts.run(watching.clone());
-    let (summary, ticks, ()) = tokio::join!(work, schedule, watch);
+    let answer = server.run(stop.gently.clone(), stop.at_once.clone());
+    let (summary, ticks, (), ()) = tokio::join!(work, schedule, watch, answer);
     Ok((summary?, ticks?, stop.interrupted.load(Ordering::Relaxed)))
 }

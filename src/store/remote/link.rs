@@ -84,6 +84,7 @@ pub(super) struct Link {
     client: Client,
     url: ServerUrl,
     shown: String,
+    has_token: bool,
 }
 
 impl Link {
@@ -116,7 +117,7 @@ impl Link {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|error| refused(reason(&error)))?;
-        Ok(Link { client, url: url.clone(), shown })
+        Ok(Link { client, url: url.clone(), shown, has_token: token.is_some() })
     }
 
     pub fn shown(&self) -> &str {
@@ -210,7 +211,10 @@ impl Link {
         let shown = &self.shown;
         let said = said(body);
         match status.as_u16() {
-            401 => StoreError::Refused(format!("{shown} does not take the token: {said}")),
+            401 if self.has_token => StoreError::Refused(format!("{shown} does not take the token: {said}")),
+            401 => StoreError::Refused(format!(
+                "{shown} wants a token: name a file with --token-file, or set GOFLOW_TOKEN"
+            )),
             403 => StoreError::Refused(format!("{shown} does not allow it: {said}")),
             404 | 405 => StoreError::Refused(format!("{shown} is no goflow server, or an older one: {said}")),
             408 | 429 | 503 => StoreError::Unavailable(format!("{shown} does not take the call now: {said}")),

@@ -42,6 +42,10 @@ pub const CONCURRENCY: &str = "worker.concurrency";
 pub const SHUTDOWN: &str = "worker.shutdown_timeout";
 /// How long a worker may be silent before its jobs are taken from it.
 pub const LEASE: &str = "worker.lease";
+pub const PORT: &str = "server.port";
+pub const BIND: &str = "server.bind";
+pub const ALLOWED_HOSTS: &str = "server.allowed_hosts";
+pub const ALLOWED_ORIGINS: &str = "server.cors.allowed_origins";
 /// The one key whose value is a mapping of free names.
 pub const HANDLERS: &str = "handlers";
 /// The one key whose value is a list of mappings.
@@ -58,10 +62,10 @@ pub const KEYS: &[Key] = &[
     key(CONCURRENCY, Kind::Number(1, 10_000), &["GOFLOW_WORKER_CONCURRENCY", "WORKER_CONCURRENCY"], Some("10")),
     key(SHUTDOWN, Kind::Duration, &[], Some("25s")),
     key(LEASE, Kind::Duration, &[], Some("15s")),
-    key("server.port", Kind::Number(0, 65_535), &["GOFLOW_PORT", "SERVER_PORT", "PORT"], Some("8080")),
-    key("server.bind", Kind::Text, &["GOFLOW_BIND"], Some("127.0.0.1")),
-    key("server.allowed_hosts", Kind::List, &[], None),
-    key("server.cors.allowed_origins", Kind::List, &[], None),
+    key(PORT, Kind::Number(0, 65_535), &["GOFLOW_PORT", "SERVER_PORT", "PORT"], Some("8080")),
+    key(BIND, Kind::Text, &["GOFLOW_BIND"], Some("127.0.0.1")),
+    key(ALLOWED_HOSTS, Kind::List, &[], None),
+    key(ALLOWED_ORIGINS, Kind::List, &[], None),
     key("llm.provider", Kind::Text, &[], None),
     key("llm.api_key", Kind::Secret, &["OPENAI_API_KEY"], None),
     key("llm.model", Kind::Text, &[], None),

@@ -192,6 +192,24 @@ impl Config {
         u32::try_from(self.number(keys::CONCURRENCY)).unwrap_or(1).max(1)
     }
 
+    /// Where a server listens: the address, or a name of one, and the port; 0 is any free one.
+    pub fn listen(&self) -> (&str, u16) {
+        let port = u16::try_from(self.number(keys::PORT)).unwrap_or(u16::MAX);
+        (self.text(keys::BIND).unwrap_or("127.0.0.1"), port)
+    }
+
+    /// Hosts that a server answers to beside the usual, and web pages that may ask it.
+    pub fn allowed(&self) -> (Vec<String>, Vec<String>) {
+        (self.list(keys::ALLOWED_HOSTS), self.list(keys::ALLOWED_ORIGINS))
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        match self.settings.get(key) {
+            Some((Setting::List(items), _)) => items.iter().filter(|item| !item.is_empty()).cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     pub fn shutdown_timeout(&self) -> Duration {
         self.duration(keys::SHUTDOWN).unwrap_or(Duration::from_secs(25))
     }

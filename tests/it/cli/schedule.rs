@@ -91,7 +91,8 @@ fn a_schedule_is_applied_looked_at_triggered_paused_and_deleted() {
 
 #[test]
 fn up_works_and_schedules_in_one_process_until_it_is_stopped() {
-    let env = TestEnvironment::new();
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_PORT", "0");
     env.file("tick.yaml", "kind: Schedule\nname: tick\nevery: 1s\njob: echo\noverlap: allow\n");
     env.run("apply tick.yaml").ok();
     let child = env.command(["up", "-c", "2", "-o", "json"]).spawn().expect("it starts");

@@ -144,11 +144,12 @@ fn who_may_not_and_who_is_not_there_are_told_apart() {
     env.file("reader", &reader);
     let answer = env.run(&format!("--server {url} job list"));
     assert_eq!(answer.status, Some(5), "{}", answer.text());
-    assert!(
-        answer.stderr.contains("does not take the token") && answer.stderr.contains("[GF0006]"),
-        "{}",
-        answer.stderr
-    );
+    assert!(answer.stderr.contains("wants a token") && answer.stderr.contains("[GF0006]"), "{}", answer.stderr);
+    env.file("wrong", "gft_wrong\n");
+    let answer = env.run(&format!("--server {url} --token-file wrong job list"));
+    assert_eq!(answer.status, Some(5), "{}", answer.text());
+    let said = &answer.stderr;
+    assert!(said.contains("does not take the token") && !said.contains("gft_wrong"), "{said}");
     env.run(&format!("--server {url} --token-file reader job list")).ok();
     let answer = env.run(&format!("--server {url} --token-file reader enqueue echo"));
     assert_eq!(answer.status, Some(5), "{}", answer.text());
@@ -169,7 +170,7 @@ fn who_may_not_and_who_is_not_there_are_told_apart() {
     for (line, text) in [
         ("--server redis://h:1 job list", "starts with http://"),
         ("--server localhost:8080 job list", "starts with http://"),
-        ("--server http://gft_x@h job list", "--token-file"),
+        ("--server http://gft_x@h job list", "http://***@h"),
         ("--server http:// job list", "not a store URL"),
     ] {
         let answer = env.run(line);

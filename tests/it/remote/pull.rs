@@ -140,13 +140,13 @@ fn what_does_not_fit_is_refused_in_one_sentence() {
     let long = "x".repeat(70_000);
     for (path, body, status, part) in [
         ("lease", json!({"types": []}), 400, "`types` is empty"),
-        ("lease", json!({"types": ["goflow:run"]}), 400, "reserved"),
+        ("lease", json!({"types": ["goflow:run"]}), 422, "reserved"),
         ("lease", json!({"types": ["a b"]}), 400, "name"),
         ("lease", json!({"types": ["t"], "max": 65}), 400, "`max`"),
         ("lease", json!({"types": ["t"], "max": 0}), 400, "`max`"),
         ("lease", json!({"types": ["t"], "wait_ms": 30_001}), 400, "`wait_ms`"),
         ("lease", json!({"types": ["t"], "lease_ms": 10}), 400, "`lease_ms`"),
-        ("lease", json!({"types": ["t"], "worker": "me"}), 400, "worker"),
+        ("lease", json!({"types": ["t"], "worker": "me"}), 400, "UUID"),
         ("lease", json!({"types": ["t"], "limit": 5}), 400, "limit"),
         ("settle", json!({"id": id, "epoch": 1, "outcome": "completed"}), 404, "no job"),
         ("settle", json!({"id": id, "epoch": 1, "outcome": "perfect"}), 400, "perfect"),

@@ -113,10 +113,7 @@ async fn what_no_caller_could_have_asked_for_is_not_stored() {
     let many = Enqueue { jobs: (0..1_001).map(|_| now(job())).collect(), ..batch(job()) };
     assert!(refused(store.enqueue(&many).await).contains("1001"));
     // A rate that its own reading would have refused: no caller of ours can make one.
-    let zero = rmp_serde::to_vec_named(&(
-        "default",
-        std::collections::BTreeMap::from([("r", std::collections::BTreeMap::from([("n", "0"), ("u", "s")]))]),
-    ));
+    let zero = rmp_serde::to_vec_named(&serde_json::json!(["default", {"r": {"n": 0, "u": "s"}}]));
     let (status, _) = send(&place, "set_queue", None, zero.expect("bytes")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let weight = QueueSettings { weight: Some(0), ..QueueSettings::default() };
@@ -232,14 +229,8 @@ async fn a_workers_token_settles_steps_and_makes_no_commands() {
     let forged = Job { kind: workflow::RUN_KIND.parse().expect("a name"), ..job() };
     let next = RunRecord::of(&header).expect("a record");
     let advance = Advance { from_rev: record.rev, drained: None, effects: effects(next, vec![forged]) };
-    let fact = workflow::Fact::of_step(
-        "pay".into(),
-        false,
-        claimed.epoch,
-        1,
-        BIRTH,
-        workflow::What::Completed { output: None },
-    );
+    let fact =
+        workflow::Fact::of_step("pay", false, claimed.epoch, 1, BIRTH, workflow::What::Completed { output: None });
     let part = RunCommit { run: id, facts: vec![fact.encode().expect("bytes")], advance: Some(advance) };
     let settled = Commit { moves: vec![settle(&claimed, done())], run: Some(part) };
     let answer = store.exchange(&Exchange { commits: vec![settled], claim: None }).await.expect("it is taken");

@@ -1,0 +1,24 @@
+//! The HTTP server: routes to the operator's verbs. Each is a thin call of `api`; what a route needs to
+//! be allowed stands in one table (`scopes`). It keeps nothing: any number of servers over one store
+//! answer alike. Knows no database, and prints nothing: what is to be logged is handed out.
+//!
+//! A request goes through, in this order: access log, CORS, Host and Origin, the table's scope, the
+//! limits of the body, the verb.
+
+pub mod app;
+pub mod auth;
+mod calls;
+mod health;
+mod hosts;
+pub mod limits;
+mod listen;
+mod live;
+mod log;
+pub mod problem;
+mod pull;
+pub mod scopes;
+pub mod v1;
+
+pub use self::app::{App, Options};
+pub use self::listen::{Server, ServerError};
+pub use self::log::{Access, AccessLog};
