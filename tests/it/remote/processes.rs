@@ -98,7 +98,7 @@ fn queue(env: &TestEnvironment) -> Value {
 fn every_kind_of_command_works_over_a_server() {
     let mut env = TestEnvironment::new();
     env.file("goflow.yaml", "handlers: {no: {run: ['false']}}\n");
-    env.file("two.yaml", "kind: Workflow\nname: two\nsteps:\n  - id: a\n    run: [echo, one]\n    outputs: text\n  - id: b\n    run: [echo, '${{ steps.a.output }} two']\n    outputs: text\n    needs: [a]\noutput: ${{ steps.b.output }}\n");
+    env.file("two.yaml", "kind: Workflow\nname: two\nsteps:\n  - id: a\n    run: [echo, one]\n    outputs: text\n  - id: b\n    run: [echo, '${{ steps.a.outputs }} two']\n    outputs: text\n    needs: [a]\noutputs:\n  text: ${{ steps.b.outputs }}\n");
     let server = Server::start(&env, "sqlite:jobs.db");
     env.set("GOFLOW_SERVER", &server.url());
     let id = env.run("enqueue echo -d {\"a\":1} --priority 7").ok().line().to_owned();
@@ -117,7 +117,7 @@ fn every_kind_of_command_works_over_a_server() {
     assert_eq!(queue(&env)["dead"], 1);
     env.run("dlq purge --yes").ok();
     let run = env.run("run two.yaml -o json").ok().json();
-    assert_eq!((&run["state"], &run["output"]), (&json!("completed"), &json!("one two")));
+    assert_eq!((&run["state"], &run["output"]), (&json!("completed"), &json!({"text": "one two"})));
     env.run("queue pause default").ok();
     assert_eq!(queue(&env)["paused"], true);
     env.run("queue resume default").ok();

@@ -187,7 +187,7 @@ fn a_lease_whose_answer_was_lost_and_a_silent_worker_give_their_jobs_back() {
 #[test]
 fn steps_of_a_run_are_done_over_http() {
     let site = site();
-    site.env.file("w.yaml", "kind: Workflow\nname: w\nsteps:\n  - id: a\n    job: t\n    with: {n: 1}\n  - id: b\n    job: t\n    with: {n: '${{ steps.a.output.n }}'}\n    needs: [a]\noutput: ${{ steps.b.output }}\n");
+    site.env.file("w.yaml", "kind: Workflow\nname: w\nsteps:\n  - id: a\n    job: t\n    with: {n: 1}\n  - id: b\n    job: t\n    with: {n: '${{ steps.a.outputs.n }}'}\n    needs: [a]\noutputs:\n  n: ${{ steps.b.outputs.n }}\n");
     site.env.run("apply w.yaml").ok();
     let run = site.env.run("workflow start w").ok().line().to_owned();
     for _ in 0..2 {

@@ -30,10 +30,16 @@ fn refused<T: std::fmt::Debug>(answer: Result<T>) -> String {
     }
 }
 
+/// A plain client, that knows nothing of goflow.
+fn plain() -> reqwest::Client {
+    goflow::sys::tls::install();
+    reqwest::Client::new()
+}
+
 /// Sends bytes as a call.
 async fn send(place: &Place, call: &str, token: Option<&str>, body: Vec<u8>) -> (StatusCode, String) {
     let url = format!("http://{}{}/{call}", place.address, wire::PATH);
-    let mut request = reqwest::Client::new().post(url).header(wire::PROTOCOL_HEADER, wire::PROTOCOL).body(body);
+    let mut request = plain().post(url).header(wire::PROTOCOL_HEADER, wire::PROTOCOL).body(body);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
@@ -139,7 +145,7 @@ async fn another_protocol_is_refused_with_the_version_to_get() {
     let place = place().await;
     let url = format!("http://{}{}", place.address, wire::PATH);
     let ask = |protocol: &'static str| {
-        let request = reqwest::Client::new().get(&url).header(wire::PROTOCOL_HEADER, protocol);
+        let request = plain().get(&url).header(wire::PROTOCOL_HEADER, protocol);
         async move { request.header(wire::VERSION_HEADER, "9.1.0").send().await.expect("it answers") }
     };
     let answer = ask("2").await;
