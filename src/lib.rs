@@ -16,6 +16,7 @@ pub mod engine; // L3 the loops: claim, run, settle
 pub mod library; // L4 what another program uses: a client, and a worker of Rust functions
 
 pub mod server; // L4 routes to the operator's verbs
+pub mod tui; // L5 `goflow top`: state, update, view, keys, the data task
 
 pub mod cli; // L6 the commands
 

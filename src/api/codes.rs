@@ -83,6 +83,8 @@ codes! {
     RunInput = "GF0027", USAGE;
     Rule = "GF0040", USAGE;
     Edit = "GF0050", USAGE;
+    /// `top` needs one to be shown on.
+    NoTerminal = "GF0051", USAGE;
     /// A server was asked without a token, or with one that it does not know.
     Unauthorized = "GF0060", USAGE;
     /// The token's scopes do not reach so far.

@@ -138,6 +138,15 @@ impl Client {
         }
     }
 
+    /// Events after a cursor as the store keeps them (`None`: from the oldest kept), at most `limit`, and
+    /// where the log goes on. Waits for nothing, neither for events nor for a store that is away.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events_after(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        Ok(self.store().events(after, limit).await?)
+    }
+
     /// Waits for events after a cursor: those that match, at once when there are any, and where the
     /// log goes on. The answer may be empty.
     ///

@@ -14,6 +14,37 @@ pub struct JobPage {
     pub cut: bool,
 }
 
+/// A part of a list: the jobs that match, and where it goes on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobsFrom {
+    pub jobs: Vec<Stored>,
+    /// Records looked at.
+    pub looked: usize,
+    /// Where the next part begins, for the same filter; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Where in the places of a filter a part begins.
+#[derive(Debug, Default)]
+struct Spot {
+    nth: usize,
+    after: Option<Cursor>,
+}
+
+impl Spot {
+    fn read(text: &str) -> Option<Spot> {
+        let (nth, after) = text.split_once('/')?;
+        Some(Spot {
+            nth: nth.parse().ok()?,
+            after: Some(after).filter(|after| !after.is_empty()).map(|after| Cursor(after.to_owned())),
+        })
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}", self.nth, self.after.as_ref().map_or("", |after| after.0.as_str()))
+    }
+}
+
 /// Looks again this often while waiting, if no hint comes.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -71,6 +102,39 @@ impl Client {
             }
         }
         Ok(page)
+    }
+
+    /// The next jobs that match from a place in their list on (`None`: its beginning), at least `want`
+    /// unless `budget` records were looked at before or the list has ended. Does not wait for a store that
+    /// is away.
+    ///
+    /// # Errors
+    /// The store's; [`ApiError::Conflict`] for a place that no list has given.
+    pub async fn jobs_from(&self, filter: &Filter, from: Option<&str>, want: usize, budget: usize) -> Result<JobsFrom> {
+        let (places, now) = (filter.places(), self.clock().now());
+        let no_place = |from: &str| ApiError::Conflict(format!("`{from}` is no place in a list of jobs"));
+        let mut at = match from {
+            Some(from) => Spot::read(from).ok_or_else(|| no_place(from))?,
+            None => Spot::default(),
+        };
+        let mut found = JobsFrom::default();
+        while let Some(place) = places.get(at.nth).copied()
+            && found.jobs.len() < want
+            && found.looked < budget
+        {
+            let left = if filter.is_selective() { budget - found.looked } else { want - found.jobs.len() };
+            let budget = left.min(limits::LIST_BUDGET);
+            let query = ListQuery { place, queue: filter.queue().cloned(), after: at.after.take(), budget };
+            let page = self.store().list(&query).await?;
+            found.looked += page.items.len();
+            found.jobs.extend(page.items.into_iter().filter(|stored| filter.matches(stored, now)));
+            at = match page.next {
+                Some(next) => Spot { nth: at.nth, after: Some(next) },
+                None => Spot { nth: at.nth + 1, after: None },
+            };
+        }
+        found.next = places.get(at.nth).map(|_| at.text());
+        Ok(found)
     }
 
     /// Waits until the job has ended, at most `timeout`. The job as it is then; `None` when the time

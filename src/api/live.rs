@@ -57,11 +57,11 @@ impl Page {
 }
 
 /// Where a reader was: the id of the last event it had, and, unless a person copied it from somewhere,
-/// where the page of that event began.
+/// where the page of that event began. One that has had none yet has only a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     page: Option<Cursor>,
-    event: String,
+    event: Option<String>,
 }
 
 impl Place {
@@ -71,8 +71,13 @@ impl Place {
             Some((page, event)) => (Some(Cursor(page.to_owned())), event),
             None => (None, text),
         };
-        let is_id = uuid::Uuid::try_parse(event).is_ok();
-        (is_id && text.len() <= 4096).then(|| Place { page, event: event.to_lowercase() })
+        if text.len() > 4096 || text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return None;
+        }
+        match (event, &page) {
+            ("", Some(_)) => Some(Place { page, event: None }),
+            (id, _) => uuid::Uuid::try_parse(id).ok().map(|id| Place { page, event: Some(id.to_string()) }),
+        }
     }
 }
 
@@ -238,6 +243,7 @@ impl Hub {
                 let at = self.end().await?;
                 Ok((reader(at, None), true))
             }
+            Some(Place { page: Some(at), event: None }) => Ok((reader(at.clone(), None), true)),
             Some(place) => match self.locate(place).await? {
                 Some((at, rest)) => Ok((reader(at, rest), true)),
                 None => {
@@ -258,11 +264,10 @@ impl Hub {
         let mut after = self.pages().back().map(|page| page.to.clone());
         loop {
             let (events, next) = self.page(after.as_ref()).await?;
-            let more = events.len() >= PAGE;
-            after = Some(next.clone());
-            if !more {
+            if events.is_empty() {
                 return Ok(next);
             }
+            after = Some(next);
         }
     }
 
@@ -285,7 +290,7 @@ impl Hub {
             }
             let from = after.unwrap_or_else(|| Cursor(String::new()));
             let mut page = Page::new(from, to.clone(), &events);
-            if let Some(found) = page.events.iter().rposition(|event| event.view.id == place.event) {
+            if let Some(found) = page.events.iter().rposition(|event| Some(&event.view.id) == place.event.as_ref()) {
                 page.events.drain(..=found);
                 return Ok(Some((to, Some(Arc::new(page)))));
             }
@@ -303,6 +308,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Where it is before its first event.
+    pub fn place(&self) -> String {
+        format!("{}{BETWEEN}", self.at.0)
+    }
+
     /// The next events; waits for them. May be dropped while it waits, and asked again.
     ///
     /// # Errors
@@ -344,9 +354,10 @@ mod tests {
     fn a_place_is_an_id_with_or_without_its_page() {
         let id = "0192f0c1-2b3c-8000-8a9b-0123456789ab";
         let place = Place::parse(&format!("12~3~{id}")).expect("a place");
-        assert_eq!(place, Place { page: Some(Cursor("12~3".into())), event: id.into() });
-        assert_eq!(Place::parse(&id.to_uppercase()), Some(Place { page: None, event: id.into() }));
-        for bad in ["", "12", "12~", &format!("{}~{id}", "x".repeat(5_000))] {
+        assert_eq!(place, Place { page: Some(Cursor("12~3".into())), event: Some(id.into()) });
+        assert_eq!(Place::parse("12~"), Some(Place { page: Some(Cursor("12".into())), event: None }));
+        assert_eq!(Place::parse(&id.to_uppercase()), Some(Place { page: None, event: Some(id.into()) }));
+        for bad in ["", "12", "1 2~", &format!("{}~{id}", "x".repeat(5_000))] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
     }

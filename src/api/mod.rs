@@ -16,6 +16,7 @@ pub mod runs;
 pub mod schedules;
 pub mod steer;
 pub mod tokens;
+pub mod told;
 pub mod verbs;
 pub mod wire;
 pub mod workers;
@@ -23,8 +24,9 @@ pub mod workers;
 use std::sync::Arc;
 
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
+pub use crate::store::{Cursor, NewJob, StoreError, Stored};
 pub use events::EventView;
 pub use filter::Filter;
 pub use runs::RunView;
@@ -76,6 +78,11 @@ impl Client {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The store's URL, with the password hidden: for people.
+    pub fn describe(&self) -> String {
+        self.store.describe()
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {

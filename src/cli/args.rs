@@ -142,6 +142,7 @@ pub enum Command {
     #[command(subcommand)]
     Dlq(commands::dlq::DlqCommand),
     Events(commands::events::EventsArgs),
+    Top(commands::top::TopArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
     #[command(subcommand)]

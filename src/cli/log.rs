@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::args::LogFormat;
 use super::codes::Code;
-use super::context::Context;
+use super::context::{Context, TOKEN};
 use super::error::{Result, fail};
 use crate::domain::text::{display_safe, json_safe};
 use crate::domain::{Clock, Epoch, JobId};
@@ -141,7 +141,8 @@ pub fn start(context: &Context, drawn: bool) -> Result {
 /// The configured secrets, the token, and the passwords of the store's URL, also as it writes them.
 fn secrets(context: &Context) -> Result<Vec<String>> {
     let mut secrets = context.config()?.secrets();
-    secrets.extend(context.env.get("GOFLOW_TOKEN").map(str::to_owned));
+    secrets.extend(context.env.get(TOKEN).map(str::to_owned));
+    secrets.extend(context.token()?.map(|(token, _)| token.secret().to_owned()));
     let url = context.store_choice()?.1.url;
     secrets.extend(passwords(&url).into_iter().map(|place| url[place].to_owned()));
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);

@@ -82,6 +82,7 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
         Command::Events(args) => commands::events::run(context, &args),
+        Command::Top(args) => commands::top::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Apply(args) => commands::apply::run(context, &args),
         Command::Diff(args) => commands::diff::run(context, &args),

@@ -85,6 +85,7 @@ event_kinds! {
     RunPending = 70, "run.pending";
     RunAnswered = 71, "run.answered";
     StepReset = 72, "step.reset";
+    LockBroken = 80, "lock.broken";
 }
 
 impl Serialize for EventKind {

@@ -39,6 +39,12 @@ pub const PROGRESS_BYTES: usize = 1 << 10;
 pub const PARENTS: usize = 100;
 /// A unique or concurrency key, in bytes.
 pub const KEY_BYTES: usize = 256;
+/// A document that processes share, in bytes.
+pub const DOCUMENT_BYTES: usize = 1 << 20;
+/// Holders that one semaphore lets in.
+pub const LOCK_SLOTS: u32 = 1_000;
+/// What a holder of a lock says about itself, in bytes.
+pub const HOLDER_BYTES: usize = 1 << 10;
 /// Attempts kept in a job's own history; the first one and the latest others stay.
 pub const HISTORY: usize = 10;
 

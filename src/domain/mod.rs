@@ -23,7 +23,7 @@ pub mod time;
 pub mod yaml;
 
 pub use event::{Event, EventKind};
-pub use id::{Epoch, JobId, ProducerId, RunId, Shard, WorkerId};
+pub use id::{Epoch, Fence, HolderId, JobId, ProducerId, RunId, Shard, WorkerId};
 pub use job::{Concurrency, Job, Link, Progress};
 pub use json::Json;
 pub use name::Name;

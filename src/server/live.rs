@@ -58,6 +58,8 @@ enum Said<'a> {
         topic: &'a str,
         /// Whether everything after `after` is still kept; null without one.
         complete: Option<bool>,
+        /// Where it begins without `after`: for who is cut before the first event.
+        place: Option<&'a str>,
     },
     Unsubscribed {
         topic: &'a str,
@@ -198,7 +200,11 @@ impl Talk {
         }
         match self.app.hub().read(place.as_ref()).await {
             Ok((reader, found)) => {
-                self.say(&Said::Subscribed { topic: name, complete: place.is_some().then_some(found) }).await?;
+                let (complete, begins) = match place {
+                    Some(_) => (Some(found), None),
+                    None => (None, Some(reader.place())),
+                };
+                self.say(&Said::Subscribed { topic: name, complete, place: begins.as_deref() }).await?;
                 self.subscriptions.push((topic, reader));
                 Ok(())
             }
@@ -266,7 +272,11 @@ pub async fn stream(
         }
     };
     let (reader, found) = app.hub().read(place.as_ref()).await?;
-    let first = (!found).then(|| SseEvent::default().event("gap").data("{}"));
+    // An id without data is where a client begins that is cut before its first event.
+    let first = match place {
+        None => Some(SseEvent::default().id(reader.place())),
+        Some(_) => (!found).then(|| SseEvent::default().event("gap").data("{}")),
+    };
     let alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(told(app, topic, reader, first)).keep_alive(alive).into_response())
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::contract::*;
-use crate::domain::{Entropy, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Entropy, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
 /// What goes wrong around a call.
 pub trait Saboteur: Send + Sync + 'static {
@@ -199,6 +199,14 @@ delegate! {
     set_schedule(commit: &ScheduleCommit) -> Option<EnqueueAnswer>;
     drain(worker: WorkerId) -> bool;
     undefine(kind: &str, name: &Name) -> bool;
+    document(name: &str) -> Option<Document>;
+    set_document(change: &DocumentChange) -> DocumentSet;
+    documents(prefix: &str, after: Option<&str>, limit: usize) -> Vec<Document>;
+    acquire(request: &LockRequest) -> Acquired;
+    extend(name: &Name, holder: HolderId, ttl: Duration) -> Option<Grant>;
+    release(name: &Name, holder: HolderId) -> bool;
+    locks(after: Option<&Name>, limit: usize) -> (Ms, Vec<LockRecord>);
+    break_lock(name: &Name, holder: Option<HolderId>) -> Vec<LockHolder>;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;

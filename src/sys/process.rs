@@ -271,6 +271,12 @@ pub fn own_pid() -> i32 {
     os::getpid().as_raw_nonzero().get()
 }
 
+/// Stops this process until somebody lets it go on (SIGCONT), as a shell's ctrl-z does.
+pub fn stop_self() {
+    // The default action of TSTP is not at hand while it is watched for; STOP cannot be.
+    let _ = os::kill_process(os::getpid(), os::Signal::STOP);
+}
+
 /// From now on, descendants that lose their parent become children of this process, not of
 /// init: so they can be found and reaped. Cannot be told apart from children that other code of
 /// this process started, except as [`Sight::strays`] tells.

@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod scheduler;
 pub mod server;
 pub mod token;
+pub mod top;
 pub mod up;
 pub mod validate;
 pub mod worker;

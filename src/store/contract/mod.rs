@@ -48,6 +48,18 @@
 //! those who can end it. The mark goes when the job becomes terminal, however that comes, or is
 //! deleted.
 //!
+//! # Documents
+//!
+//! A small thing under a name, changed only by who saw its last change. What its time is over for is as
+//! if it were not there, and is removed by [`Store::trim`].
+//!
+//! # Locks
+//!
+//! A grant is a time-limited right with a fencing number. The number rises strictly over all grants of a
+//! name, also after a release, a break, the end of a grant's time, a trim and a restart; the store's clock
+//! judges. Somebody whose grant has ended may not know it yet: what must be safe even then compares
+//! fences. Ending a grant gives a hint, as new work does.
+//!
 //! # Costs
 //!
 //! | call | memory | SQLite | Redis | PostgreSQL |
@@ -61,6 +73,9 @@
 //! | `tick`, `take_dirty` | O(log w) | a share of one commit | 1 script | 1 transaction |
 //! | `get`, `run`, `values`, `log` | O(1) | 1 read | 1 command | 1 read |
 //! | `list` | O(budget) | 1 indexed read | 2 commands | 1 indexed read |
+//! | `document`, `documents` | O(answer) | 1 indexed read | 2 commands | 1 indexed read |
+//! | `set_document`, `acquire`, `extend`, `release`, `break_lock` | O(slots) | a share of one commit | 1 script | 1 transaction |
+//! | `locks` | O(answer) | 1 indexed read | O(held locks) | 1 indexed read |
 //! | `news` | | as `events`, ten times a second | | |
 //! | `stats` | O(queues) | 1 read of counters | O(queues + r) | 1 read of counters |
 //!
@@ -69,6 +84,7 @@
 mod error;
 mod looks;
 mod moves;
+mod shared;
 mod work;
 
 use std::time::Duration;
@@ -80,9 +96,10 @@ use tokio::time::Instant;
 pub use self::error::{Result, StoreError};
 pub use self::looks::*;
 pub use self::moves::*;
+pub use self::shared::*;
 pub use self::work::*;
 pub use crate::domain::Retention;
-use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 #[cfg(doc)]
 use crate::domain::{Job, Place, To};
 
@@ -117,7 +134,8 @@ pub trait Store: Send + Sync + 'static {
     async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>>;
 
     /// Removes finished work beyond the retention (of the queue's own where it has one), at most `limit` records; every trim of a queue is
-    /// an event. Also forgets producers and event records beyond their limits.
+    /// an event. Also forgets producers and event records beyond their limits, and documents and grants
+    /// whose time is over.
     async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed>;
 
     /// Asks jobs to end. For each: whether it is kept and had not ended; asking twice is asking once.
@@ -155,6 +173,39 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells a worker to take no more work: its next [`Beat`] says so. False if it is not registered.
     async fn drain(&self, worker: WorkerId) -> Result<bool>;
+
+    async fn document(&self, name: &str) -> Result<Option<Document>>;
+
+    /// Changes a document if it still has `from_rev`. Sent again after a lost answer it finds its own
+    /// change; who must know compares what is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for what [`DocumentChange::check`] refuses.
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet>;
+
+    /// Documents whose names begin with `prefix` and come after `after`, by the bytes of their names, at
+    /// most `limit`; fewer mean that there are no more.
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>>;
+
+    /// Takes a slot of a lock, if one is free.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for what [`LockRequest::check`] refuses.
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired>;
+
+    /// Lets a grant hold for `ttl` from now. `None`: it has ended, or was broken or released; it does not
+    /// come back by this.
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>>;
+
+    /// Ends a grant. Whether there was one.
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool>;
+
+    /// The store's now, and locks that are held, by the bytes of their names, after `after`; at most
+    /// `limit`, fewer mean that there are no more.
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)>;
+
+    /// Takes a lock from all its holders, or from one: those who lost it. An event, if there were any.
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>>;
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>>;
 

@@ -321,6 +321,8 @@ impl State {
         while self.log.len() > limits::EVENT_RECORDS {
             self.log.pop_first();
         }
+        self.documents.retain(|_, document| document.until.is_none_or(|until| until > now));
+        self.locks.retain(|_, lock| lock.holders.iter().any(|holder| holder.until > now));
         trimmed
     }
 
@@ -420,6 +422,9 @@ impl State {
             if taken.until.is_none() && self.jobs.get(&id).is_none_or(|kept| kept.place.state().is_terminal()) {
                 differences.push(format!("unique key {key:?} is held by {id}, which is not live"));
             }
+        }
+        for lock in self.locks.values().filter(|lock| lock.holders.len() > lock.slots as usize) {
+            differences.push(format!("lock {} has {} holders in {} slots", lock.name, lock.holders.len(), lock.slots));
         }
         let held = |id| self.jobs.get(id).filter(|kept| kept.place == Place::Held);
         for (parent, child) in &self.ties {

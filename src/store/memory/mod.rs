@@ -7,6 +7,7 @@ mod jobs;
 mod room;
 mod runs;
 mod schedules;
+mod shared;
 mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +20,8 @@ use tokio::sync::watch;
 use super::contract::*;
 use crate::domain::limits;
 use crate::domain::{
-    Clock, Event, EventKind, Job, JobId, Json, Ms, Name, Place, ProducerId, Progress, QueueSettings, QueueStats, RunId,
-    To, WorkerId,
+    Clock, Event, EventKind, HolderId, Job, JobId, Json, Ms, Name, Place, ProducerId, Progress, QueueSettings,
+    QueueStats, RunId, To, WorkerId,
 };
 
 /// A store that lives as long as its last handle.
@@ -82,6 +83,10 @@ struct State {
     buckets: BTreeMap<String, i64>,
     gates: BTreeMap<String, Gated>,
     schedules: BTreeMap<Name, ScheduleRecord>,
+    documents: BTreeMap<String, Document>,
+    document_rev: u64,
+    locks: BTreeMap<Name, LockRecord>,
+    fence: u64,
     draining: BTreeSet<WorkerId>,
     workers: BTreeMap<WorkerId, (WorkerInfo, Ms)>,
     producers: BTreeMap<ProducerId, (u64, Ms, EnqueueAnswer)>,
@@ -247,6 +252,51 @@ impl Store for MemoryStore {
 
     async fn drain(&self, worker: WorkerId) -> Result<bool> {
         Ok(self.state().drain(worker, self.clock.now()))
+    }
+
+    async fn document(&self, name: &str) -> Result<Option<Document>> {
+        Ok(self.state().document(name, self.clock.now()))
+    }
+
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
+        change.check()?;
+        Ok(self.state().set_document(change, self.clock.now()))
+    }
+
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        Ok(self.state().list_documents(prefix, after, limit, self.clock.now()))
+    }
+
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
+        request.check()?;
+        Ok(self.state().acquire(request, self.clock.now()))
+    }
+
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
+        Ok(self.state().extend(name, holder, ttl, self.clock.now()))
+    }
+
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        let released = !self.state().end_grants(name, Some(holder), self.clock.now()).is_empty();
+        self.hint();
+        Ok(released)
+    }
+
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
+        let now = self.clock.now();
+        Ok((now, self.state().list_locks(after, limit, now)))
+    }
+
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let broken = state.end_grants(name, holder, now);
+        if !broken.is_empty() {
+            state.log(now, vec![lock_broken(name, holder)]);
+        }
+        drop(state);
+        self.hint();
+        Ok(broken)
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

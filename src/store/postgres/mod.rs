@@ -30,6 +30,7 @@ mod read;
 mod runs;
 mod schedules;
 mod schema;
+mod shared;
 mod starts;
 mod steps;
 mod talk;
@@ -48,7 +49,7 @@ use self::columns::{job_id, run_id};
 use self::floors::Floors;
 use self::names::Names;
 use self::pool::{Connection, DEADLINE, LONG_DEADLINE, Param, again};
-use crate::domain::{Event, EventKind, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, EventKind, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::codec::encode;
 use crate::store::contract::*;
 use crate::store::url::hide_password;
@@ -195,6 +196,40 @@ impl Store for PostgresStore {
 
     async fn drain(&self, worker: WorkerId) -> Result<bool> {
         self.tell_to_drain(worker).await
+    }
+
+    async fn document(&self, name: &str) -> Result<Option<Document>> {
+        self.get_document(name).await
+    }
+
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
+        change.check()?;
+        self.change_document(change).await
+    }
+
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        self.list_documents(prefix, after, limit).await
+    }
+
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
+        request.check()?;
+        self.take_lock(request).await
+    }
+
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
+        self.prolong_lock(name, holder, ttl).await
+    }
+
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        Ok(!self.end_grants(name, Some(holder), false).await?.is_empty())
+    }
+
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
+        self.list_locks(after, limit).await
+    }
+
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
+        self.end_grants(name, holder, true).await
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {

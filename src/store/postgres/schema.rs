@@ -11,7 +11,7 @@ use crate::store::codec::decode_job;
 use crate::store::contract::StoreError;
 
 /// Migration n brings the tables of version n - 1 to n. What is released is never edited, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Functions keep nothing, so no migration changes them: all are made anew after the last one.
 const FUNCTIONS: &[&str] = &[
@@ -23,6 +23,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/commit.sql"),
     include_str!("schema/exchange.sql"),
     include_str!("schema/upkeep.sql"),
+    include_str!("schema/shared.sql"),
 ];
 
 const FORGET_FUNCTIONS: &str = "DO $$

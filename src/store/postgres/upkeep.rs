@@ -147,6 +147,7 @@ impl PostgresStore {
         let (producers, records) = (millis(limits::PRODUCER_MEMORY), limits::EVENT_RECORDS as i32);
         let params: [Param<'_>; 2] = [(&producers, Type::INT8), (&records, Type::INT4)];
         connection.rows("SELECT goflow.forget($1, $2)", &params).await?;
+        connection.rows("SELECT goflow.forget_shared($1)", &[(&most, Type::INT4)]).await?;
         Ok(trimmed)
     }
 

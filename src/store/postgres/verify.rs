@@ -54,6 +54,11 @@ const CHECKS: &[&str] = &[
     "SELECT 'job ' || c.id || ' is not there, but its log is' FROM
          (SELECT id FROM goflow.job_log UNION SELECT id FROM goflow.chunk) c
      WHERE NOT EXISTS (SELECT FROM goflow.job j WHERE j.id = c.id)",
+    "SELECT 'lock ' || h.name || ' has ' || count(*) || ' holders in ' || l.slots || ' slots' FROM goflow.lock_holder h
+     JOIN goflow.lock l ON l.name = h.name WHERE h.until > goflow.now_ms() GROUP BY h.name, l.slots
+     HAVING count(*) > l.slots",
+    "SELECT 'lock ' || h.name || ' is held and not known' FROM goflow.lock_holder h
+     WHERE NOT EXISTS (SELECT FROM goflow.lock l WHERE l.name = h.name AND l.fence >= h.fence)",
     "SELECT 'run ' || g.run_id || ' has a place at a gate and is not live' FROM goflow.gate g
      WHERE NOT EXISTS (SELECT FROM goflow.run r WHERE r.id = g.run_id AND r.live)",
     "SELECT 'run ' || run_id || ' has an inbox but is not dirty' FROM (SELECT DISTINCT run_id FROM goflow.inbox) b

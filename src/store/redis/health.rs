@@ -10,8 +10,9 @@ use super::keys::Keys;
 use super::reply;
 use crate::store::contract::{Health, Result, StoreError};
 
-/// The schema this goflow writes. What 1 wrote is read as it is; 2 has short records of waiting jobs.
-pub const SCHEMA: u32 = 2;
+/// The schema this goflow writes. What 1 and 2 wrote is read as it is; 2 has short records of waiting jobs,
+/// 3 has documents and locks.
+pub const SCHEMA: u32 = 3;
 
 /// What was found out about the server; a setting it does not tell is absent.
 pub struct Server {

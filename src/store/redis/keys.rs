@@ -196,6 +196,27 @@ impl Keys {
     pub fn buckets(&self) -> String {
         format!("{}buckets", self.tag)
     }
+    pub fn counters(&self) -> &str {
+        self.named(7)
+    }
+    pub fn documents(&self) -> String {
+        format!("{}documents", self.tag)
+    }
+    /// Names of documents, by their bytes.
+    pub fn document_names(&self) -> String {
+        format!("{}document_names", self.tag)
+    }
+    /// Names of documents by when their time is over.
+    pub fn document_ends(&self) -> String {
+        format!("{}document_ends", self.tag)
+    }
+    pub fn locks(&self) -> String {
+        format!("{}locks", self.tag)
+    }
+    /// Names of locks by when their last grant ends.
+    pub fn lock_ends(&self) -> String {
+        format!("{}lock_ends", self.tag)
+    }
     pub fn schedules(&self) -> String {
         format!("{}schedules", self.tag)
     }

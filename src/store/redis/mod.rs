@@ -14,6 +14,8 @@
 //!  freed    zset  parents that have ended    keyed    zset  concurrency keys and their jobs; by bytes
 //!  logs     zset  job, number, text          gates    zset  keys of runs and their runs; by bytes
 //!  until    zset  unique keys by time        draining set, buckets hash, schedules hash
+//!  documents hash, document_names zset by bytes, document_ends zset by time
+//!  locks    hash  name → slots, grants       lock_ends zset  names by time
 //! ```
 //!
 //! A record is written by moves only: a job that became due or was claimed still has the record it
@@ -32,6 +34,7 @@ mod pack;
 mod read;
 mod reply;
 mod runs;
+mod shared;
 mod talk;
 mod verify;
 mod write;
@@ -48,7 +51,7 @@ use super::codec;
 use super::contract::*;
 use crate::domain::time::millis;
 use crate::domain::{
-    Event, EventKind, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId, limits,
+    Event, EventKind, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId, limits,
 };
 use connection::Link;
 use health::Server;
@@ -280,6 +283,7 @@ impl Store for RedisStore {
             *from = reply::text(next)?;
         }
         trimmed.runs = reply::int(&runs)?.max(0) as usize;
+        self.forget_shared(limit).await?;
         Ok(trimmed)
     }
 
@@ -324,6 +328,40 @@ impl Store for RedisStore {
         let mut call = write::call_with(&write::DRAIN, &self.keys, &[], Some(self.keys.draining()));
         call.arg(worker.as_bytes()).arg(limits::EVENT_RECORDS).arg(pack::event(&event, &pack::Defaults::default()));
         Ok(reply::int(&self.link.script(&write::DRAIN, &call).await?)? == 1)
+    }
+
+    async fn document(&self, name: &str) -> Result<Option<Document>> {
+        self.read_document(name).await
+    }
+
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
+        change.check()?;
+        self.change_document(change).await
+    }
+
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        self.list_documents(prefix, after, limit).await
+    }
+
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
+        request.check()?;
+        self.take_lock(request).await
+    }
+
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
+        self.prolong_lock(name, holder, ttl).await
+    }
+
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        Ok(!self.end_grants(name, Some(holder), false).await?.is_empty())
+    }
+
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
+        self.list_locks(after, limit).await
+    }
+
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
+        self.end_grants(name, holder, true).await
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {

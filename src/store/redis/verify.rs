@@ -90,6 +90,7 @@ impl RedisStore {
         self.compare_unique(&jobs, &places, &mut differences).await?;
         self.compare_beside(&jobs, &places, &mut differences).await?;
         self.compare_runs(&mut differences).await?;
+        self.compare_shared(&mut differences).await?;
         Ok(differences)
     }
 

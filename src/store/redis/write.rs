@@ -62,6 +62,9 @@ pub static EXCHANGE: Script = Script::new(
 );
 pub static DEFINE: Script = Script::new("define", include_str!("scripts/define.lua"));
 pub static UNDEFINE: Script = Script::new("undefine", include_str!("scripts/undefine.lua"));
+pub static DOCUMENT: Script = Script::new("document", include_str!("scripts/document.lua"));
+pub static LOCK: Script = Script::new("lock", include_str!("scripts/lock.lua"));
+pub static OVER: Script = Script::new("over", include_str!("scripts/over.lua"));
 pub static PERMITS: Script = Script::new("permits", include_str!("scripts/permits.lua"));
 
 /// Items of one enqueue script: long enough to be cheap, short enough to let others in between.

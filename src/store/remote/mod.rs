@@ -18,7 +18,7 @@ use self::hints::Hints;
 use self::link::Link;
 use super::contract::*;
 use super::wire::{Call, Dated, DatedPage, with_calls};
-use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
 pub use self::link::ServerUrl;
 
@@ -40,7 +40,8 @@ impl Token {
         Ok(Token(text.to_owned()))
     }
 
-    pub(in crate::store) fn secret(&self) -> &str {
+    /// The text itself: to be sent, and to be left out of what is shown.
+    pub fn secret(&self) -> &str {
         &self.0
     }
 }

@@ -100,6 +100,7 @@ impl Tx<'_> {
         let mut forget =
             self.conn.prepare_cached("DELETE FROM events WHERE position <= (SELECT max(position) FROM events) - ?1")?;
         forget.execute([EVENT_RECORDS as i64])?;
+        self.forget_shared(limit)?;
         Ok(trimmed)
     }
 

@@ -24,6 +24,7 @@ mod row;
 mod runs;
 mod schedules;
 mod schema;
+mod shared;
 mod space;
 mod talk;
 mod tx;
@@ -49,7 +50,7 @@ use self::work::{Batch, NewRow};
 use self::writer::{Desk, Writer};
 use super::codec;
 use super::contract::*;
-use crate::domain::{Clock, Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Clock, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 
 /// What can be set on a SQLite store.
 #[derive(Clone, Debug)]
@@ -251,6 +252,50 @@ impl Store for SqliteStore {
 
     async fn drain(&self, worker: WorkerId) -> Result<bool> {
         self.writer.submit(1, false, move |tx| tx.drain(worker)).await
+    }
+
+    async fn document(&self, name: &str) -> Result<Option<Document>> {
+        let (name, now) = (name.to_owned(), self.clock.now());
+        self.readers.read(move |conn| shared::document(conn, &name, now)).await
+    }
+
+    async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
+        change.check()?;
+        let change = change.clone();
+        self.writer.submit(1, change.body.is_some(), move |tx| tx.set_document(&change)).await
+    }
+
+    async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        let (prefix, after, now) = (prefix.to_owned(), after.map(str::to_owned), self.clock.now());
+        self.readers.read(move |conn| shared::documents(conn, &prefix, after.as_deref(), limit, now)).await
+    }
+
+    async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
+        request.check()?;
+        let request = request.clone();
+        self.writer.submit(1, true, move |tx| tx.acquire(&request)).await
+    }
+
+    async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
+        let name = name.clone();
+        self.writer.submit(1, false, move |tx| tx.extend(&name, holder, ttl)).await
+    }
+
+    async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        let name = name.clone();
+        let ended = self.writer.submit(1, false, move |tx| tx.end_grants(&name, Some(holder), false)).await?;
+        Ok(!ended.is_empty())
+    }
+
+    async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
+        let (after, now) = (after.cloned(), self.clock.now());
+        let locks = self.readers.read(move |conn| shared::locks(conn, after.as_ref(), limit, now)).await?;
+        Ok((now, locks))
+    }
+
+    async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
+        let name = name.clone();
+        self.writer.submit(1, false, move |tx| tx.end_grants(&name, holder, true)).await
     }
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use crate::store::StoreError;
 
 /// What this goflow writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// `application_id`: says that a SQLite file is goflow's.
 const APPLICATION: i32 = 0x676f_666c;
@@ -228,6 +228,35 @@ const STEPS: [&str; VERSION as usize] = [
         due INTEGER,
         body BLOB NOT NULL
     ) WITHOUT ROWID;
+",
+    "
+    -- Numbers that only rise: revisions of documents, and fences of locks.
+    CREATE TABLE marks(
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO marks VALUES ('document', 0), ('fence', 0);
+
+    CREATE TABLE documents(
+        name TEXT PRIMARY KEY,
+        rev INTEGER NOT NULL,
+        until INTEGER,
+        body BLOB NOT NULL
+    );
+    CREATE INDEX documents_until ON documents(until) WHERE until IS NOT NULL;
+
+    -- Grants of locks. All live ones of a name have the same number of slots.
+    CREATE TABLE locks(
+        name TEXT NOT NULL,
+        holder BLOB NOT NULL,
+        slots INTEGER NOT NULL,
+        about TEXT NOT NULL,
+        fence INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (name, holder)
+    ) WITHOUT ROWID;
+    CREATE INDEX locks_until ON locks(until);
 ",
 ];
 

@@ -27,7 +27,7 @@ pub(super) fn verify(conn: &Connection) -> Result<Vec<String>, Fault> {
 }
 
 /// What must not exist: a query that gives one text for each, and the sentence around it.
-const STRAYS: [(&str, &str); 17] = [
+const STRAYS: [(&str, &str); 19] = [
     (
         "SELECT printf('%d in queue %d', line.job, line.queue) FROM line LEFT JOIN jobs ON jobs.n = line.job
          WHERE jobs.n IS NULL OR (jobs.queue, jobs.place, jobs.rank, jobs.turn)
@@ -92,6 +92,15 @@ const STRAYS: [(&str, &str); 17] = [
     (
         "SELECT kind || ' ' || name FROM current WHERE hash NOT IN (SELECT hash FROM definitions)",
         "the current definition of {} is not kept",
+    ),
+    (
+        "SELECT name FROM locks WHERE until > (SELECT max(since) FROM locks) GROUP BY name
+         HAVING count(*) > min(slots) OR min(slots) <> max(slots)",
+        "lock {} has more holders than slots",
+    ),
+    (
+        "SELECT fence FROM locks WHERE fence > (SELECT value FROM marks WHERE name = 'fence')",
+        "fence {} was never given out",
     ),
 ];
 

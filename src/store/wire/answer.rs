@@ -6,7 +6,7 @@ use super::calls::{Call, with_calls};
 use super::check::Check;
 use super::guard::Guard;
 use super::{Dated, DatedPage, decode, encode};
-use crate::domain::{Event, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::contract::*;
 
 /// Why a message was not carried out.
@@ -37,7 +37,7 @@ macro_rules! answers {
             match call {
                 $(Call::$call => {
                     let ($($argument,)*): ($($owned,)*) = read(call, message)?;
-                    $($argument.check().map_err(|wrong| malformed(call, &wrong))?;)*
+                    $(Check::check(&$argument).map_err(|wrong| malformed(call, &wrong))?;)*
                     let guarded = guard.$name($($argument),*).await?;
                     Ok(encode(&<$wire>::from(guarded))?)
                 })*

@@ -31,6 +31,20 @@ macro_rules! with_calls {
             set_schedule SetSchedule (commit: &ScheduleCommit = ScheduleCommit => &commit)
                 -> Option<EnqueueAnswer> as Option<EnqueueAnswer>, Admin;
             drain Drain (worker: WorkerId = WorkerId => worker) -> bool as bool, Operate;
+            document Document (name: &str = String => &name) -> Option<Document> as Option<Document>, Admin;
+            set_document SetDocument (change: &DocumentChange = DocumentChange => &change)
+                -> DocumentSet as DocumentSet, Admin;
+            documents Documents (prefix: &str = String => &prefix, after: Option<&str> = Option<String> => after.as_deref(), limit: usize = usize => limit)
+                -> Vec<Document> as Vec<Document>, Admin;
+            acquire Acquire (request: &LockRequest = LockRequest => &request) -> Acquired as Acquired, Operate;
+            extend Extend (name: &Name = Name => &name, holder: HolderId = HolderId => holder, ttl: Duration = Duration => ttl)
+                -> Option<Grant> as Option<Grant>, Operate;
+            release Release (name: &Name = Name => &name, holder: HolderId = HolderId => holder)
+                -> bool as bool, Operate;
+            locks Locks (after: Option<&Name> = Option<Name> => after.as_ref(), limit: usize = usize => limit)
+                -> (Ms, Vec<LockRecord>) as (Ms, Vec<LockRecord>), Read;
+            break_lock BreakLock (name: &Name = Name => &name, holder: Option<HolderId> = Option<HolderId> => holder)
+                -> Vec<LockHolder> as Vec<LockHolder>, Operate;
             get Get (ids: &[JobId] = Vec<JobId> => &ids) -> Vec<Option<Stored>> as Vec<Option<Stored>>, Read;
             find Find (part: &str = String => &part, limit: usize = usize => limit)
                 -> Vec<JobId> as Vec<JobId>, Read;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::job::Progress;
 use crate::domain::limits::*;
-use crate::domain::{Job, JobId, Json, Name, QueueSettings, Rate, RunId, WorkerId};
+use crate::domain::{HolderId, Job, JobId, Json, Name, QueueSettings, Rate, RunId, WorkerId};
 use crate::store::contract::*;
 
 /// Records asked for in one call.
@@ -60,7 +60,7 @@ macro_rules! anything {
 }
 
 // Their own reading has checked them, or any value will do.
-anything!(WorkerId, JobId, RunId, Name, Duration, u64, Retention);
+anything!(WorkerId, HolderId, JobId, RunId, Name, Duration, u64, Retention);
 
 impl Check for usize {
     fn check(&self) -> Checked {
@@ -287,6 +287,19 @@ impl Check for ScheduleCommit {
         within("the number of jobs to end", self.cancel.len(), MOST_IDS)?;
         self.tell.check()?;
         self.events.check()
+    }
+}
+
+// The stores judge these themselves, by the contract's own words.
+impl Check for DocumentChange {
+    fn check(&self) -> Checked {
+        DocumentChange::check(self).map_err(|error| error.to_string())
+    }
+}
+
+impl Check for LockRequest {
+    fn check(&self) -> Checked {
+        LockRequest::check(self).map_err(|error| error.to_string())
     }
 }
 

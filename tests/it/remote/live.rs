@@ -76,7 +76,11 @@ fn a_socket_is_told_what_it_subscribed_to_and_goes_on_where_it_was() {
     let before = enqueue(&site, "echo");
     let mut socket = Socket::open(&site);
     socket.say(&json!({"type": "subscribe", "topic": "events"}));
-    assert_eq!(socket.hear(), json!({"type": "subscribed", "topic": "events", "complete": null}));
+    let begun = socket.hear();
+    assert_eq!(
+        (&begun["type"], &begun["topic"], &begun["complete"]),
+        (&json!("subscribed"), &json!("events"), &json!(null))
+    );
     let first = enqueue(&site, "echo -q mail");
     let told = socket.hear();
     assert_eq!((&told["type"], &told["topic"]), (&json!("event"), &json!("events")));
@@ -88,6 +92,10 @@ fn a_socket_is_told_what_it_subscribed_to_and_goes_on_where_it_was() {
     let second = enqueue(&site, "echo");
     let third = enqueue(&site, "echo -q mail");
     // By its place, and by the id alone, as somebody copies it.
+    let mut early = Socket::open(&site);
+    early.say(&json!({"type": "subscribe", "topic": "events", "after": begun["place"]}));
+    assert_eq!(early.hear()["complete"], true);
+    assert_eq!(early.hear()["event"]["job_id"], json!(first), "who was cut before the first event");
     for after in [&told["place"], &told["event"]["id"]] {
         let mut socket = Socket::open(&site);
         socket.say(&json!({"type": "subscribe", "topic": "events", "after": after}));
@@ -102,7 +110,7 @@ fn a_socket_is_told_what_it_subscribed_to_and_goes_on_where_it_was() {
     let mut socket = Socket::open(&site);
     let gone = "00000000-0000-8000-8000-000000000000";
     socket.say(&json!({"type": "subscribe", "topic": "queue:mail", "after": gone}));
-    assert_eq!(socket.hear(), json!({"type": "subscribed", "topic": "queue:mail", "complete": false}));
+    assert_eq!(socket.hear(), json!({"type": "subscribed", "topic": "queue:mail", "complete": false, "place": null}));
     assert_eq!(socket.hear()["event"]["job_id"], json!(first));
     assert_eq!(socket.hear()["event"]["job_id"], json!(third));
     // Several topics on one connection; one that is left says nothing more.
@@ -149,7 +157,10 @@ fn next(lines: &mut impl BufRead) -> Vec<(String, String)> {
         assert_ne!(lines.read_line(&mut line).expect("a line"), 0, "the stream goes on");
         match line.trim_end().split_once(':') {
             Some((name, value)) if !name.is_empty() => fields.push((name.to_owned(), value.trim().to_owned())),
-            _ if line.trim().is_empty() && !fields.is_empty() => return fields,
+            _ if line.trim().is_empty() && fields.iter().any(|(name, _): &(String, String)| name == "data") => {
+                return fields;
+            }
+            _ if line.trim().is_empty() => fields.clear(),
             // Comments, and the sizes of chunks.
             _ => {}
         }

@@ -225,6 +225,7 @@ async fn read_along(urls: Vec<String>, wanted: usize, told: Arc<AtomicUsize>, cu
             match said["type"].as_str() {
                 Some("subscribed") => {
                     assert_ne!(said["complete"], false, "what came after the last one is kept");
+                    after = after.or_else(|| said["place"].as_str().map(str::to_owned));
                     told.fetch_add(1, Ordering::SeqCst);
                 }
                 Some("event") => {

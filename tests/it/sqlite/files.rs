@@ -39,7 +39,7 @@ async fn files_are_for_their_owner_only() {
         assert_eq!(mode(&folder.path().join("new").join(name)), 0o600, "{name}");
     }
     let health = store.health().await.expect("health");
-    assert_eq!((health.schema, health.warnings), (2, vec![]));
+    assert_eq!((health.schema, health.warnings), (3, vec![]));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
     assert_eq!(store.health().await.expect("health").warnings.len(), 1);
 }
@@ -82,7 +82,7 @@ async fn a_newer_store_is_refused_by_its_version() {
     let conn = rusqlite::Connection::open(&path).expect("a database");
     conn.execute_batch("PRAGMA user_version = 99").expect("a version");
     drop(conn);
-    assert_eq!(open(&path).err(), Some(StoreError::TooNew { found: 99, known: 2 }));
+    assert_eq!(open(&path).err(), Some(StoreError::TooNew { found: 99, known: 3 }));
 }
 
 /// What each statement breaks must be told, and in the right words.
@@ -192,7 +192,7 @@ async fn a_store_of_schema_1_is_taken_over_whole() {
     conn.execute_batch(include_str!("../../fixtures/schema/sqlite-1.sql")).expect("the fixture loads");
     drop(conn);
     let store = open(&path).expect("the store opens");
-    assert_eq!(store.health().await.expect("health").schema, 2);
+    assert_eq!(store.health().await.expect("health").schema, 3);
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
     let stats = store.stats().await.expect("stats");
     let of = |name: &str| stats.iter().find(|queue| queue.name.as_str() == name).expect("a queue").clone();
@@ -201,5 +201,43 @@ async fn a_store_of_schema_1_is_taken_over_whole() {
     let finished = RunQuery { finished: true, after: None, budget: 10 };
     assert_eq!(store.runs(&finished).await.expect("runs").items.len(), 2);
     put(&store).await;
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_store_of_schema_2_is_taken_over_whole() {
+    let folder = folder();
+    let path = folder.path().join("queue.db");
+    let conn = rusqlite::Connection::open(&path).expect("a database");
+    conn.execute_batch(include_str!("../../fixtures/schema/sqlite-2.sql")).expect("the fixture loads");
+    drop(conn);
+    let store = open(&path).expect("the store opens");
+    assert_eq!(store.health().await.expect("health").schema, 3);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+    let stats = store.stats().await.expect("stats");
+    let of = |name: &str| stats.iter().find(|queue| queue.name.as_str() == name).expect("a queue").clone();
+    let waiting = of("waiting");
+    assert_eq!((waiting.pending, waiting.scheduled, waiting.paused), (3, 2, true));
+    assert_eq!((of("done").completed, of("dead").dead, of("slow").pending), (2, 1, 1));
+    let live = RunQuery { finished: false, after: None, budget: 10 };
+    assert_eq!(store.runs(&live).await.expect("runs").items.len(), 2);
+    assert_eq!(store.schedules().await.expect("schedules").1.len(), 1);
+    // What is new works on what is old.
+    let change = DocumentChange { name: "a".into(), from_rev: 0, body: Some(vec![1]), keep: None };
+    assert!(matches!(store.set_document(&change).await.expect("set_document"), DocumentSet::Done(_)));
+    let name = "nightly".parse().expect("a name");
+    let request = LockRequest {
+        name,
+        holder: goflow::domain::HolderId::from_bytes([7; 16]),
+        about: String::new(),
+        slots: 1,
+        ttl: Duration::from_secs(60),
+    };
+    let Acquired::Granted(grant) = store.acquire(&request).await.expect("acquire") else { panic!("not granted") };
+    drop(store);
+    let store = open(&path).expect("the store opens again");
+    assert_eq!(store.document("a").await.expect("document").map(|kept| kept.body), Some(vec![1]));
+    let listed = store.locks(None, 9).await.expect("locks").1;
+    assert_eq!(listed[0].holders[0].fence, grant.fence);
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }

@@ -10,6 +10,7 @@ mod postgres_alone;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
+mod shared_laws;
 mod talk_laws;
 mod unreadable;
 mod wide_differential;
@@ -92,7 +93,9 @@ suite!(remote);
 macro_rules! wide {
     ($module:ident $backend:ident) => {
         mod $module {
-            use super::{backends, limit_laws, schedule_laws, talk_laws, wide_differential, wide_run_laws};
+            use super::{
+                backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
+            };
             suite! { @ $backend limit_laws:
                 a_queues_limit_holds_over_all_workers
                 a_concurrency_key_lets_so_many_run
@@ -130,6 +133,21 @@ macro_rules! wide {
                 a_schedule_changes_by_who_saw_it
                 a_tick_is_one_commit
                 racing_schedulers_tick_once
+            }
+            suite! { @ $backend shared_laws:
+                a_document_changes_by_who_saw_it
+                documents_are_listed_by_prefix
+                a_document_ends_with_its_time
+                racing_writers_lose_no_change
+                a_lock_has_one_holder
+                a_wish_sent_again_is_one_grant
+                a_grant_ends_with_its_time
+                a_semaphore_has_so_many_slots
+                a_broken_lock_is_lost
+                fences_rise_over_trims
+                what_is_out_of_bounds_is_refused
+                racing_holders_never_share_a_slot
+                lost_answers_never_make_two_holders
             }
             suite! { @ $backend wide_differential: agrees_with_the_reference_store }
         }

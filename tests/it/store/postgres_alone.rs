@@ -312,3 +312,31 @@ async fn a_database_of_the_first_schema_is_taken_over() {
     assert!(answer.commits.iter().all(|one| one.moves == [Moved::Applied]));
     assert!(store.verify().await.expect("verify answers").is_empty());
 }
+
+/// The fixture was written by goflow of schema 2: held, keyed and cancelled jobs, gated runs, a schedule.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_the_second_schema_is_taken_over() {
+    let mut cluster = Cluster::start();
+    cluster.load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/postgres/schema-2.sql"));
+    let store = PostgresStore::open(&cluster.url()).await.expect("the store opens");
+    assert_eq!(store.health().await.expect("health").schema, 3);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+    let stats = store.stats().await.expect("stats");
+    let of = |name: &str| stats.iter().find(|queue| queue.name.as_str() == name).expect("a queue").clone();
+    let waiting = of("waiting");
+    assert_eq!((waiting.pending, waiting.scheduled, waiting.paused), (3, 2, true));
+    assert_eq!((of("done").completed, of("dead").dead, of("slow").pending), (2, 1, 1));
+    let live = RunQuery { finished: false, after: None, budget: 10 };
+    assert_eq!(store.runs(&live).await.expect("runs").items.len(), 2);
+    assert_eq!(store.schedules().await.expect("schedules").1.len(), 1);
+    // What is new works on what is old, and outlives the server.
+    let request = super::shared_laws::wish("nightly", 1, LONG);
+    let Acquired::Granted(grant) = store.acquire(&request).await.expect("acquire") else { panic!("not granted") };
+    cluster.kill();
+    cluster.up();
+    let released = insist!(store.release(&request.name, request.holder));
+    assert!(released, "the grant outlived the server");
+    let Acquired::Granted(next) = insist!(store.acquire(&request)) else { panic!("not granted") };
+    assert!(next.fence > grant.fence);
+    assert_eq!(insist!(store.verify()), Vec::<String>::new());
+}

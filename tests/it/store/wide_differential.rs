@@ -1,17 +1,20 @@
 //! Random operations with limits, parents, asks and gates on a backend and on the reference store at
 //! once: every answer must agree. As in `differential`, only what does not depend on the time of day.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{Concurrency, EventKind, Job, JobId, Place, QueueSettings, RunId, RunState, To, WorkerId};
+use goflow::domain::{
+    Concurrency, EventKind, HolderId, Job, JobId, Place, QueueSettings, RunId, RunState, To, WorkerId,
+};
 use goflow::store::*;
 
 use super::backends::{Subject, TestClock};
 use super::differential::{Dice, compare};
 use super::make::*;
+use super::shared_laws;
 
 const LONG: Duration = Duration::from_secs(600);
 const STEPS: usize = 300;
@@ -21,11 +24,17 @@ struct Pair<'a> {
     ours: &'a dyn Store,
     theirs: &'a dyn Store,
     dice: Dice,
+    /// For what does not touch the rest, so that a seed plays the rest as before.
+    aside: Dice,
     worker: WorkerId,
     /// Leased on both; epochs differ.
     held: Vec<(Claimed, Claimed)>,
     jobs: Vec<JobId>,
     runs: Vec<RunId>,
+    /// Revisions of documents on both, by name.
+    revs: BTreeMap<String, (u64, u64)>,
+    /// Who asked for a lock.
+    holders: Vec<HolderId>,
 }
 
 pub async fn agrees_with_the_reference_store(subject: &Subject) {
@@ -38,10 +47,13 @@ pub async fn agrees_with_the_reference_store(subject: &Subject) {
         ours: &*subject.store,
         theirs: &*reference,
         dice: Dice(seed),
+        aside: Dice(seed),
         worker,
         held: vec![],
         jobs: vec![],
         runs: vec![],
+        revs: BTreeMap::new(),
+        holders: vec![],
     };
     beat(pair.ours, worker, LONG).await;
     beat(pair.theirs, worker, LONG).await;
@@ -56,6 +68,11 @@ pub async fn agrees_with_the_reference_store(subject: &Subject) {
             10 => pair.ask(&context).await,
             11 => pair.let_go(&context).await,
             _ => pair.advance(&context).await,
+        }
+        match pair.aside.roll(3) {
+            0 => pair.write_document(&context).await,
+            1 => pair.lock(&context).await,
+            _ => {}
         }
         if step % 15 == 0 || step + 1 == STEPS {
             compare(pair.ours, pair.theirs, &context).await;
@@ -212,6 +229,79 @@ impl Pair<'_> {
         assert_eq!(answer, commit(self.theirs, commit_of(&work)).await, "{context}");
     }
 
+    /// Changes a document, now and then from a revision that is not its own.
+    async fn write_document(&mut self, context: &str) {
+        let name = ["a", "ab", "b", "ü"][self.aside.roll(4)].to_owned();
+        let (ours, theirs) = match self.aside.roll(4) {
+            0 => [(0, 0), (1 << 62, 1 << 62)][self.aside.roll(2)],
+            _ => self.revs.get(&name).copied().unwrap_or_default(),
+        };
+        let body = (self.aside.roll(4) > 0).then(|| context.as_bytes().to_vec());
+        let keep = [None, Some(LONG)][self.aside.roll(2)];
+        let change = |from_rev| DocumentChange { name: name.clone(), from_rev, body: body.clone(), keep };
+        let a = self.ours.set_document(&change(ours)).await.expect("set_document");
+        let b = self.theirs.set_document(&change(theirs)).await.expect("set_document");
+        match (a, b) {
+            (DocumentSet::Done(a), DocumentSet::Done(b)) => drop(self.revs.insert(name, (a, b))),
+            (DocumentSet::Changed(a), DocumentSet::Changed(b)) => assert_eq!(told(a), told(b), "{context}"),
+            (a, b) => panic!("{context}: {a:?} and {b:?}"),
+        }
+        let (a, b) =
+            (self.ours.document("a").await.expect("document"), self.theirs.document("a").await.expect("document"));
+        assert_eq!(told(a), told(b), "{context}");
+        let (prefix, after) = (["", "a", "b"][self.aside.roll(3)], [None, Some("a"), Some("aa")][self.aside.roll(3)]);
+        let a = self.ours.documents(prefix, after, 3).await.expect("documents");
+        let b = self.theirs.documents(prefix, after, 3).await.expect("documents");
+        let all = |list: Vec<Document>| list.into_iter().map(|one| told(Some(one))).collect::<Vec<_>>();
+        assert_eq!(all(a), all(b), "{context}");
+    }
+
+    /// Asks for a lock, gives it back, prolongs or breaks it.
+    async fn lock(&mut self, context: &str) {
+        let lock = ["one", "two"][self.aside.roll(2)];
+        let known = self.aside.pick(&self.holders).copied();
+        let (ours, theirs) = (self.ours, self.theirs);
+        let outcome = |acquired: Acquired| match acquired {
+            Acquired::Granted(_) => ("granted", vec![]),
+            Acquired::Held { lock, .. } => ("held", lock.holders),
+            Acquired::OtherSlots { lock, .. } => ("other slots", lock.holders),
+        };
+        let who = |holders: Vec<LockHolder>| holders.into_iter().map(|one| (one.id, one.about)).collect::<Vec<_>>();
+        match (self.aside.roll(6), known) {
+            (0, Some(holder)) => {
+                let answer = ours.release(&name(lock), holder).await.expect("release");
+                assert_eq!(answer, theirs.release(&name(lock), holder).await.expect("release"), "{context}");
+            }
+            (1, Some(holder)) => {
+                let a = ours.extend(&name(lock), holder, LONG).await.expect("extend");
+                let b = theirs.extend(&name(lock), holder, LONG).await.expect("extend");
+                assert_eq!(a.is_some(), b.is_some(), "{context}");
+            }
+            (2, holder) => {
+                let holder = holder.filter(|_| self.aside.roll(2) == 0);
+                let a = ours.break_lock(&name(lock), holder).await.expect("break_lock");
+                let b = theirs.break_lock(&name(lock), holder).await.expect("break_lock");
+                assert_eq!(who(a), who(b), "{context}");
+            }
+            (_, known) => {
+                let mut request = shared_laws::wish(lock, [1, 2, 2][self.aside.roll(3)], LONG);
+                if let Some(holder) = known.filter(|_| self.aside.roll(4) == 0) {
+                    request.holder = holder;
+                }
+                self.holders.push(request.holder);
+                let (a, b) =
+                    (ours.acquire(&request).await.expect("acquire"), theirs.acquire(&request).await.expect("acquire"));
+                let ((a, held), (b, others)) = (outcome(a), outcome(b));
+                assert_eq!((a, who(held)), (b, who(others)), "{context}");
+            }
+        }
+        let (a, b) = (ours.locks(None, 9).await.expect("locks").1, theirs.locks(None, 9).await.expect("locks").1);
+        let all = |list: Vec<LockRecord>| {
+            list.into_iter().map(|one| (one.name, one.slots, who(one.holders))).collect::<Vec<_>>()
+        };
+        assert_eq!(all(a), all(b), "{context}");
+    }
+
     /// What is asked and what is free, and what is told of each job.
     async fn compare_told(&self, context: &str) {
         let ids = |asked: Vec<Stored>| sorted(asked.into_iter().map(|one| one.job.id));
@@ -230,4 +320,9 @@ impl Pair<'_> {
             assert_eq!(told(a), told(b), "{context}: {id}");
         }
     }
+}
+
+/// A document without what differs from store to store.
+fn told(document: Option<Document>) -> Option<(String, Vec<u8>, bool)> {
+    document.map(|one| (one.name, one.body, one.until.is_some()))
 }

@@ -1,0 +1,102 @@
+//! The verbs: each by the same function of `api` as the command that does it, and told in its words.
+
+use super::command::command;
+use crate::api::told::sentence;
+use crate::api::verbs::{Acted as Did, BATCH};
+use crate::api::{ApiError, Client, Filter, Verb as JobVerb};
+use crate::domain::text::count;
+use crate::domain::{JobId, Name};
+use crate::tui::msg::{Acted, Answer, Order, Reply, Target, Verb};
+
+/// Does it, and tells what became of it.
+pub async fn act(client: &Client, order: &Order) -> Reply {
+    let told = match &order.target {
+        Target::Jobs(ids) => named(client, order.verb, ids).await,
+        Target::Matching { states, filter } => match Filter::parse(filter) {
+            Ok(filter) if states.is_empty() => matching(client, order.verb, &filter).await,
+            Ok(filter) => matching(client, order.verb, &filter.only_states(states)).await,
+            Err(error) => Ok((error.to_string(), true)),
+        },
+        Target::Queues(queues) => pause(client, queues).await,
+        Target::Workers(ids) => drain(client, ids).await,
+    };
+    let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
+    let acted = Acted { sentence, command: command(order), failed };
+    Reply { generation: 0, at: client.clock().now(), answer: Answer::Acted(acted) }
+}
+
+type Told = Result<(String, bool), ApiError>;
+
+fn job_verb(verb: Verb) -> Option<JobVerb> {
+    match verb {
+        Verb::Retry => Some(JobVerb::Retry),
+        Verb::Cancel => Some(JobVerb::Cancel),
+        Verb::Delete => Some(JobVerb::Delete),
+        Verb::Pause | Verb::Drain => None,
+    }
+}
+
+fn told(verb: JobVerb, did: &Did) -> (String, bool) {
+    (sentence(verb, did, false), did.touched() == 0)
+}
+
+/// Only `order` of the state makes orders, and it never makes such a one.
+fn senseless() -> Told {
+    Ok(("that cannot be done to jobs".to_owned(), true))
+}
+
+async fn named(client: &Client, verb: Verb, ids: &[String]) -> Told {
+    let Some(verb) = job_verb(verb) else { return senseless() };
+    let ids: Vec<JobId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+    let did = client.act(verb, &ids, None).await?;
+    Ok(told(verb, &did))
+}
+
+/// All that match now: found first, and those done that still match then.
+async fn matching(client: &Client, verb: Verb, filter: &Filter) -> Told {
+    let Some(verb) = job_verb(verb) else { return senseless() };
+    let now = client.clock().now();
+    let plan = client.survey(verb, filter, now, |_| {}).await?;
+    let ids: Vec<JobId> = plan.done.into_iter().chain(plan.asked).collect();
+    let mut did = Did { left: plan.left, ..Did::default() };
+    for ids in ids.chunks(BATCH) {
+        did.extend(client.act(verb, ids, Some((filter, now))).await?);
+    }
+    Ok(told(verb, &did))
+}
+
+/// Pauses those that ran, resumes those that were paused.
+async fn pause(client: &Client, queues: &[(String, bool)]) -> Told {
+    let (mut paused, mut resumed, mut same) = (0, 0, 0);
+    for (name, was_paused) in queues {
+        let Ok(name) = name.parse::<Name>() else { continue };
+        match (client.set_paused(&name, !was_paused).await?, was_paused) {
+            (true, false) => paused += 1,
+            (true, true) => resumed += 1,
+            (false, _) => same += 1,
+        }
+    }
+    let parts = [(paused, "paused"), (resumed, "resumed")];
+    let mut parts: Vec<String> =
+        parts.iter().filter(|(n, _)| *n > 0).map(|(n, did)| format!("{did} {}", count(*n, "queue"))).collect();
+    if same > 0 {
+        parts.push(format!("{} {} so already", count(same, "queue"), if same == 1 { "was" } else { "were" }));
+    }
+    Ok((parts.join("; "), paused + resumed == 0))
+}
+
+async fn drain(client: &Client, ids: &[String]) -> Told {
+    let (mut told, mut gone) = (0, 0);
+    for id in ids {
+        if client.drain(id).await? {
+            told += 1;
+        } else {
+            gone += 1;
+        }
+    }
+    let mut text = format!("told {} to drain", count(told, "worker"));
+    if gone > 0 {
+        text = format!("{text}; {} {} gone", count(gone, "worker"), if gone == 1 { "was" } else { "were" });
+    }
+    Ok((text, told == 0))
+}

@@ -1,0 +1,79 @@
+//! The command that does what a verb did. Knows how commands are written, and does nothing.
+
+use crate::domain::JobState;
+use crate::tui::msg::{Order, Target, Verb};
+use crate::tui::text::short;
+
+/// More ids are not written out.
+const WRITTEN: usize = 3;
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn listed<'a>(words: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = if words.len() > WRITTEN { " …" } else { "" };
+    words.take(WRITTEN).map(quoted).collect::<Vec<_>>().join(" ") + more
+}
+
+/// The words of a filter with the states beside it.
+fn filter_of(states: &[JobState], filter: &str) -> String {
+    let states: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+    let states = if states.is_empty() { String::new() } else { format!("state:{}", states.join(",")) };
+    [states.as_str(), filter.trim()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}
+
+/// `goflow job retry 7k3q9x2m`
+pub fn command(order: &Order) -> String {
+    let verb = match order.verb {
+        Verb::Retry => "retry",
+        Verb::Cancel => "cancel",
+        Verb::Delete => "delete",
+        Verb::Pause => "pause",
+        Verb::Drain => "drain",
+    };
+    match &order.target {
+        Target::Jobs(ids) => format!("goflow job {verb} {}", listed(ids.iter().map(|id| short(id)))),
+        Target::Matching { states, filter } => match filter_of(states, filter).as_str() {
+            "" => format!("goflow job {verb} --all"),
+            filter => format!("goflow job {verb} --where {}", quoted(filter)),
+        },
+        Target::Queues(queues) => {
+            let commands = queues.iter().take(WRITTEN).map(|(name, paused)| {
+                format!("goflow queue {} {}", if *paused { "resume" } else { "pause" }, quoted(name))
+            });
+            let more = if queues.len() > WRITTEN { " …" } else { "" };
+            commands.collect::<Vec<_>>().join("; ") + more
+        }
+        Target::Workers(ids) => format!("goflow worker drain {}", listed(ids.iter().map(|id| short(id)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_does_the_same() {
+        let order = |verb, target| command(&Order { verb, target });
+        let ids = |n: usize| (0..n).map(|n| format!("0192f0c1-2b3c-7000-8a9b-0123456789a{n}")).collect::<Vec<_>>();
+        assert_eq!(order(Verb::Retry, Target::Jobs(ids(1))), "goflow job retry 456789a0");
+        assert_eq!(order(Verb::Cancel, Target::Jobs(ids(5))), "goflow job cancel 456789a0 456789a1 456789a2 …");
+        let matching = |filter: &str| Target::Matching { states: vec![JobState::Dead], filter: filter.to_owned() };
+        assert_eq!(order(Verb::Retry, matching("")), "goflow job retry --where state:dead");
+        assert_eq!(
+            order(Verb::Delete, matching("error~'time out'")),
+            r"goflow job delete --where 'state:dead error~'\''time out'\'''"
+        );
+        let all = Target::Matching { states: Vec::new(), filter: String::new() };
+        assert_eq!(order(Verb::Cancel, all), "goflow job cancel --all");
+        let queues = vec![("mail".to_owned(), false), ("slow".to_owned(), true)];
+        assert_eq!(order(Verb::Pause, Target::Queues(queues)), "goflow queue pause mail; goflow queue resume slow");
+    }
+}

@@ -1,0 +1,226 @@
+//! The tail of the event log, folded into what the overview tells: how many ended in each second, how
+//! long they waited and ran. It reads on from where it was, a bounded part at a time, so that a busy log
+//! costs a look no more than a quiet one.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api::{Client, Cursor, Result};
+use crate::domain::{Event, EventKind, JobId, Ms, Name};
+use crate::tui::msg::{Percentiles, Rates};
+
+/// Events read at once, and how long one look may read.
+const PAGE: usize = 1_000;
+const READS_FOR: Duration = Duration::from_millis(200);
+/// Seconds of which the counts are kept.
+const SECONDS: i64 = 240;
+/// How far back waits and runs are counted, and how many of them.
+const SAMPLED_MS: i64 = 60_000;
+const SAMPLES: usize = 10_000;
+/// Starts and delays that are remembered. Beyond it all are forgotten: a few samples are missing then.
+const KNOWN: usize = 100_000;
+/// Seconds over which a queue's rate is told.
+const RATE_OVER: i64 = 10;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    done: u32,
+    failed: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct Tail {
+    after: Option<Cursor>,
+    is_current: bool,
+    /// By second.
+    counts: BTreeMap<i64, Second>,
+    /// Completed by queue and second.
+    queues: HashMap<Name, BTreeMap<i64, u32>>,
+    waits: VecDeque<(Ms, u64)>,
+    runs: VecDeque<(Ms, u64)>,
+    started: HashMap<JobId, Ms>,
+    /// Jobs that were put off or tried again: from their birth to their start is no wait.
+    delayed: HashSet<JobId>,
+}
+
+impl Tail {
+    /// Reads on. Events of a part are counted together with its cursor, so that a look that is cut off
+    /// counts none twice.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn read(&mut self, client: &Client) -> Result<()> {
+        let until = Instant::now() + READS_FOR;
+        loop {
+            let (events, next) = client.events_after(self.after.as_ref(), PAGE).await?;
+            self.after = Some(next);
+            self.is_current = events.is_empty();
+            let now = client.clock().now();
+            for event in &events {
+                self.count(event, now);
+            }
+            if events.is_empty() || Instant::now() >= until {
+                self.forget(now);
+                return Ok(());
+            }
+        }
+    }
+
+    fn count(&mut self, event: &Event, now: Ms) {
+        let second = event.at.0.div_euclid(1_000);
+        let is_recent = second > now.0.div_euclid(1_000) - SECONDS;
+        match event.kind {
+            EventKind::JobCompleted if is_recent => {
+                self.counts.entry(second).or_default().done += 1;
+                if let Some(queue) = &event.queue {
+                    *self.queues.entry(queue.clone()).or_default().entry(second).or_default() += 1;
+                }
+            }
+            EventKind::JobRetried | EventKind::JobDead | EventKind::JobFailed if is_recent => {
+                self.counts.entry(second).or_default().failed += 1;
+            }
+            _ => {}
+        }
+        let Some(job) = event.job else { return };
+        match event.kind {
+            EventKind::JobStarted => {
+                if !self.delayed.contains(&job) {
+                    let wait = event.at.since(job.created_at()).as_millis();
+                    sample(&mut self.waits, event.at, wait);
+                }
+                if self.started.len() >= KNOWN {
+                    self.started.clear();
+                }
+                self.started.insert(job, event.at);
+            }
+            EventKind::JobCompleted => {
+                if let Some(from) = self.started.remove(&job) {
+                    sample(&mut self.runs, event.at, event.at.since(from).as_millis());
+                }
+                self.delayed.remove(&job);
+            }
+            EventKind::JobScheduled | EventKind::JobRetried | EventKind::JobReleased | EventKind::JobRequeued => {
+                self.started.remove(&job);
+                if self.delayed.len() >= KNOWN {
+                    self.delayed.clear();
+                }
+                self.delayed.insert(job);
+            }
+            EventKind::JobDead | EventKind::JobCancelled | EventKind::JobDeleted => {
+                self.started.remove(&job);
+                self.delayed.remove(&job);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, now: Ms) {
+        let oldest = now.0.div_euclid(1_000) - SECONDS;
+        self.counts = self.counts.split_off(&oldest);
+        self.queues.retain(|_, seconds| {
+            *seconds = seconds.split_off(&oldest);
+            !seconds.is_empty()
+        });
+        for samples in [&mut self.waits, &mut self.runs] {
+            while samples.front().is_some_and(|(at, _)| at.0 < now.0 - SAMPLED_MS) {
+                samples.pop_front();
+            }
+        }
+    }
+
+    pub fn rates(&self, now: Ms) -> Rates {
+        let last = now.0.div_euclid(1_000);
+        let second = |at: i64| self.counts.get(&at).copied().unwrap_or_default();
+        Rates {
+            is_current: self.is_current,
+            done: (last - SECONDS + 1..=last).map(|at| second(at).done).collect(),
+            failed: (last - SECONDS + 1..=last).map(|at| second(at).failed).collect(),
+            wait: percentiles(&self.waits),
+            run: percentiles(&self.runs),
+        }
+    }
+
+    /// Completed a second on a queue; none as long as the log was not read to its end.
+    pub fn rate(&self, queue: &str, now: Ms) -> Option<f64> {
+        if !self.is_current {
+            return None;
+        }
+        let last = now.0.div_euclid(1_000);
+        let Some(seconds) = self.queues.iter().find(|(name, _)| name.as_str() == queue).map(|(_, seconds)| seconds)
+        else {
+            return Some(0.0);
+        };
+        // The second that is still going on is left out.
+        let done: u32 = seconds.range(last - RATE_OVER..last).map(|(_, done)| *done).sum();
+        Some(f64::from(done) / RATE_OVER as f64)
+    }
+}
+
+fn sample(samples: &mut VecDeque<(Ms, u64)>, at: Ms, ms: u128) {
+    if samples.len() >= SAMPLES {
+        samples.pop_front();
+    }
+    samples.push_back((at, u64::try_from(ms).unwrap_or(u64::MAX)));
+}
+
+/// Nearest rank.
+fn percentiles(samples: &VecDeque<(Ms, u64)>) -> Option<Percentiles> {
+    let mut sorted: Vec<u64> = samples.iter().map(|(_, ms)| *ms).collect();
+    sorted.sort_unstable();
+    let last = sorted.len().checked_sub(1)?;
+    let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).saturating_sub(1).min(last)];
+    Some(Percentiles { p50: rank(50), p95: rank(95), p99: rank(99) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Shard;
+
+    fn event(kind: EventKind, job: JobId, at: i64) -> Event {
+        Event { at: Ms(at), job: Some(job), queue: Some("mail".parse().expect("a name")), ..Event::new(kind) }
+    }
+
+    #[test]
+    fn what_ended_is_counted_by_its_second_and_by_its_queue() {
+        let mut tail = Tail { is_current: true, ..Tail::default() };
+        let now = Ms(1_000_000);
+        for n in 0..30 {
+            let job = JobId::from_parts(Ms(980_000), Shard(0), n);
+            tail.count(&event(EventKind::JobStarted, job, 990_000), now);
+            tail.count(&event(EventKind::JobCompleted, job, 995_000 + i64::from(n % 2 == 0) * 1_000), now);
+        }
+        let rates = tail.rates(now);
+        assert_eq!(&rates.done[rates.done.len() - 6..], [15, 15, 0, 0, 0, 0]);
+        assert_eq!(tail.rate("mail", now), Some(3.0));
+        assert_eq!(tail.rate("other", now), Some(0.0));
+        assert_eq!(rates.wait, Some(Percentiles { p50: 10_000, p95: 10_000, p99: 10_000 }));
+        assert_eq!(rates.run, Some(Percentiles { p50: 5_000, p95: 6_000, p99: 6_000 }));
+    }
+
+    #[test]
+    fn a_delay_is_no_wait_and_the_past_is_forgotten() {
+        let mut tail = Tail::default();
+        let now = Ms(1_000_000);
+        let job = JobId::from_parts(Ms(1_000), Shard(0), 1);
+        tail.count(&event(EventKind::JobScheduled, job, 1_000), now);
+        tail.count(&event(EventKind::JobStarted, job, 999_000), now);
+        assert_eq!(tail.rates(now).wait, None);
+        assert_eq!(tail.rate("mail", now), None);
+        tail.count(&event(EventKind::JobCompleted, job, 999_000), now);
+        tail.forget(Ms(9_000_000));
+        let later = tail.rates(Ms(9_000_000));
+        assert_eq!((later.done.iter().sum::<u32>(), later.run), (0, None));
+        assert!(tail.queues.is_empty() && tail.started.is_empty() && tail.delayed.is_empty());
+    }
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let of = |n: u64| (1..=n).map(|ms| (Ms(0), ms)).collect::<VecDeque<_>>();
+        assert_eq!(percentiles(&of(100)), Some(Percentiles { p50: 50, p95: 95, p99: 99 }));
+        assert_eq!(percentiles(&of(1)), Some(Percentiles { p50: 1, p95: 1, p99: 1 }));
+        assert_eq!(percentiles(&of(0)), None);
+    }
+}

@@ -1,0 +1,285 @@
+//! What the state is told, and what it asks for. [`Reply`] is what the data task tells; it is plain data
+//! that serde keeps, so that a session can be written down and shown again.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{JobRow, Rows};
+use super::views::View;
+use crate::domain::{JobState, Ms};
+
+/// A key, as far as the console tells keys apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    Char(char),
+    Up,
+    Down,
+    Left,
+    Right,
+    Enter,
+    Esc,
+    Tab,
+    BackTab,
+    Backspace,
+    Delete,
+    Home,
+    End,
+    PageUp,
+    PageDown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub code: Code,
+    pub ctrl: bool,
+}
+
+/// What the mouse did, in columns and rows of the screen from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mouse {
+    Click(u16, u16),
+    Up,
+    Down,
+}
+
+/// Everything that changes the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Msg {
+    Key(Key),
+    Mouse(Mouse),
+    Paste(String),
+    Resize(u16, u16),
+    /// The time has come to look again.
+    Tick(Ms),
+    Reply(Reply),
+    /// What became of something done beside the data task.
+    Told(String),
+    /// Why it was not done.
+    Failed(String),
+}
+
+/// What has to be done outside of the state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Answer with the content of a page; an earlier question is void.
+    Fetch(Ask),
+    Act(Order),
+    /// To the clipboard, by the terminal.
+    Copy(String),
+    /// A job's text goes to the editor, and what comes back is enqueued.
+    Edit(String),
+    Suspend,
+    /// Everything anew.
+    Redraw,
+    /// The time between two looks, in milliseconds.
+    Interval(u64),
+    Quit,
+}
+
+/// A question to the data task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Rises whenever another page, tab or filter is shown: an answer with an older one is dropped.
+    pub generation: u64,
+    pub query: Query,
+}
+
+/// The content of which page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    Overview,
+    Queues { filter: String },
+    Jobs(JobsQuery),
+    Workers { filter: String },
+    Job { id: String },
+}
+
+/// A part of the jobs that match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobsQuery {
+    /// Empty means every state.
+    pub states: Vec<JobState>,
+    pub filter: String,
+    /// Where the part begins: a cursor of an earlier answer. None is the beginning.
+    pub from: Option<String>,
+    /// Rows of one chunk: about a screen.
+    pub chunk: usize,
+}
+
+/// The chunks that are asked for at once: what is on the screen and one each side.
+pub const CHUNKS: usize = 3;
+
+/// What the data task tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub generation: u64,
+    /// By the clock of this machine.
+    pub at: Ms,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// A page's content.
+    Body(Body),
+    /// The store does not answer; it will be asked again.
+    Lost { why: String, retry_at: Ms },
+    /// The store answered that it will not: no use in asking again before something changes.
+    Refused(String),
+    /// A verb was done, or not.
+    Acted(Acted),
+}
+
+/// What a verb did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acted {
+    /// `retried 3 jobs; 1 was already finished`, or why nothing was done.
+    pub sentence: String,
+    /// The command that does the same.
+    pub command: String,
+    pub failed: bool,
+}
+
+/// The content of a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    Overview(Box<Overview>),
+    /// All there is.
+    List(Rows),
+    Jobs(JobsPart),
+    Job(Box<JobDetail>),
+}
+
+/// What the first view tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overview {
+    pub queues: Vec<super::rows::QueueRow>,
+    pub workers: Vec<super::rows::WorkerRow>,
+    pub rates: Rates,
+    pub failures: Vec<JobRow>,
+}
+
+/// How much was done and how long it took, from the tail of the event log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rates {
+    /// The log was read to its end: without it the numbers are of the past.
+    pub is_current: bool,
+    /// Completed in each of the last seconds, the latest last.
+    pub done: Vec<u32>,
+    /// Failed attempts and deaths in each of the last seconds.
+    pub failed: Vec<u32>,
+    pub wait: Option<Percentiles>,
+    pub run: Option<Percentiles>,
+}
+
+/// In milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Percentiles {
+    pub p50: u64,
+    pub p95: u64,
+    pub p99: u64,
+}
+
+/// Some chunks of the jobs that match.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobsPart {
+    pub rows: Vec<JobRow>,
+    /// Where the second chunk begins, in rows, and its cursor; none if there is but one.
+    pub second: Option<(usize, String)>,
+    /// More follow.
+    pub more: bool,
+    /// How many jobs there are in each state, by the counters: all, or of the one queue that the filter
+    /// names. In the order of [`JobState::ALL`].
+    pub totals: Vec<u64>,
+    /// Records looked at, when the filter has to look at more than it shows.
+    pub looked: Option<u64>,
+    /// Still being filled.
+    pub filling: bool,
+}
+
+/// One job with all there is to tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobDetail {
+    pub job: JobRow,
+    /// The payload on several lines.
+    pub payload: String,
+    pub result: Option<String>,
+    /// The whole of it as JSON.
+    pub raw: String,
+    /// Earlier attempts, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<AttemptRow>,
+    /// The end of what it has printed.
+    pub log: String,
+    pub log_cut: bool,
+}
+
+/// A failed, lost or released execution.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptRow {
+    pub ended_at: Ms,
+    pub started_at: Option<Ms>,
+    pub worker: Option<String>,
+    pub error: String,
+}
+
+/// What is to be done to what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub verb: Verb,
+    pub target: Target,
+}
+
+/// What the letters do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Verb {
+    Retry,
+    Cancel,
+    /// Or resume, if it is paused.
+    Pause,
+    Delete,
+    Drain,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    Jobs(Vec<String>),
+    /// All that match.
+    Matching {
+        states: Vec<JobState>,
+        filter: String,
+    },
+    /// With whether each is paused now.
+    Queues(Vec<(String, bool)>),
+    Workers(Vec<String>),
+}
+
+impl Query {
+    /// The view whose page it fills.
+    pub fn view(&self) -> View {
+        match self {
+            Query::Overview => View::Overview,
+            Query::Queues { .. } => View::Queues,
+            Query::Jobs(_) => View::Jobs,
+            Query::Workers { .. } => View::Workers,
+            Query::Job { .. } => View::Job,
+        }
+    }
+}
+
+impl Body {
+    /// Whether it is the content of a page of this view.
+    pub fn is_of(&self, view: View) -> bool {
+        match self {
+            Body::Overview(_) => view == View::Overview,
+            Body::Jobs(_) => view == View::Jobs,
+            Body::Job(_) => view == View::Job,
+            Body::List(Rows::Queues(_)) => view == View::Queues,
+            Body::List(Rows::Workers(_)) => view == View::Workers,
+            Body::List(Rows::Jobs(_)) => false,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Lists: one file a kind of row, with what the data task tells of it and its columns. Rows hold text
+//! as it came; whoever draws a cell makes it harmless. They are kept as they are by `--record`, so a
+//! field that is added must have a default.
+
+pub mod jobs;
+pub mod queues;
+pub mod workers;
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::jobs::JobRow;
+pub use self::queues::QueueRow;
+pub use self::workers::WorkerRow;
+use super::theme::Tone;
+use crate::domain::Ms;
+
+/// What a cell may look at beside its row.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub now: Ms,
+    pub unicode: bool,
+}
+
+/// What rows are sorted by.
+#[derive(Clone, Debug, PartialEq, PartialOrd)]
+pub enum Key {
+    Number(f64),
+    Text(String),
+}
+
+/// One column.
+pub struct Column<T> {
+    pub title: &'static str,
+    /// Its columns on the screen.
+    pub width: u16,
+    /// It also gets what is left over; the last one that does so gets all of it.
+    pub grow: bool,
+    pub right: bool,
+    /// Shown from so many columns of the screen on; and always if wide is asked for.
+    pub from: u16,
+    pub cell: fn(&T, Look) -> (String, Tone),
+    /// None for a column that nobody sorts by.
+    pub key: Option<fn(&T) -> Key>,
+}
+
+impl<T> Column<T> {
+    pub const fn new(title: &'static str, width: u16, cell: fn(&T, Look) -> (String, Tone)) -> Column<T> {
+        Column { title, width, grow: false, right: false, from: 0, cell, key: None }
+    }
+
+    pub const fn right(mut self) -> Self {
+        self.right = true;
+        self
+    }
+
+    pub const fn grow(mut self) -> Self {
+        self.grow = true;
+        self
+    }
+
+    pub const fn from(mut self, columns: u16) -> Self {
+        self.from = columns;
+        self
+    }
+
+    pub const fn key(mut self, key: fn(&T) -> Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+}
+
+/// A cell that means nothing beyond its text.
+pub fn plain(text: impl Into<String>) -> (String, Tone) {
+    (text.into(), Tone::Plain)
+}
+
+/// A count; nothing to see is faint.
+pub fn counted(n: u64, tone: Tone) -> (String, Tone) {
+    (crate::domain::text::thousands(n), if n == 0 { Tone::Faint } else { tone })
+}
+
+/// How long ago a time was, or how long until it.
+pub fn when(at: Option<Ms>, look: Look) -> (String, Tone) {
+    match at {
+        None => ("-".to_owned(), Tone::Faint),
+        Some(at) if at > look.now => plain(format!("in {}", super::text::brief(at.since(look.now)))),
+        Some(at) => plain(super::text::brief(look.now.since(at))),
+    }
+}
+
+/// What every row has.
+pub trait Row {
+    /// Unique in its list, and what commands are told: a name or an id.
+    fn id(&self) -> &str;
+    /// Something is wrong with it: what `!` leaves over.
+    fn is_problem(&self) -> bool;
+}
+
+/// The rows of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Rows {
+    Queues(Vec<QueueRow>),
+    Jobs(Vec<JobRow>),
+    Workers(Vec<WorkerRow>),
+}
+
+/// Does the same with rows of any kind: `each!(rows, list, columns => …)`.
+macro_rules! each {
+    ($rows:expr, $list:ident, $columns:ident => $body:expr) => {
+        match $rows {
+            $crate::tui::rows::Rows::Queues($list) => {
+                let $columns = $crate::tui::rows::queues::QUEUES;
+                $body
+            }
+            $crate::tui::rows::Rows::Jobs($list) => {
+                let $columns = $crate::tui::rows::jobs::JOBS;
+                $body
+            }
+            $crate::tui::rows::Rows::Workers($list) => {
+                let $columns = $crate::tui::rows::workers::WORKERS;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use each;
+
+/// By which column, and in which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sort {
+    pub column: usize,
+    pub reverse: bool,
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        each!(self, list, _columns => list.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn id(&self, at: usize) -> Option<&str> {
+        each!(self, list, _columns => list.get(at).map(Row::id))
+    }
+
+    pub fn position(&self, id: &str) -> Option<usize> {
+        each!(self, list, _columns => list.iter().position(|row| row.id() == id))
+    }
+
+    pub fn ids(&self) -> Vec<String> {
+        each!(self, list, _columns => list.iter().map(|row| row.id().to_owned()).collect())
+    }
+
+    /// Keeps only what something is wrong with.
+    pub fn keep_problems(&mut self) {
+        each!(self, list, _columns => list.retain(Row::is_problem));
+    }
+
+    /// The columns that can be sorted by, with their titles.
+    pub fn sortable(&self) -> Vec<(usize, &'static str)> {
+        each!(self, _list, columns => columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.key.is_some())
+            .map(|(at, column)| (at, column.title))
+            .collect())
+    }
+
+    /// Sorts by a column; equal rows stay in their order.
+    pub fn sort(&mut self, sort: Sort) {
+        each!(self, list, columns => {
+            let Some(key) = columns.get(sort.column).and_then(|column| column.key) else { return };
+            list.sort_by(|a, b| {
+                let order = key(a).partial_cmp(&key(b)).unwrap_or(Ordering::Equal);
+                if sort.reverse { order.reverse() } else { order }
+            });
+        });
+    }
+}

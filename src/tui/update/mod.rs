@@ -1,0 +1,235 @@
+//! What becomes of the state when something happens: pure, without a clock. Here is the table of
+//! messages and what moves between pages; `moves` is moving within one, `acts` verbs and marks,
+//! `inputs` what takes the keys while it is open, `replies` what the data task tells.
+
+mod acts;
+mod inputs;
+mod moves;
+mod replies;
+
+pub use self::acts::word;
+pub use self::inputs::choices;
+
+use super::keys::{self, Action};
+use super::layout;
+use super::msg::{Ask, Effect, Key, Mouse, Msg};
+use super::state::{Flash, INTERVALS, Overlay, Page, State};
+use super::theme::Colours;
+use super::views::View;
+
+/// What to ask for before anything has happened.
+pub fn first(state: &mut State) -> Vec<Effect> {
+    moves::settle(state);
+    vec![fetch(state)]
+}
+
+/// The only way the state changes.
+pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
+    let mut effects = match msg {
+        Msg::Key(key) => on_key(state, key),
+        Msg::Mouse(mouse) => on_mouse(state, mouse),
+        Msg::Paste(text) => inputs::paste(state, &text),
+        Msg::Resize(columns, rows) => {
+            state.size = (columns, rows);
+            Vec::new()
+        }
+        Msg::Tick(now) => {
+            state.now = now;
+            // While the store is away the data task asks by itself.
+            if state.frozen || state.asked.is_some() || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
+        }
+        Msg::Reply(reply) => replies::take(state, reply),
+        Msg::Told(text) => flash(state, text, false),
+        Msg::Failed(text) => flash(state, text, true),
+    };
+    moves::settle(state);
+    effects.extend(moves::refill(state));
+    effects
+}
+
+fn flash(state: &mut State, text: impl Into<String>, bad: bool) -> Vec<Effect> {
+    state.flash = Some(Flash { text: text.into(), command: None, bad });
+    Vec::new()
+}
+
+/// Asks for the content of the page; what was asked for before is void.
+fn fetch(state: &mut State) -> Effect {
+    state.asked = Some(state.now);
+    let height = usize::from(layout::of(state).list.height);
+    Effect::Fetch(Ask { generation: state.generation, query: state.page().query(height) })
+}
+
+/// The same for a page that shows something else than before.
+fn fetch_anew(state: &mut State) -> Vec<Effect> {
+    state.generation += 1;
+    vec![fetch(state)]
+}
+
+fn on_key(state: &mut State, key: Key) -> Vec<Effect> {
+    // What ends or suspends the console does so whatever is open.
+    match keys::action(state.page().view, key) {
+        Some(Action::Quit) => return quit(state),
+        Some(Action::Suspend) => return vec![Effect::Suspend],
+        _ => {}
+    }
+    if state.overlay.is_some() {
+        return inputs::key(state, key);
+    }
+    match keys::action(state.page().view, key) {
+        Some(action) => act(state, action),
+        None => Vec::new(),
+    }
+}
+
+fn quit(state: &mut State) -> Vec<Effect> {
+    state.has_quit = true;
+    vec![Effect::Quit]
+}
+
+fn on_mouse(state: &mut State, mouse: Mouse) -> Vec<Effect> {
+    if state.overlay.is_some() {
+        return Vec::new();
+    }
+    match mouse {
+        Mouse::Up => moves::by(state, -3),
+        Mouse::Down => moves::by(state, 3),
+        Mouse::Click(x, y) => return moves::click(state, x, y),
+    }
+    Vec::new()
+}
+
+/// Does what a key or a line of the palette asks for.
+pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
+    let page_rows = isize::try_from(layout::of(state).list.height).unwrap_or(1).max(1);
+    match action {
+        Action::Up => moves::by(state, -1),
+        Action::Down => moves::by(state, 1),
+        Action::PageUp => moves::by(state, -page_rows),
+        Action::PageDown => moves::by(state, page_rows),
+        Action::First => return moves::first(state),
+        Action::Last => moves::by(state, isize::MAX),
+        Action::TabLeft => return turn(state, -1),
+        Action::TabRight => return turn(state, 1),
+        Action::Open => return open(state),
+        Action::Back => return back(state),
+        Action::Leave if state.stack.len() == 1 => return quit(state),
+        Action::Leave => return back(state),
+        Action::Go(view) => return go(state, view),
+        Action::Palette => state.overlay = Some(Overlay::Palette { input: String::new(), at: 0 }),
+        Action::Filter => {
+            let input = state.page().filter.clone();
+            state.overlay = Some(Overlay::Filter { before: input.clone(), input, error: None });
+        }
+        Action::Problems => {
+            let page = state.page_mut();
+            page.problems = !page.problems;
+            page.window = Default::default();
+            return fetch_anew(state);
+        }
+        Action::Sort => moves::sort(state),
+        Action::Reverse => moves::reverse(state),
+        Action::Wide => state.page_mut().wide = !state.page().wide,
+        Action::Mark => acts::mark(state),
+        Action::MarkRange => acts::mark_range(state),
+        Action::MarkAll => acts::mark_all(state),
+        Action::Do(verb) => return acts::order(state, verb),
+        Action::Edit => return acts::edit(state),
+        Action::Follow => state.page_mut().follow = !state.page().follow,
+        Action::Raw => return acts::raw(state),
+        Action::Copy => return acts::copy(state),
+        Action::Freeze => state.frozen = !state.frozen,
+        Action::Refresh => return vec![fetch(state)],
+        Action::Slower => return pace(state, 1),
+        Action::Faster => return pace(state, -1),
+        Action::Theme => {
+            let next = if state.theme.colours == Colours::Own { Colours::Mono } else { Colours::Own };
+            state.theme.colours = next;
+            return vec![Effect::Redraw];
+        }
+        Action::Help => state.overlay = Some(Overlay::Help { scroll: 0 }),
+        Action::Suspend => return vec![Effect::Suspend],
+        Action::Quit => return quit(state),
+    }
+    Vec::new()
+}
+
+fn pace(state: &mut State, by: isize) -> Vec<Effect> {
+    let at = INTERVALS.iter().position(|ms| *ms == state.interval).unwrap_or(2);
+    state.interval = INTERVALS[at.saturating_add_signed(by).min(INTERVALS.len() - 1)];
+    vec![Effect::Interval(state.interval)]
+}
+
+/// Shows another tab, as it was left.
+fn go(state: &mut State, view: View) -> Vec<Effect> {
+    if state.stack.len() == 1 && state.page().view == view {
+        return Vec::new();
+    }
+    let first = state.stack.swap_remove(0);
+    state.left.insert(first.view, first);
+    let next = state.left.remove(&view).unwrap_or_else(|| Page::new(view));
+    state.stack = vec![next];
+    fetch_anew(state)
+}
+
+/// To a page of its own, from which Esc leads back.
+fn enter(state: &mut State, page: Page) -> Vec<Effect> {
+    state.stack.push(page);
+    fetch_anew(state)
+}
+
+fn open(state: &mut State) -> Vec<Effect> {
+    let page = state.page();
+    let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
+    match page.view {
+        View::Overview | View::Queues => {
+            let mut jobs = Page::new(View::Jobs);
+            jobs.filter = format!("queue:{id}");
+            enter(state, jobs)
+        }
+        View::Workers => {
+            let mut jobs = Page::new(View::Jobs);
+            jobs.filter = format!("worker:{id}");
+            // What it holds is running.
+            jobs.tab = jobs.tabs().iter().position(|tab| *tab == "running").unwrap_or(0);
+            enter(state, jobs)
+        }
+        View::Jobs => enter(state, Page::of(View::Job, &id)),
+        View::Job => Vec::new(),
+    }
+}
+
+/// Out of the page; at the top out of the filter, and then nowhere.
+fn back(state: &mut State) -> Vec<Effect> {
+    if state.stack.len() > 1 {
+        state.stack.pop();
+        return fetch_anew(state);
+    }
+    let page = state.page_mut();
+    if !page.marks.is_empty() || page.all_marked {
+        page.marks.clear();
+        page.all_marked = false;
+    } else if !page.filter.is_empty() || page.problems {
+        page.filter.clear();
+        page.problems = false;
+        page.window = Default::default();
+        return fetch_anew(state);
+    }
+    Vec::new()
+}
+
+/// To the tab beside: within the page if it has tabs, else among the views.
+fn turn(state: &mut State, by: isize) -> Vec<Effect> {
+    let page = state.page_mut();
+    let tabs = page.tabs().len();
+    if tabs > 0 {
+        page.tab = usize::try_from((page.tab as isize + by).rem_euclid(tabs as isize)).unwrap_or(0);
+        page.window = Default::default();
+        page.cursor = Default::default();
+        page.marks.clear();
+        page.all_marked = false;
+        return fetch_anew(state);
+    }
+    let at = View::TABS.iter().position(|view| *view == state.tab()).unwrap_or(0) as isize;
+    let next = usize::try_from((at + by).rem_euclid(View::TABS.len() as isize)).unwrap_or(0);
+    go(state, View::TABS[next])
+}

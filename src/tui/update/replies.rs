@@ -1,0 +1,58 @@
+//! What the data task tells. An answer about a page that is no longer shown is dropped.
+
+use super::{Effect, State, fetch};
+use crate::tui::msg::{Answer, Body, Reply};
+use crate::tui::state::{Flash, Link};
+
+pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
+    state.now = state.now.max(reply.at);
+    match reply.answer {
+        Answer::Acted(acted) => {
+            state.flash = Some(Flash { text: acted.sentence, command: Some(acted.command), bad: acted.failed });
+            // What it changed is to be seen at once.
+            if state.frozen || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
+        }
+        Answer::Lost { why, retry_at } => {
+            let since = match state.link {
+                Link::Lost { since, .. } => since,
+                _ => reply.at,
+            };
+            state.link = Link::Lost { since, retry_at, why };
+            state.asked = None;
+            Vec::new()
+        }
+        Answer::Refused(why) => {
+            state.link = Link::Live;
+            if reply.generation == state.generation {
+                state.asked = None;
+                state.flash = Some(Flash { text: why, command: None, bad: true });
+            }
+            Vec::new()
+        }
+        Answer::Body(body) => {
+            state.link = Link::Live;
+            if reply.generation == state.generation && body.is_of(state.page().view) {
+                state.asked = Some(state.now).filter(|_| matches!(&body, Body::Jobs(part) if part.filling));
+                show(state, body, reply.at);
+            }
+            Vec::new()
+        }
+    }
+}
+
+fn show(state: &mut State, mut body: Body, at: crate::domain::Ms) {
+    let page = state.page_mut();
+    if let (Body::List(rows), true) = (&mut body, page.problems) {
+        rows.keep_problems();
+    }
+    page.body = Some(body);
+    page.at = Some(at);
+    super::moves::apply_sort(page);
+    let known: Vec<String> = page.marks.iter().filter(|id| page.position(id).is_none()).cloned().collect();
+    // In a list that is here as a whole, what is not here is gone; marks of it would act on nothing.
+    if page.rows().is_some() {
+        for id in known {
+            page.marks.remove(&id);
+        }
+    }
+}

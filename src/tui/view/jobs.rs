@@ -1,0 +1,93 @@
+//! 3 Jobs: tabs by state with their totals, the part of the list that is here, the selected one beside
+//! it where there is room.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::{job, table};
+use crate::domain::JobState;
+use crate::domain::text::thousands;
+use crate::tui::layout::Layout;
+use crate::tui::msg::JobsPart;
+use crate::tui::rows::jobs::JOBS;
+use crate::tui::state::{Page, State};
+use crate::tui::theme::Tone;
+
+pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, part: &JobsPart) {
+    tabs(state, frame, layout.page_tabs, part);
+    table::draw(state, frame, (layout.titles, layout.list), &part.rows, JOBS);
+    if let Some(area) = layout.detail {
+        let line = state.theme.sign("│", "|");
+        for y in area.y..area.y + area.height {
+            let at = Rect { x: area.x.saturating_sub(1), y, width: 1, height: 1 };
+            frame.render_widget(Span::styled(line, state.theme.style(Tone::Faint)), at);
+        }
+        if let Some(row) = part.rows.get(state.page().cursor.at) {
+            job::beside(state, frame, area, row);
+        }
+    }
+}
+
+/// How many jobs a tab has, by the counters; not known yet is none.
+fn total(part: &JobsPart, tab: &str) -> Option<u64> {
+    if part.totals.len() != JobState::ALL.len() {
+        return None;
+    }
+    let state = JobState::parse(tab);
+    let of_state = |wanted: JobState| JobState::ALL.iter().position(|state| *state == wanted);
+    match state {
+        Some(state) => of_state(state).and_then(|at| part.totals.get(at).copied()),
+        None => Some(part.totals.iter().sum()),
+    }
+}
+
+fn tabs(state: &State, frame: &mut Frame<'_>, area: Rect, part: &JobsPart) {
+    let theme = state.theme;
+    let page = state.page();
+    let mut spans = vec![Span::raw(" ")];
+    // On a narrow screen only what is there is counted, and the names are cut before the numbers.
+    let narrow = area.width < 110;
+    for (nth, tab) in page.tabs().iter().enumerate() {
+        let name = if narrow && nth != page.tab { tab.get(..4).unwrap_or(tab) } else { tab };
+        let text = match total(part, tab) {
+            Some(n) if n > 0 && !narrow => format!("{name} {}", thousands(n)),
+            Some(n) if n > 0 => format!("{name} {}", rough(n)),
+            _ => name.to_owned(),
+        };
+        let style = if nth == page.tab { theme.selected() } else { theme.style(Tone::Plain) };
+        spans.push(Span::styled(text, style));
+        spans.push(Span::raw("  "));
+    }
+    frame.render_widget(Line::from(spans), area);
+}
+
+/// A count in at most four columns.
+fn rough(n: u64) -> String {
+    match n {
+        0..10_000 => n.to_string(),
+        10_000..1_000_000 => format!("{}k", n / 1_000),
+        _ => format!("{}M", n / 1_000_000),
+    }
+}
+
+/// Where in the list one is, for the footer.
+pub fn told(page: &Page, part: &JobsPart) -> String {
+    let tab = page.tabs().get(page.tab).copied().unwrap_or_default();
+    let at = if part.rows.is_empty() { 0 } else { page.cursor.at + 1 };
+    let plus = if part.more { "+" } else { "" };
+    let behind = if page.window.before.is_empty() { "" } else { "…" };
+    let mut text = format!("{behind}{} of {}{plus}", thousands(at as u64), thousands(part.rows.len() as u64));
+    let narrowed = page.filter.split_whitespace().any(|word| !word.starts_with("queue:")) || page.problems;
+    if let (Some(total), false) = (total(part, tab), narrowed) {
+        text = format!("{behind}{} of {}", thousands(at as u64), thousands(total));
+        if !behind.is_empty() {
+            text = format!("{} jobs", thousands(total));
+        }
+    }
+    if let Some(looked) = part.looked {
+        let how = if part.filling { "looking through" } else { "looked through" };
+        text = format!("{text}, {how} {}", thousands(looked));
+    }
+    text
+}

@@ -1,0 +1,166 @@
+//! 1 Overview: how much is done, how long it takes, the queues, who works, what failed last.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::{clock, look, rule, span, table};
+use crate::domain::text::thousands;
+use crate::tui::layout::Layout;
+use crate::tui::msg::{Overview, Percentiles, Rates};
+use crate::tui::rows::{JobRow, WorkerRow, queues};
+use crate::tui::state::State;
+use crate::tui::text::{brief, fit, short, width};
+use crate::tui::theme::{Theme, Tone, job_sign};
+
+pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, overview: &Overview) {
+    let top = Rect { height: 2.min(layout.body.height), ..layout.body };
+    rates(state, frame, top, &overview.rates);
+    rule(
+        state,
+        frame,
+        Rect { y: layout.body.y + 2, height: 1.min(layout.body.height.saturating_sub(2)), ..layout.body },
+    );
+    table::draw(state, frame, (layout.titles, layout.list), &overview.queues, queues::QUEUES);
+    if let Some(below) = layout.below {
+        let mut rest = below;
+        // Workers at most as many lines as failures: both are only begun here.
+        let half = usize::from(below.height / 2);
+        workers(state, frame, &mut rest, &overview.workers, half);
+        failures(state, frame, &mut rest, &overview.failures);
+    }
+}
+
+/// Takes one line off an area.
+fn next(area: &mut Rect) -> Option<Rect> {
+    if area.height == 0 {
+        return None;
+    }
+    let line = Rect { height: 1, ..*area };
+    (area.y, area.height) = (area.y + 1, area.height - 1);
+    Some(line)
+}
+
+fn rates(state: &State, frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
+    let theme = state.theme;
+    let columns = usize::from(area.width);
+    // The percentiles take what they need; the bars get the rest.
+    let right = 42;
+    let bars = columns.saturating_sub(right + 8 + 9);
+    let lines = [
+        ("done/s", &rates.done, Tone::Good, "wait", rates.wait),
+        ("fail/s", &rates.failed, Tone::Bad, "run ", rates.run),
+    ];
+    for (nth, (name, counts, tone, what, percentiles)) in (0u16..).zip(lines) {
+        let y = area.y + nth;
+        if nth >= area.height {
+            break;
+        }
+        // The last second is still going on: the one before it is told as the number.
+        let latest = counts.len().checked_sub(2).and_then(|at| counts.get(at)).copied().unwrap_or(0);
+        let number = if rates.is_current { thousands(u64::from(latest)) } else { "-".to_owned() };
+        let tone = if latest == 0 { Tone::Faint } else { tone };
+        let mut spans = vec![
+            span(theme, &format!(" {name} "), Tone::Plain),
+            span(theme, &sparkline(theme, counts, bars), tone),
+            span(theme, &format!("{number:>8}"), tone),
+            span(theme, theme.sign(" │ ", " | "), Tone::Faint),
+        ];
+        spans.push(span(theme, &format!("{what}  {}", percentiles_text(theme, percentiles)), Tone::Plain));
+        frame.render_widget(Line::from(spans), Rect { y, height: 1, ..area });
+    }
+}
+
+fn percentiles_text(theme: Theme, found: Option<Percentiles>) -> String {
+    let none = theme.sign("–", "-");
+    let show = |ms: Option<u64>| ms.map_or_else(|| none.to_owned(), |ms| brief(Duration::from_millis(ms)));
+    let [p50, p95, p99] = [found.map(|p| p.p50), found.map(|p| p.p95), found.map(|p| p.p99)].map(show);
+    format!("p50 {p50:>6}  p95 {p95:>6}  p99 {p99:>6}")
+}
+
+/// The last counts as bars, the latest at the right; zero is the lowest.
+fn sparkline(theme: Theme, counts: &[u32], columns: usize) -> String {
+    let bars = theme.bars();
+    let shown = &counts[counts.len().saturating_sub(columns)..];
+    let most = shown.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |count: &u32| {
+        let level = (u64::from(*count) * (bars.len() as u64 - 1)).div_ceil(u64::from(most));
+        bars[usize::try_from(level).unwrap_or(0).min(bars.len() - 1)]
+    };
+    let text: String = shown.iter().map(bar).collect();
+    format!("{}{text}", " ".repeat(columns.saturating_sub(width(&text))))
+}
+
+fn workers(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, workers: &[WorkerRow], most: usize) {
+    let theme = state.theme;
+    let Some(line) = next(rest) else { return };
+    rule(state, frame, line);
+    let Some(line) = next(rest) else { return };
+    let mut title = vec![span(theme, " WORKERS", Tone::Title)];
+    if workers.is_empty() {
+        title.push(span(theme, "  none: nothing is being done", Tone::Wait));
+    }
+    frame.render_widget(Line::from(title), line);
+    for worker in workers.iter().take(most.saturating_sub(2).max(1)) {
+        let Some(line) = next(rest) else { return };
+        let now = look(state).now;
+        let does = match worker.held.first() {
+            None => "idle".to_owned(),
+            Some(held) => format!("{} {} since {}", held.kind, short(&held.id), brief(now.since(held.since))),
+        };
+        let state_word = if worker.draining { "draining" } else { "" };
+        let head = format!(
+            " {}  {:<16} {:>7} ",
+            short(&worker.id),
+            fit(&worker.host, 16, theme.unicode),
+            format!("{}/{}", worker.running, worker.concurrency),
+        );
+        let mut spans = vec![span(theme, &head, Tone::Plain)];
+        if worker.draining {
+            spans.push(span(theme, &format!("{state_word} "), Tone::Wait));
+        }
+        let room = usize::from(line.width).saturating_sub(Line::from(spans.clone()).width() + 1);
+        spans.push(Span::raw(" "));
+        spans.push(span(
+            theme,
+            &fit(&does, room, theme.unicode),
+            if worker.held.is_empty() { Tone::Faint } else { Tone::Busy },
+        ));
+        frame.render_widget(Line::from(spans), line);
+    }
+}
+
+fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, failures: &[JobRow]) {
+    let theme = state.theme;
+    let Some(line) = next(rest) else { return };
+    rule(state, frame, line);
+    let Some(line) = next(rest) else { return };
+    let mut title = vec![span(theme, " LATEST FAILURES", Tone::Title)];
+    if failures.is_empty() {
+        title.push(span(theme, "  none", Tone::Faint));
+    }
+    frame.render_widget(Line::from(title), line);
+    for job in failures {
+        let Some(line) = next(rest) else { return };
+        let sign = job_sign(job.state);
+        let glyph = if theme.unicode { "✗" } else { "!" };
+        let at = job.finished_at.unwrap_or(job.updated_at);
+        let head = format!(
+            "{}  {:<10} {:<14} {}  ",
+            clock(at).trim_end_matches('Z'),
+            fit(&job.queue, 10, theme.unicode),
+            fit(&job.kind, 14, theme.unicode),
+            short(&job.id),
+        );
+        let room = usize::from(line.width).saturating_sub(width(&head) + 3);
+        let error = fit(job.error.as_deref().unwrap_or_default(), room, theme.unicode).into_owned();
+        let spans = vec![
+            span(theme, &format!(" {glyph} "), sign.tone),
+            span(theme, &head, Tone::Plain),
+            span(theme, &error, Tone::Plain),
+        ];
+        frame.render_widget(Line::from(spans), line);
+    }
+}

@@ -1,0 +1,133 @@
+//! What lies over the page: help, palette, questions, raw text.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
+
+use super::span;
+use crate::tui::keys::{self, BINDINGS, Group};
+use crate::tui::state::{Confirm, Overlay, State};
+use crate::tui::text::{fit, lines, width};
+use crate::tui::theme::Tone;
+use crate::tui::update;
+
+pub fn draw(state: &State, frame: &mut Frame<'_>, body: Rect) {
+    match &state.overlay {
+        None | Some(Overlay::Filter { .. }) => {}
+        Some(Overlay::Help { scroll }) => help(state, frame, body, *scroll),
+        Some(Overlay::Palette { input, at }) => palette(state, frame, body, input, *at),
+        Some(Overlay::Confirm(confirm)) => question(state, frame, body, confirm),
+        Some(Overlay::Raw { text, scroll }) => raw(state, frame, body, text, *scroll),
+    }
+}
+
+/// A frame in the middle of the page; answers the room within it.
+fn window(state: &State, frame: &mut Frame<'_>, body: Rect, title: &str, size: (usize, usize)) -> Rect {
+    let columns = u16::try_from(size.0.saturating_add(4)).unwrap_or(u16::MAX).min(body.width);
+    let height = u16::try_from(size.1.saturating_add(2)).unwrap_or(u16::MAX).min(body.height);
+    let area =
+        Rect { x: body.x + (body.width - columns) / 2, y: body.y + (body.height - height) / 2, width: columns, height };
+    frame.render_widget(Clear, area);
+    let mut block = Block::bordered().title(span(state.theme, &format!(" {title} "), Tone::Title));
+    if state.theme.unicode {
+        block = block.border_type(BorderType::Rounded);
+    } else {
+        block = block.border_set(ASCII);
+    }
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    Rect { x: inner.x + 1.min(inner.width), width: inner.width.saturating_sub(2), ..inner }
+}
+
+const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+fn scrolled(frame: &mut Frame<'_>, area: Rect, out: &[Line<'static>], scroll: usize) {
+    let last = out.len().saturating_sub(usize::from(area.height));
+    for (line, y) in out.iter().skip(scroll.min(last)).zip(area.y..area.y + area.height) {
+        frame.render_widget(line, Rect { y, height: 1, ..area });
+    }
+}
+
+fn help(state: &State, frame: &mut Frame<'_>, body: Rect, scroll: usize) {
+    let theme = state.theme;
+    let view = state.page().view;
+    let mut out = Vec::new();
+    for group in Group::ALL {
+        if !out.is_empty() {
+            out.push(Line::default());
+        }
+        out.push(Line::from(span(theme, group.title(), Tone::Title)));
+        for one in BINDINGS.iter().filter(|one| one.group == group && one.holds.holds(view)) {
+            let names = keys::names(one, theme.unicode);
+            let space = " ".repeat(14usize.saturating_sub(width(&names)));
+            out.push(Line::from(vec![
+                span(theme, &format!("  {names}{space}"), Tone::Busy),
+                span(theme, one.text, Tone::Plain),
+            ]));
+        }
+    }
+    let title = format!("Keys in {}", view.title());
+    let area = window(state, frame, body, &title, (56, out.len()));
+    scrolled(frame, area, &out, scroll);
+}
+
+fn palette(state: &State, frame: &mut Frame<'_>, body: Rect, input: &str, at: usize) {
+    let theme = state.theme;
+    let found = update::choices(state, input);
+    let area = window(state, frame, body, "Go, do", (56, 14));
+    let line = Line::from(vec![
+        span(theme, ": ", Tone::Title),
+        span(theme, input, Tone::Plain),
+        Span::styled(" ", theme.selected()),
+    ]);
+    frame.render_widget(line, Rect { height: area.height.min(1), ..area });
+    let room = usize::from(area.height.saturating_sub(1));
+    let top = (at + 1).saturating_sub(room);
+    for (nth, choice) in found.iter().enumerate().skip(top).take(room) {
+        let y = area.y + 1 + u16::try_from(nth - top).unwrap_or(0);
+        let columns = usize::from(area.width);
+        let text = fit(&choice.text, columns.saturating_sub(width(&choice.key) + 1), theme.unicode);
+        let space = " ".repeat(columns.saturating_sub(width(&text) + width(&choice.key)));
+        let line = Line::from(format!("{text}{space}{}", choice.key));
+        let line = if nth == at { line.style(theme.selected()) } else { line };
+        frame.render_widget(line, Rect { y, height: 1, ..area });
+    }
+}
+
+fn question(state: &State, frame: &mut Frame<'_>, body: Rect, confirm: &Confirm) {
+    let theme = state.theme;
+    let room = usize::from(body.width).saturating_sub(8).min(60);
+    let text = lines(&confirm.question, room, 6, theme.unicode);
+    let area = window(state, frame, body, "Sure?", (room, text.len() + 2));
+    let out: Vec<Line<'static>> = text.iter().map(|line| Line::from(span(theme, line, Tone::Plain))).collect();
+    scrolled(frame, area, &out, 0);
+    let style = |focused: bool| if focused { theme.selected() } else { theme.style(Tone::Plain) };
+    let buttons = Line::from(vec![
+        Span::styled(" Cancel ", style(!confirm.yes)),
+        Span::raw("   "),
+        Span::styled(format!(" {} ", update::word(confirm.order.verb)), style(confirm.yes)),
+    ]);
+    let y = area.y + area.height.saturating_sub(1);
+    frame.render_widget(Paragraph::new(buttons), Rect { y, height: area.height.min(1), ..area });
+}
+
+fn raw(state: &State, frame: &mut Frame<'_>, body: Rect, text: &str, scroll: usize) {
+    let theme = state.theme;
+    let columns = usize::from(body.width).saturating_sub(4);
+    let area = window(state, frame, body, "JSON", (columns, usize::from(body.height)));
+    let out: Vec<Line<'static>> = lines(text, columns, 10_000, theme.unicode)
+        .iter()
+        .map(|line| Line::from(span(theme, line, Tone::Plain)))
+        .collect();
+    scrolled(frame, area, &out, scroll);
+}

@@ -1,0 +1,57 @@
+//! The views by number and name, and what each is a list of. Knows nothing of their content.
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of page. Those with a number are tabs of the second line; the others are opened from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum View {
+    Overview,
+    Queues,
+    Jobs,
+    Workers,
+    /// One job.
+    Job,
+}
+
+impl View {
+    /// Every view.
+    pub const ALL: &[View] = &[View::Overview, View::Queues, View::Jobs, View::Workers, View::Job];
+    /// Those on the second line, in their order.
+    pub const TABS: &[View] = &[View::Overview, View::Queues, View::Jobs, View::Workers];
+
+    /// Its key; the numbers stay the same whichever views there are.
+    pub fn number(self) -> Option<char> {
+        Some(match self {
+            View::Overview => '1',
+            View::Queues => '2',
+            View::Jobs => '3',
+            View::Workers => '5',
+            View::Job => return None,
+        })
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            View::Overview => "Overview",
+            View::Queues => "Queues",
+            View::Jobs => "Jobs",
+            View::Workers => "Workers",
+            View::Job => "Job",
+        }
+    }
+
+    /// What a row of it is called; none for a view that is no list.
+    pub fn noun(self) -> Option<&'static str> {
+        match self {
+            View::Queues | View::Overview => Some("queue"),
+            View::Jobs => Some("job"),
+            View::Workers => Some("worker"),
+            View::Job => None,
+        }
+    }
+
+    /// The tab of this name, as in `goflow top jobs`.
+    pub fn named(word: &str) -> Option<View> {
+        View::TABS.iter().copied().find(|view| view.title().eq_ignore_ascii_case(word))
+    }
+}
