@@ -8,7 +8,7 @@ use crate::domain::{Name, QueueSettings};
 use crate::store::Definition;
 use crate::workflow::Manifest;
 use crate::workflow::manifest::Kind;
-use crate::workflow::spec::QueueSpec;
+use crate::workflow::spec::{QueueSpec, WebhookSpec};
 
 /// What applying one definition means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -61,8 +61,9 @@ impl Client {
     /// What applying these would change, in order.
     ///
     /// # Errors
-    /// The store's.
+    /// [`ApiError::Conflict`] if two webhooks would have one path; the store's.
     pub async fn plan(&self, manifests: Vec<Manifest>) -> Result<Vec<Planned>> {
+        self.check_paths(&manifests).await?;
         let mut current = std::collections::BTreeMap::new();
         let mut plan = Vec::with_capacity(manifests.len());
         for manifest in manifests {
@@ -111,6 +112,31 @@ impl Client {
             if let Manifest::Schedule(schedule) = &planned.manifest {
                 self.set_schedule(schedule).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Each path leads to one webhook, or nobody would know which one is called.
+    async fn check_paths(&self, manifests: &[Manifest]) -> Result<()> {
+        let hooks = manifests.iter().filter_map(|manifest| match manifest {
+            Manifest::Webhook(hook) => Some(hook),
+            _ => None,
+        });
+        let hooks: Vec<&WebhookSpec> = hooks.collect();
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let kept = self.webhooks().await?;
+        // One that is applied now may have left its path.
+        let stays = |kept: &&WebhookSpec| hooks.iter().all(|hook| hook.name != kept.name);
+        let mut taken: Vec<&WebhookSpec> = kept.iter().filter(stays).collect();
+        for hook in hooks {
+            if let Some(other) = taken.iter().find(|other| other.path == hook.path) {
+                let (name, path, other) = (&hook.name, &hook.path, &other.name);
+                let message = format!("the webhook `{name}`: /webhooks/{path} is the path of the webhook `{other}`");
+                return Err(ApiError::Conflict(message));
+            }
+            taken.push(hook);
         }
         Ok(())
     }

@@ -98,6 +98,12 @@ codes! {
     /// A request that did not come in whole in time.
     TooSlow = "GF0065", TIMED_OUT;
     Bug = "GF0070", BUG;
+    /// A webhook that is switched off, or has no secret.
+    WebhookOff = "GF0080", CONFLICT;
+    /// A webhook's request that is not signed as it must be.
+    Signature = "GF0081", USAGE;
+    /// A webhook's request that its expressions do not fit.
+    Delivery = "GF0082", USAGE;
     Interrupted = "GF0130", INTERRUPTED;
 }
 
@@ -147,14 +153,14 @@ impl Code {
     /// What a server answers with: a status of HTTP (RFC 9110).
     pub fn status(self) -> u16 {
         match self {
-            Code::Unauthorized => 401,
+            Code::Unauthorized | Code::Signature => 401,
             Code::Forbidden | Code::ForeignHost => 403,
             Code::NotFound => 404,
             Code::TimedOut | Code::TooSlow => 408,
             Code::KeyHeld | Code::StateConflict => 409,
             Code::PayloadTooLarge => 413,
-            Code::Manifest | Code::RunInput | Code::KeyReused | Code::Rule | Code::ReservedType => 422,
-            Code::StoreUnreachable | Code::StoreRefused | Code::StoreTooNew | Code::StoreFull => 503,
+            Code::Manifest | Code::RunInput | Code::Delivery | Code::KeyReused | Code::Rule | Code::ReservedType => 422,
+            Code::WebhookOff | Code::StoreUnreachable | Code::StoreRefused | Code::StoreTooNew | Code::StoreFull => 503,
             Code::Bug
             | Code::StoreCorrupt
             | Code::Config

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{ApiError, Client, Result};
+use crate::domain::job::Concurrency;
 use crate::domain::{JobId, ProducerId};
-use crate::store::{Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Start, StoreError, Stored};
+use crate::store::{Enqueue, EnqueueAnswer, Enqueued, Near, NewJob, NewRun, Start, StoreError, Stored};
 
 /// How patiently a batch is sent again while the store is away.
 #[derive(Clone, Copy, Debug)]
@@ -100,11 +101,15 @@ impl Producer {
 
     async fn send_batch(&mut self, jobs: Vec<NewJob>, runs: Vec<NewRun>) -> Result<EnqueueAnswer> {
         self.sequence += 1;
-        let batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let mut batch = Enqueue { producer: self.id, sequence: self.sequence, jobs, runs };
+        let spans = self.client.traced_jobs(&mut batch.jobs);
         let mut nth = 0;
         loop {
             match self.client.store.enqueue(&batch).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.client.tell_spans(spans);
+                    return Ok(answer);
+                }
                 // A full store stays full: only the operator can make room.
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) => {
                     nth += 1;
@@ -124,6 +129,22 @@ impl Producer {
 
     pub fn job_id(&self) -> JobId {
         self.client.job_id()
+    }
+}
+
+/// What a job has to lie beside, by the first that it has: partition key, unique key, concurrency key,
+/// parent.
+pub fn near<'a>(
+    partition: Option<&'a str>,
+    unique: Option<&'a str>,
+    concurrency: Option<&'a Concurrency>,
+    after: &[JobId],
+) -> Near<'a> {
+    let key = partition.or(unique).or(concurrency.map(|own| own.key.as_str()));
+    match (key, after.first()) {
+        (Some(key), _) => Near::Key(key),
+        (None, Some(parent)) => Near::Shard(parent.shard()),
+        (None, None) => Near::Nothing,
     }
 }
 

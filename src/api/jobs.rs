@@ -72,6 +72,14 @@ impl Client {
         self.store().get(&[id]).await?.into_iter().next().flatten().ok_or_else(not_found)
     }
 
+    /// The jobs with these ids, in their order; none for one that is not kept.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn jobs_of(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+        Ok(self.store().get(ids).await?)
+    }
+
     /// Jobs that match, at most `limit` (0 means all), in the order of their places.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //! goes through it, so that what one can do the others can. Decides nothing about states: that is
 //! `domain`. Prints nothing.
 
+pub mod advise;
 pub mod apply;
+pub mod attention;
 pub mod codes;
 pub mod enqueue;
 pub mod events;
@@ -12,19 +14,24 @@ pub mod live;
 pub mod logs;
 pub mod queues;
 pub mod remote;
+pub mod run_list;
 pub mod runs;
 pub mod schedules;
+pub mod shards;
 pub mod steer;
 pub mod tokens;
 pub mod told;
+mod traces;
 pub mod verbs;
+pub mod webhooks;
 pub mod wire;
 pub mod workers;
 
 use std::sync::Arc;
 
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
-use crate::store::Store;
+use crate::store::{Near, Store};
 
 pub use crate::store::{Cursor, NewJob, StoreError, Stored};
 pub use events::EventView;
@@ -32,6 +39,7 @@ pub use filter::Filter;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
+pub use webhooks::WebhookView;
 pub use wire::{JobView, QueueView};
 pub use workers::WorkerView;
 
@@ -69,11 +77,15 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Takes the spans of what is enqueued and started.
+    spans: Option<Arc<dyn Spans>>,
+    /// What it enqueues and starts belongs to this trace, unless it says another.
+    trace: Option<Trace>,
 }
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy }
+        Client { store, clock, entropy, spans: None, trace: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -93,13 +105,20 @@ impl Client {
         &self.entropy
     }
 
-    /// A fresh job id. One store is shard 0.
+    /// A fresh id for a job without keys and parents: it may lie anywhere.
     pub fn job_id(&self) -> JobId {
-        JobId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+        self.job_id_near(Near::Nothing)
     }
 
-    pub fn run_id(&self) -> RunId {
-        RunId::from_parts(self.clock.now(), Shard::default(), self.entropy.next())
+    /// A fresh id for a job that is to lie beside something.
+    pub fn job_id_near(&self, near: Near<'_>) -> JobId {
+        JobId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
+    }
+
+    /// A fresh id for a run, beside the others of its key if it has one.
+    pub fn run_id(&self, key: Option<&str>) -> RunId {
+        let near = key.map_or(Near::Nothing, Near::Key);
+        RunId::from_parts(self.clock.now(), self.store.birthplace(near), self.entropy.next())
     }
 
     pub fn producer_id(&self) -> ProducerId {

@@ -7,7 +7,7 @@ use super::filter::{Field, Found, Kind, yes_or_no};
 use super::{ApiError, Client, QueueView, Result};
 use crate::domain::{Name, QueueSettings, QueueStats};
 
-fn number(count: u64) -> Found<'static> {
+pub(super) fn number(count: u64) -> Found<'static> {
     Found::Number(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
@@ -91,15 +91,11 @@ impl Client {
     /// Pauses or resumes a queue; whether that changed anything.
     ///
     /// # Errors
-    /// [`ApiError::NoQueue`] when resuming a queue that never was. Pausing one makes it known: it may
-    /// be paused before its first job.
+    /// [`ApiError::NoQueue`] for a queue that never was: [`Client::set_queue`] makes one before its first
+    /// job.
     pub async fn set_paused(&self, name: &Name, paused: bool) -> Result<bool> {
         let known = self.store().queues().await?.into_iter().find(|(known, _)| known == name);
-        let mut settings = match known {
-            Some((_, settings)) => settings,
-            None if paused => Default::default(),
-            None => return Err(ApiError::NoQueue(name.clone())),
-        };
+        let (_, mut settings) = known.ok_or_else(|| ApiError::NoQueue(name.clone()))?;
         if settings.paused == paused {
             return Ok(false);
         }

@@ -1,20 +1,26 @@
 //! Runs: starting one, and looking at it. What is done to one that is under way is in `steer`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::filter::{Field, Found, Kind, Where};
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
-use crate::domain::{JobId, JobState, Json, Name, RunId, RunState, StepState};
-use crate::store::advanced::{effects, gate, pins};
-use crate::store::{Enqueued, NewRun, RunQuery, StoreError, Stored};
+use crate::domain::{Event, EventKind, Job, JobId, JobState, Json, Name, RunId, RunState, StepState};
+use crate::store::advanced::{called, effects_with, gate as gate_of, pins};
+use crate::store::{DocumentChange, DocumentSet, Enqueued, NewRun, RunQuery, StoreError, Stored};
+use crate::workflow::run::KeptSignal;
 use crate::workflow::{self, Definition, Run, Slot};
 
 /// What the queues of runs in the foreground are called, before their number.
 const FOREGROUND: &str = "run.";
 /// Outputs of a longer list are not loaded to be shown: an expression of the workflow may.
 const SHOWN_OUTPUTS: usize = 1_000;
+
+/// Jobs that are looked at at once for the history of a run.
+const HISTORY_JOBS: usize = 1_000;
 
 /// A run, as every face shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +38,19 @@ pub struct RunView {
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
     pub steps: Vec<StepView>,
+    /// Signals that no step has taken; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalView>,
+}
+
+/// A signal that is kept: nobody waits for it yet, or it came late.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SignalView {
+    pub name: String,
+    pub at: Time,
+    pub data: Value,
+    /// It came after the end of the run.
+    pub late: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,6 +75,24 @@ pub struct RunList {
     pub cut: bool,
 }
 
+/// What may be said about a run before it begins.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Where steps wait that name no queue.
+    pub queue: Option<Name>,
+    /// Where the same start may come again: the document that remembers which run it began, and for
+    /// how long.
+    pub once: Option<(String, Duration)>,
+}
+
+/// What a start led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub id: RunId,
+    /// It had been begun before, by the same start.
+    pub again: bool,
+}
+
 /// Why a run did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -66,6 +103,36 @@ pub enum StartError {
     Api(#[from] ApiError),
 }
 
+type F = Field<Run>;
+
+const STATES: &str = "pending, running, paused, compensating, completed, failed, compensated, cancelled";
+
+/// As the systems that goflow stands in for call them, too.
+pub fn run_state(word: &str) -> Option<RunState> {
+    RunState::parse(match word {
+        "done" => "completed",
+        "active" | "processing" => "running",
+        "queued" | "waiting" => "pending",
+        word => word,
+    })
+}
+
+/// What can be asked of a run.
+pub const RUN_FIELDS: &[Field<Run>] = &[
+    F::new(
+        "state",
+        Kind::Choice(|word| run_state(word).map(RunState::as_str), "state of a run", STATES),
+        |run, _, _| run.state.as_str().into(),
+    ),
+    F::new("workflow", Kind::Text, |run, _, _| run.workflow.as_str().into()),
+    F::new("id", Kind::Id, |run, _, _| run.id.to_string().into()),
+    F::new("age", Kind::Age, |run, _, now| Found::Age(now.since(run.created_at))),
+    F::new("error", Kind::Text, |run, _, _| run.error.as_ref().map(ToString::to_string).into()),
+    F::new("parent", Kind::Id, |run, _, _| run.parent.as_ref().map(|parent| parent.run.to_string()).into()),
+    F::new("key", Kind::Text, |run, _, _| run.key.as_deref().into()),
+    F::new("queue", Kind::Text, |run, _, _| run.queue.as_ref().map(Name::as_str).into()),
+];
+
 impl Client {
     /// Begins a run of a definition that the store keeps. One with a concurrency key may have to wait
     /// for its turn, `pending`.
@@ -73,33 +140,69 @@ impl Client {
     /// # Errors
     /// [`StartError::Input`], [`ApiError::Conflict`] if its key is taken and it is not to wait, and the store's.
     pub async fn start(&self, definition: &Definition, input: Json) -> Result<RunId, StartError> {
-        self.start_on(definition, input, None).await
+        Ok(self.begin(definition, input, Beginning::default()).await?.id)
     }
 
-    /// The same, with the queue on which steps wait that name none.
+    /// The same, with all that can be said about a run before it begins.
     ///
     /// # Errors
     /// As [`Client::start`].
-    pub async fn start_on(
-        &self,
-        definition: &Definition,
-        input: Json,
-        queue: Option<Name>,
-    ) -> Result<RunId, StartError> {
+    pub async fn begin(&self, definition: &Definition, input: Json, beginning: Beginning) -> Result<Begun, StartError> {
         let pins = pins(&**self.store(), definition).await.map_err(ApiError::from)?.map_err(ApiError::Conflict)?;
-        let (id, now) = (self.run_id(), self.clock().now());
-        let advanced = workflow::start_pinned(definition, id, input, now, pins, queue)
-            .map_err(|error| StartError::Input(error.to_string()))?;
-        let gate = gate(&advanced.run, definition, now).map_err(ApiError::from)?;
+        let now = self.clock().now();
+        let begin = |id: RunId| {
+            workflow::start_pinned(definition, id, input.clone(), now, pins.clone(), beginning.queue.clone())
+                .map_err(|error| StartError::Input(error.to_string()))
+        };
+        let mut id = self.run_id(None);
+        let mut advanced = begin(id)?;
+        // The key comes of the input, and the id of the key: runs of one key lie together.
+        if let Some(gate) = gate_of(&advanced.run, definition, now).map_err(ApiError::from)? {
+            id = self.run_id(Some(&gate.key));
+            advanced = begin(id)?;
+        }
+        if let Some(once) = &beginning.once {
+            let first = self.remembered(once, id).await?;
+            if self.store().run(first).await.map_err(ApiError::from)?.is_some() {
+                return Ok(Begun { id: first, again: true });
+            }
+            if first != id {
+                id = first;
+                advanced = begin(id)?;
+            }
+        }
+        let start = self.traced_start(definition.name(), id, now);
+        advanced.run.trace = start.as_ref().map(|(trace, _)| trace.clone());
+        let gate = gate_of(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
-        let effects = effects(advanced, now).map_err(ApiError::from)?;
+        let called = called(&**self.store(), &advanced).await.map_err(ApiError::from)?;
+        let effects = effects_with(advanced, &called, now).map_err(ApiError::from)?;
         let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
         if answers.first() == Some(&Enqueued::Busy) {
             let name = definition.name();
             let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`");
             return Err(ApiError::Conflict(message).into());
         }
-        Ok(id)
+        // Another server was given the same, and was quicker.
+        let again = answers.first() == Some(&Enqueued::Exists);
+        if !again {
+            self.tell_spans(start.and_then(|(_, span)| span));
+        }
+        Ok(Begun { id, again })
+    }
+
+    /// The run that a start which may come again is to begin: the first that was chosen for it.
+    async fn remembered(&self, (name, keep): &(String, Duration), id: RunId) -> Result<RunId> {
+        let body = Some(id.to_string().into_bytes());
+        let change = DocumentChange { name: name.clone(), from_rev: 0, body, keep: Some(*keep) };
+        match self.store().set_document(&change).await? {
+            DocumentSet::Changed(Some(first)) => {
+                let text = String::from_utf8_lossy(&first.body);
+                let broken = |_| StoreError::Corrupt(format!("document {name} names no run: {text}"));
+                Ok(text.parse().map_err(broken)?)
+            }
+            DocumentSet::Done(_) | DocumentSet::Changed(None) => Ok(id),
+        }
     }
 
     /// The definition with this hash.
@@ -195,6 +298,21 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn runs(&self, state: Option<RunState>, workflow: Option<&Name>, limit: usize) -> Result<RunList> {
+        self.runs_where(state, workflow, None, limit).await
+    }
+
+    /// As [`Client::runs`], those that a filter means.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs_where(
+        &self,
+        state: Option<RunState>,
+        workflow: Option<&Name>,
+        filter: Option<&Where<Run>>,
+        limit: usize,
+    ) -> Result<RunList> {
+        let now = self.clock().now();
         let mut list = RunList { runs: Vec::new(), cut: false };
         // Finished runs are not looked through for a state that they cannot be in.
         let wanted = |finished: bool| state.is_none_or(|state| state.is_terminal() == finished);
@@ -206,7 +324,10 @@ impl Client {
                 for record in &page.items {
                     let fits = state.is_none_or(|state| record.state == state)
                         && workflow.is_none_or(|workflow| record.workflow == *workflow);
-                    if !fits {
+                    // The header is looked into only where a filter asks for it.
+                    if !fits
+                        || filter.map_or(Ok(false), |filter| record.header().map(|run| !filter.matches(&run, now)))?
+                    {
                         continue;
                     }
                     if limit > 0 && list.runs.len() == limit {
@@ -224,6 +345,31 @@ impl Client {
         Ok(list)
     }
 
+    /// Everything that happened to a run, in its order. That jobs of its steps failed and are tried
+    /// again is the jobs' own history: it is put in from there, as long as they are kept.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn run_history(&self, id: RunId) -> Result<Vec<Event>> {
+        // A run without events is none.
+        self.run_header(id).await?;
+        let mut events = self.store().history(id).await?;
+        let mut jobs: Vec<JobId> = events.iter().filter_map(|event| event.job).collect();
+        jobs.sort_unstable();
+        jobs.dedup();
+        let mut tries = Vec::new();
+        for some in jobs.chunks(HISTORY_JOBS) {
+            let kept = self.store().get(some).await?;
+            tries.extend(kept.iter().flatten().flat_map(|stored| tried(&stored.job, stored.place.state())));
+        }
+        if !tries.is_empty() {
+            events.extend(tries);
+            // Stable: what the run itself tells stays in its order.
+            events.sort_by_key(|event| event.at);
+        }
+        Ok(events)
+    }
+
     /// A run with all its values.
     ///
     /// # Errors
@@ -233,7 +379,8 @@ impl Client {
         let definition = self.definition_of(&run.version).await?;
         let rows = workflow::rows(&definition, &run);
         let mut keys = Vec::new();
-        let slots = [Some(&run.input), run.output.as_ref()].into_iter().flatten();
+        let signals = run.signals.iter().map(|signal| &signal.data);
+        let slots = [Some(&run.input), run.output.as_ref()].into_iter().flatten().chain(signals);
         for slot in slots.chain(rows.iter().filter_map(|row| row.record.output.as_ref())) {
             if !is_long(slot) {
                 slot.keys(&mut keys);
@@ -244,6 +391,29 @@ impl Client {
             keys.into_iter().zip(found).filter_map(|(key, value)| Some((key, value?))).collect();
         Ok(view(&run, &rows, &values))
     }
+}
+
+/// The executions of a step's job after which there was another, as events.
+fn tried(job: &Job, state: JobState) -> Vec<Event> {
+    // The run tells the last failure of a job that died itself.
+    let over = job.history.len() - usize::from(state == JobState::Dead && !job.history.is_empty());
+    let mut nth = 0;
+    let told = job.history[..over].iter().map(|attempt| {
+        let crashed = attempt.error.class == "crash";
+        nth += u32::from(!crashed);
+        Event {
+            at: attempt.ended_at,
+            job: Some(job.id),
+            run: job.link.as_ref().map(|link| link.run),
+            step: job.link.as_ref().map(|link| link.step.clone()),
+            queue: Some(job.queue.clone()),
+            worker: attempt.worker,
+            attempt: Some(nth.max(1)),
+            data: Some(attempt.error.to_string()),
+            ..Event::new(if crashed { EventKind::JobReleased } else { EventKind::JobRetried })
+        }
+    });
+    told.collect()
 }
 
 fn load(version: &str, text: &str) -> Result<Definition> {
@@ -270,6 +440,12 @@ fn view(run: &Run, rows: &[workflow::Row<'_>], values: &BTreeMap<String, Json>) 
     };
     let error =
         |error: &crate::domain::job::JobError| ErrorView { class: error.class.clone(), message: error.message.clone() };
+    let signal = |signal: &KeptSignal| SignalView {
+        name: signal.name.to_string(),
+        at: Time(signal.at),
+        data: value(&signal.data),
+        late: signal.late,
+    };
     let step = |row: &workflow::Row<'_>| StepView {
         id: row.id.to_owned(),
         path: row.path.clone(),
@@ -295,5 +471,6 @@ fn view(run: &Run, rows: &[workflow::Row<'_>], values: &BTreeMap<String, Json>) 
         started_at: run.started_at.map(Time),
         finished_at: run.finished_at.map(Time),
         steps: rows.iter().map(step).collect(),
+        signals: run.signals.iter().map(signal).collect(),
     }
 }

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use super::apply::Change;
+use super::filter::{Field, Kind, yes_or_no};
+use super::queues::number;
 use super::wire::{Time, Value};
 use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
@@ -52,6 +54,24 @@ pub struct Triggered {
     pub run_id: Option<String>,
 }
 
+type F = Field<ScheduleView>;
+
+/// What can be asked of a schedule.
+pub const SCHEDULE_FIELDS: &[Field<ScheduleView>] = &[
+    F::new("name", Kind::Text, |schedule, _, _| schedule.name.as_str().into()),
+    F::new("paused", Kind::Choice(yes_or_no, "value of paused", "yes, no"), |schedule, _, _| {
+        if schedule.paused { "yes" } else { "no" }.into()
+    }),
+    F::new("workflow", Kind::Text, |schedule, _, _| schedule.workflow.as_deref().into()),
+    F::new("job", Kind::Text, |schedule, _, _| schedule.job.as_deref().into()),
+    F::new("queue", Kind::Text, |schedule, _, _| schedule.queue.as_deref().into()),
+    F::new("rule", Kind::Text, |schedule, _, _| schedule.rule.as_str().into()),
+    F::new("timezone", Kind::Text, |schedule, _, _| schedule.timezone.as_str().into()),
+    F::new("ticked", Kind::Number, |schedule, _, _| number(schedule.ticked)),
+    F::new("skipped", Kind::Number, |schedule, _, _| number(schedule.skipped)),
+    F::new("missed", Kind::Number, |schedule, _, _| number(schedule.missed)),
+];
+
 fn view(record: &ScheduleRecord, schedule: Schedule) -> ScheduleView {
     let (workflow, job, queue) = match schedule.target {
         Target::Workflow(name) => (Some(name.to_string()), None, None),
@@ -100,6 +120,22 @@ impl Client {
         shown.map(|record| Ok(view(record, record.schedule()?))).collect()
     }
 
+    /// Every schedule, by name, with its next `n` ticks; of a paused one, those it would have. One whose
+    /// rule cannot be read has none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn schedules_with_ticks(&self, n: usize) -> Result<Vec<(ScheduleView, Vec<Ms>)>> {
+        let (now, records) = self.store().schedules().await?;
+        let mut found = Vec::new();
+        for record in records.iter().filter(|record| !is_reserved(&record.name)) {
+            let schedule = record.schedule()?;
+            let ticks = ticks(record, &schedule, now, n).map(|(_, ticks)| ticks).unwrap_or_default();
+            found.push((view(record, schedule), ticks));
+        }
+        Ok(found)
+    }
+
     /// The next `n` ticks of a schedule, from the one it is due for on; of a paused one, those it would
     /// have.
     ///
@@ -109,11 +145,7 @@ impl Client {
         let (now, record) = self.schedule_record(name).await?;
         let schedule = record.schedule()?;
         let unreadable = |why: String| ApiError::Conflict(format!("the schedule {name} cannot be read: {why}"));
-        let rule = schedule.parsed().map_err(|error| unreadable(error.to_string()))?;
-        let zone = Zone::parse(&schedule.timezone).map_err(|error| unreadable(error.to_string()))?;
-        let next = |at: &Ms| rule.next_after(*at, schedule.anchor);
-        let first = record.due.or_else(|| next(&now));
-        Ok((zone, std::iter::successors(first, next).take(n).collect()))
+        ticks(&record, &schedule, now, n).map_err(unreadable)
     }
 
     /// Sets a schedule as a manifest says. What it has counted and started stays; its next tick stays
@@ -233,6 +265,14 @@ impl Client {
         let found = records.into_iter().find(|record| record.name == *name && !is_reserved(name));
         Ok((now, found.ok_or_else(|| ApiError::NoSchedule(name.clone()))?))
     }
+}
+
+fn ticks(record: &ScheduleRecord, schedule: &Schedule, now: Ms, n: usize) -> Result<(Zone, Vec<Ms>), String> {
+    let rule = schedule.parsed().map_err(|error| error.to_string())?;
+    let zone = Zone::parse(&schedule.timezone).map_err(|error| error.to_string())?;
+    let next = |at: &Ms| rule.next_after(*at, schedule.anchor);
+    let first = record.due.or_else(|| next(&now));
+    Ok((zone, std::iter::successors(first, next).take(n).collect()))
 }
 
 fn wanted(spec: &ScheduleSpec, rule: &Rule, zone: &Zone, now: Ms) -> Schedule {

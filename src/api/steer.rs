@@ -2,9 +2,10 @@
 //! fact for the run's inbox, checked against the run as it is now so that a wish that cannot come true is
 //! told at once. The fact decides; what overtakes it makes it late, and it then changes nothing.
 
+use super::run_list::approvals;
 use super::{ApiError, Client, Result};
 use crate::domain::{Json, Name, RunId, RunState};
-use crate::workflow::{self, Body, Fact, Run, What};
+use crate::workflow::{Fact, Run, What};
 
 impl Client {
     /// Sends a signal. Nobody has to wait for it yet; after the end of the run it is kept and shown.
@@ -32,12 +33,7 @@ impl Client {
     ) -> Result<String> {
         let run = self.run_header(id).await?;
         let definition = self.definition_of(&run.version).await?;
-        let approvals =
-            workflow::rows(&definition, &run).into_iter().filter_map(|row| match row.record.body.as_deref() {
-                Some(Body::Approval(approvers)) if row.record.is_active() => Some((row.path, approvers)),
-                _ => None,
-            });
-        let mut waiting: Vec<_> = approvals.collect();
+        let mut waiting = approvals(&definition, &run);
         if let Some(step) = step {
             waiting.retain(|(path, _)| path == step || path.rsplit('/').next() == Some(step));
         }
@@ -92,6 +88,18 @@ impl Client {
         self.steer(id, What::Retry, "tried again", |run| run.state == RunState::Failed).await
     }
 
+    /// Has a run looked at by whoever serves it, though nothing is to be done. Once its `rev` is beyond
+    /// the one given, it has taken all that was sent to it before: so one knows that an end is the end.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn knock(&self, id: RunId) -> Result<u64> {
+        let rev = self.run_header(id).await?.rev;
+        // A timer that nobody has set changes nothing.
+        self.inform(id, Fact::timer("knock", self.clock().now())).await?;
+        Ok(rev)
+    }
+
     async fn steer(&self, id: RunId, what: What, done: &str, may: impl Fn(&Run) -> bool) -> Result<()> {
         let run = self.run_header(id).await?;
         if !may(&run) {
@@ -102,7 +110,7 @@ impl Client {
         self.inform(id, Fact::of_run(what, self.clock().now())).await
     }
 
-    async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
+    pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
         let bytes = fact.encode().map_err(|error| crate::store::StoreError::Corrupt(error.to_string()))?;
         match self.store().inform(&[(id, bytes)]).await?.first() {
             Some(true) => Ok(()),

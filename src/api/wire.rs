@@ -1,5 +1,6 @@
 //! What others script against: jobs and queues as JSON. Keys are a contract: snake_case, times in
-//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key left out.
+//! RFC 3339 UTC, durations as whole milliseconds under names that end in `_ms`, no key of the contract left out. What few
+//! jobs have (a deadline, what it waits for) is there only where there is some.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::domain::time::{format_duration, millis};
-use crate::domain::{JobState, Json, Ms, QueueSettings, QueueStats};
+use crate::domain::{JobState, Json, Ms, Place, QueueSettings, QueueStats};
 use crate::store::Stored;
 
 /// A value as real JSON instead of as text.
@@ -78,6 +79,32 @@ pub struct JobView {
     pub run_at: Time,
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
+    /// When all its attempts must be over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<String>,
+    /// What it waits for besides its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+/// What a job waits for besides its turn.
+fn waits_for(stored: &Stored) -> Option<String> {
+    let job = &stored.job;
+    match stored.place {
+        Place::Parked => Some(format!("a worker that handles the type `{}`", job.kind)),
+        Place::Blocked => {
+            let key = job.concurrency.as_ref().map_or("", |concurrency| concurrency.key.as_str());
+            Some(format!("a place under its concurrency key `{key}`"))
+        }
+        Place::Held => {
+            let parents: Vec<String> = job.after.iter().map(|id| id.to_string()).collect();
+            Some(format!("the end of {}", parents.join(", ")))
+        }
+        Place::Suspect => Some("a worker that does nothing else: one died while it ran this".to_owned()),
+        _ => None,
+    }
 }
 
 fn state_text<S: Serializer>(state: &JobState, to: S) -> Result<S::Ok, S::Error> {
@@ -121,6 +148,9 @@ impl From<&Stored> for JobView {
             run_at: Time(if due { stored.at } else { created_at }),
             started_at: lease.map(|lease| lease.since).or(job.started_at).map(Time),
             finished_at: job.finished_at.map(Time),
+            deadline_at: job.deadline().map(Time),
+            concurrency_key: job.concurrency.as_ref().map(|concurrency| concurrency.key.clone()),
+            waits_for: waits_for(stored),
         }
     }
 }

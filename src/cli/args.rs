@@ -145,6 +145,11 @@ pub enum Command {
     Top(commands::top::TopArgs),
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    Scale(commands::scale::ScaleCommand),
+    #[command(subcommand)]
+    Shard(commands::shard::ShardCommand),
+    #[command(subcommand)]
+    Webhook(commands::webhook::WebhookCommand),
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]

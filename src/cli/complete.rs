@@ -18,6 +18,7 @@ use crate::api::{Client, Filter, Verb};
 use crate::domain::JobState;
 use crate::store::StoreUrl;
 use crate::sys::env::Env;
+use crate::tui::views::View;
 use crate::workflow::manifest::Kind;
 
 /// A person waits with a finger on the Tab key.
@@ -38,6 +39,13 @@ pub fn answer(args: Vec<OsString>) -> ExitCode {
 pub fn states(current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     let names = JobState::ALL.iter().map(|state| state.as_str()).filter(|name| name.starts_with(&*current));
+    names.map(CompletionCandidate::new).collect()
+}
+
+/// The views of the console.
+pub fn views(current: &OsStr) -> Vec<CompletionCandidate> {
+    let current = current.to_string_lossy().to_lowercase();
+    let names = View::TABS.iter().map(|view| view.title().to_lowercase()).filter(|name| name.starts_with(&current));
     names.map(CompletionCandidate::new).collect()
 }
 
@@ -91,6 +99,12 @@ pub fn definitions(current: &OsStr) -> Vec<CompletionCandidate> {
         Some(names)
     });
     starting_with(current, found.unwrap_or_default().into_iter())
+}
+
+/// Names of webhooks.
+pub fn webhooks(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.definitions(Kind::Webhook).await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|hook| hook.name.to_string()))
 }
 
 /// Names of schedules.

@@ -2,6 +2,7 @@
 //! command asks for them, so that `goflow --version` pays for none of them.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,10 +12,14 @@ use super::codes::Code;
 use super::error::{Result, fail, reason, unusable};
 use super::ui::Ui;
 use crate::api::Client;
+#[cfg(feature = "otlp")]
+use crate::domain::text::count;
+use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open};
 use crate::store::remote::Token;
+use crate::store::sharded::Strategy;
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
 use crate::sys::config::{Config, Origin, Search};
@@ -33,23 +38,42 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     config: OnceCell<Config>,
+    #[cfg(feature = "otlp")]
+    otlp: OnceCell<Option<Arc<crate::sys::otlp::Otlp>>>,
+}
+
+/// For the torture tests: `GOFLOW_SKEW=-90000` is a machine whose clock is ninety seconds late.
+#[cfg(feature = "fault")]
+fn clock(env: &Env) -> Arc<dyn Clock> {
+    match env.get("GOFLOW_SKEW").and_then(|skew| skew.parse().ok()) {
+        Some(skew) => Arc::new(crate::sys::clock::Skewed(skew)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+fn clock(_: &Env) -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 impl Context {
     pub fn new(env: Env, global: Global) -> Context {
         let mut ui = Ui::new(&env, global.output, global.color, global.verbose);
         if global.log_format == LogFormat::Json {
-            ui.talk_json();
+            ui.talk_as_log();
         }
         let paths = Paths::find(&env);
+        let clock = clock(&env);
         Context {
             ui,
             env,
             global,
             paths,
-            clock: Arc::new(SystemClock),
+            clock,
             entropy: Arc::new(SystemEntropy::default()),
             config: OnceCell::new(),
+            #[cfg(feature = "otlp")]
+            otlp: OnceCell::new(),
         }
     }
 
@@ -96,17 +120,47 @@ impl Context {
     /// # Errors
     /// The store's, with the place it was looked for.
     pub async fn client(&self) -> Result<Client> {
+        self.client_for(None).await
+    }
+
+    /// Opens the store to work for these of its shards only.
+    ///
+    /// # Errors
+    /// As [`Context::client`]; a store that is not sharded.
+    pub async fn client_for(&self, only: Option<BTreeSet<u16>>) -> Result<Client> {
+        self.open(OpenOptions { only, ..OpenOptions::default() }).await
+    }
+
+    /// Opens the store to change its shards; one that has none becomes the first.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub async fn sharded_client(&self) -> Result<Client> {
+        if self.store_choice()?.0 == StoreUrl::Memory {
+            return Err(fail(Code::StateConflict, "a store in memory has no shards: it ends with this command"));
+        }
+        self.open(OpenOptions { begin: true, ..OpenOptions::default() }).await
+    }
+
+    async fn open(&self, options: OpenOptions) -> Result<Client> {
         let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
+        let strategy = self.strategy()?;
         let token = match &url {
             StoreUrl::Server(_) => self.token()?.map(|(token, _)| token),
             _ => None,
         };
-        let options = OpenOptions { allow_eviction: self.global.allow_eviction, token };
-        let store = open(&url, self.clock.clone(), options).await;
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, token, ..options };
+        let store = open(&url, self.clock.clone(), self.entropy.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
+        // What lies there is left out of lists and counts: whoever looks is to know.
+        if let Some(shards) = store.shards() {
+            for (id, why) in shards.away() {
+                self.ui.warn(&format!("shard {id} does not answer, what it holds is not seen: {why}"));
+            }
+        }
         let store = self.with_faults(store)?;
-        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()))
+        Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?).within(self.trace()))
     }
 
     /// The token for a server, and who gave it: a file, or the environment; never the command line, which
@@ -132,6 +186,44 @@ impl Context {
         }
     }
 
+    /// Who takes the spans of what this process does, if the environment names a collector.
+    ///
+    /// # Errors
+    /// An endpoint or a protocol that cannot be used.
+    #[cfg(feature = "otlp")]
+    pub fn spans(&self) -> Result<Option<Arc<dyn Spans>>> {
+        if self.otlp.get().is_none() {
+            let otlp = crate::sys::otlp::Otlp::from_env(&self.env);
+            let otlp = otlp.map_err(|error| fail(Code::Config, error.to_string()).hint("see docs/tracing.md"))?;
+            let _ = self.otlp.set(otlp.map(Arc::new));
+        }
+        Ok(self.otlp.get().and_then(Option::as_ref).map(|otlp| otlp.clone() as Arc<dyn Spans>))
+    }
+
+    /// Sends the last spans, at the end of a command.
+    #[cfg(feature = "otlp")]
+    pub fn end_traces(&self) {
+        if let Some(lost) = self.otlp.get().and_then(Option::as_ref).map(|otlp| otlp.flush()).filter(|lost| *lost > 0) {
+            self.ui.warn(&format!("{} of traces were dropped: too many waited to be sent", count(lost, "span")));
+        }
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
+    pub fn spans(&self) -> Result<Option<Arc<dyn Spans>>> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        if let Some((name, _)) = self.env.first(&names) {
+            self.ui.warn(&format!(
+                "{name} is set, and this goflow was built without the feature `otlp`: it sends no traces"
+            ));
+        }
+        Ok(None)
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unused_self, reason = "the same shape as with the feature")]
+    pub fn end_traces(&self) {}
+
     /// For the torture tests: `GOFLOW_FAULT=kill-before:3` ends the process at its third commit, as
     /// kill -9 would. Not in a build without the feature `fault`.
     #[cfg(feature = "fault")]
@@ -147,6 +239,24 @@ impl Context {
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same shape as with the feature")]
     fn with_faults(&self, store: Arc<dyn crate::store::Store>) -> Result<Arc<dyn crate::store::Store>> {
         Ok(store)
+    }
+
+    /// The trace that this process was started in, by the variable that OpenTelemetry's tools set: a W3C
+    /// traceparent.
+    fn trace(&self) -> Option<Trace> {
+        self.env.get("TRACEPARENT").and_then(|text| text.parse().ok())
+    }
+
+    /// How new work is spread over the shards of a list.
+    ///
+    /// # Errors
+    /// A configured word that is none.
+    pub fn strategy(&self) -> Result<Strategy> {
+        let (word, origin) = self.config()?.strategy();
+        word.parse().map_err(|error| {
+            let place = origin.map(ToString::to_string).unwrap_or_default();
+            fail(Code::Config, format!("{place}: `shards.strategy`: {error}"))
+        })
     }
 
     /// Where `enqueue` puts jobs without `-q`.

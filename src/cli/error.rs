@@ -92,6 +92,16 @@ impl Told {
     }
 
     /// For programs: one line of JSON.
+    pub fn fields(&self) -> serde_json::Map<String, serde_json::Value> {
+        let fields = serde_json::json!({
+            "code": self.code.as_str(),
+            "exit": self.code.exit(),
+            "detail": self.detail,
+            "hints": self.hints,
+        });
+        fields.as_object().cloned().unwrap_or_default()
+    }
+
     pub fn json(&self) -> String {
         let error = serde_json::json!({"error": {
             "code": self.code.as_str(),

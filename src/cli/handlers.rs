@@ -59,6 +59,7 @@ pub fn all(context: &Context, sink: Arc<dyn LogSink>) -> Result<(Handlers, Arc<e
         parentage: exec::Parentage::Sole,
         clock: context.clock.clone(),
         processors: crate::sys::host::processors(),
+        secrets: Arc::new(super::log::secrets(context)?),
     }));
     let mut handlers = Handlers::standard(&machine);
     for handler in configured(context)? {

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -18,8 +18,9 @@ use super::args::LogFormat;
 use super::codes::Code;
 use super::context::{Context, TOKEN};
 use super::error::{Result, fail};
+use crate::domain::secret::{self, Secrets};
 use crate::domain::text::{display_safe, json_safe};
-use crate::domain::{Clock, Epoch, JobId};
+use crate::domain::{Clock, Epoch, JobId, Ms};
 use crate::exec::{Builtin, Captured, LogSink, Stream, Work};
 use crate::store::url::passwords;
 use crate::sys::clock::SystemClock;
@@ -45,7 +46,7 @@ impl StderrLog {
     /// Keeps whole lines with the job, without secrets, and shows them if somebody wants to see them.
     fn tell(&self, work: &Work, lines: &[u8]) {
         let text = String::from_utf8_lossy(lines);
-        work.notes.log(without_secrets(&text).as_bytes());
+        work.notes.log(text.as_bytes());
         if self.wants(work) {
             write(work, lines);
         }
@@ -87,11 +88,11 @@ impl LogSink for StderrLog {
 fn write(work: &Work, lines: &[u8]) {
     let text = String::from_utf8_lossy(lines);
     let mut out = String::new();
-    for line in text.lines().map(without_secrets) {
+    for line in text.lines().map(|line| work.secrets.hide(line)) {
         if *FORMAT.get_or_init(LogFormat::default) == LogFormat::Json {
-            let (time, job) = (SystemClock.now().rfc3339(), work.job.to_string());
-            let json = json!({"time": time, "level": "info", "msg": line, "job_id": job, "type": work.kind.as_str()});
-            out.push_str(&format!("{}\n", json_safe(&json.to_string())));
+            let about = [("job_id", work.job.to_string()), ("type", work.kind.to_string())];
+            let about = about.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            out.push_str(&format!("{}\n", json_line(SystemClock.now(), "info", &line, about)));
         } else {
             out.push_str(&format!("{} {} | {}\n", work.kind, work.job.short(), display_safe(&line)));
         }
@@ -100,12 +101,21 @@ fn write(work: &Work, lines: &[u8]) {
     let _ = std::io::stderr().write_all(out.as_bytes());
 }
 
+/// A line of log as JSON: `time`, `level`, `msg`, then what else belongs to it. Every line that this
+/// process writes with `--log-format json` has this shape.
+pub fn json_line(at: Ms, level: &str, text: &str, more: Map<String, Value>) -> String {
+    let mut line = Map::new();
+    line.insert("time".to_owned(), at.rfc3339().into());
+    line.insert("level".to_owned(), level.into());
+    line.insert("msg".to_owned(), text.into());
+    line.extend(more);
+    json_safe(&Value::Object(line).to_string()).into_owned()
+}
+
 /// How the log is written in this process.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
-/// What must not be shown, the longest first: one may be a part of another.
-static SECRETS: OnceLock<Vec<String>> = OnceLock::new();
-/// A shorter secret hides nothing, and to black it out would only tell where it stands.
-const SHORTEST_SECRET: usize = 4;
+/// What must not be shown.
+static SECRETS: OnceLock<Arc<Secrets>> = OnceLock::new();
 
 /// goflow's own log on stderr: `GOFLOW_LOG` in the syntax of `tracing`'s filters, else warnings, and
 /// with `-v` what it does, as text or as JSON. `drawn` says that something is drawn on the terminal
@@ -128,7 +138,7 @@ pub fn start(context: &Context, drawn: bool) -> Result {
     };
     // A second start, in one process, changes nothing.
     let _ = FORMAT.set(context.global.log_format);
-    let _ = SECRETS.set(secrets(context)?);
+    let _ = SECRETS.set(Arc::new(secrets(context)?));
     // Without colours: then no control character is goflow's own, and all of them can be shown.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| SafeStderr).with_ansi(false);
     let _ = match context.global.log_format {
@@ -138,31 +148,24 @@ pub fn start(context: &Context, drawn: bool) -> Result {
     Ok(())
 }
 
-/// The configured secrets, the token, and the passwords of the store's URL, also as it writes them.
-fn secrets(context: &Context) -> Result<Vec<String>> {
-    let mut secrets = context.config()?.secrets();
+/// The configured secrets, those of handlers, the token, and the passwords of the store's URL, also as
+/// it writes them.
+///
+/// # Errors
+/// A configuration that cannot be read.
+pub fn secrets(context: &Context) -> Result<Secrets> {
+    let config = context.config()?;
+    let mut secrets = config.secrets();
+    secrets.extend(config.handlers.iter().flat_map(|handler| secret::of_manifest(&handler.fields)));
     secrets.extend(context.env.get(TOKEN).map(str::to_owned));
     secrets.extend(context.token()?.map(|(token, _)| token.secret().to_owned()));
     let url = context.store_choice()?.1.url;
     secrets.extend(passwords(&url).into_iter().map(|place| url[place].to_owned()));
-    secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.dedup();
-    Ok(secrets)
+    Ok(Secrets::new(secrets))
 }
 
 fn without_secrets(line: &str) -> Cow<'_, str> {
-    black_out(line, SECRETS.get().map_or(&[], Vec::as_slice))
-}
-
-fn black_out<'a>(line: &'a str, secrets: &[String]) -> Cow<'a, str> {
-    let mut line = Cow::Borrowed(line);
-    for secret in secrets {
-        if line.contains(secret.as_str()) {
-            line = Cow::Owned(line.replace(secret.as_str(), "***"));
-        }
-    }
-    line
+    SECRETS.get().map_or(Cow::Borrowed(line), |secrets| secrets.hide(line))
 }
 
 /// Makes lines harmless: errors in the log quote what handlers printed.
@@ -200,12 +203,9 @@ where
     ) -> std::fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let mut line = Map::new();
-        line.insert("time".to_owned(), SystemClock.now().rfc3339().into());
-        line.insert("level".to_owned(), event.metadata().level().as_str().to_lowercase().into());
-        line.insert("msg".to_owned(), fields.0.remove("message").unwrap_or_default());
-        line.append(&mut fields.0);
-        writeln!(writer, "{}", Value::Object(line))
+        let level = event.metadata().level().as_str().to_lowercase();
+        let text = fields.0.remove("message").unwrap_or_default();
+        writeln!(writer, "{}", json_line(SystemClock.now(), &level, text.as_str().unwrap_or_default(), fields.0))
     }
 }
 
@@ -231,17 +231,5 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.0.insert(field.name().to_owned(), format!("{value:?}").into());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_blacked_out_wherever_it_stands() {
-        let secrets = ["hunter2hunter2".to_owned(), "hunter2".to_owned()];
-        assert_eq!(black_out("a hunter2hunter2, hunter2 b", &secrets), "a ***, *** b");
-        assert!(matches!(black_out("nothing here", &secrets), Cow::Borrowed(_)));
     }
 }

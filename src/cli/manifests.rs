@@ -11,9 +11,9 @@ use super::codes::Code;
 use super::error::{CommandError, Result, fail, mistake, reason};
 use super::ui::Ui;
 use crate::api::Client;
-use crate::domain::Name;
 use crate::domain::limits::MANIFEST_BYTES;
 use crate::domain::text::{count, nearest};
+use crate::domain::{Name, secret};
 use crate::workflow::manifest::Kind;
 use crate::workflow::{self, Manifest, Problem, Reference};
 
@@ -76,6 +76,14 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
     }
     let file_of = |nth: usize| files.iter().rev().find(|(_, from)| *from <= nth).map_or("", |(name, _)| name);
     for (nth, manifest) in found.manifests.iter().enumerate() {
+        if let Some(path) = serde_json::from_str(&manifest.text())
+            .ok()
+            .and_then(|fields: serde_json::Value| secret::is_missing_in(&fields))
+        {
+            let (kind, name) = (manifest.kind().stored(), manifest.name());
+            let what = format!("`{path}` of the {kind} `{name}` is `***`, the sign of a secret that was not shown");
+            return Err(fail(Code::Manifest, what).hint("put the secret itself in its place"));
+        }
         let same = |other: &Manifest| other.kind() == manifest.kind() && other.name() == manifest.name();
         if let Some(first) = found.manifests[..nth].iter().position(same) {
             let (kind, name) = (manifest.kind().stored(), manifest.name());

@@ -13,8 +13,10 @@ mod handlers;
 mod log;
 mod manifests;
 mod output;
+mod probe;
 mod select;
 mod serving;
+mod toggles;
 mod tree;
 mod ui;
 mod usage;
@@ -65,7 +67,9 @@ fn run(env: &Env, args: &[OsString]) -> u8 {
     };
     let Some(command) = cli.command else { return usage::short_help(env, args) };
     let context = Context::new(env.clone(), cli.global);
-    match dispatch(&context, command) {
+    let done = dispatch(&context, command);
+    context.end_traces();
+    match done {
         Ok(()) => exit::DONE,
         Err(error) => {
             context.ui.error(&error);
@@ -81,6 +85,9 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Queue(command) => commands::queue::run(context, command),
         Command::Dlq(command) => commands::dlq::run(context, command),
         Command::Schedule(command) => commands::schedule::run(context, command),
+        Command::Webhook(command) => commands::webhook::run(context, command),
+        Command::Scale(command) => commands::scale::run(context, command),
+        Command::Shard(command) => commands::shard::run(context, command),
         Command::Events(args) => commands::events::run(context, &args),
         Command::Top(args) => commands::top::run(context, &args),
         Command::Run(args) => commands::run::run(context, args),

@@ -28,8 +28,9 @@ impl Limit {
     /// Says on stderr that there is more than was listed.
     pub fn tell_cut(self, context: &Context, which: &str, cut: bool) {
         if cut {
-            let n = thousands(self.limit as u64);
-            context.ui.say(&format!("only the {which} {n} are listed; -n 0 lists all"));
+            let are =
+                if self.limit == 1 { "one is".to_owned() } else { format!("{} are", thousands(self.limit as u64)) };
+            context.ui.say(&format!("only the {which} {are} listed; -n 0 lists all"));
         }
     }
 

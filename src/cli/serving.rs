@@ -21,6 +21,7 @@ use crate::domain::text::json_safe;
 use crate::engine::Caretaker;
 use crate::server::{Access, Options, Server};
 use crate::sys::clock::SystemClock;
+use crate::sys::secrets::Secrets;
 
 // Where to listen: flags of every command that does. Without a doc comment, which would become the
 // help of those commands.
@@ -45,6 +46,15 @@ pub struct Listening {
 /// and told.
 const WAITING: usize = 65_536;
 
+/// Where these flags, the environment and the configuration say to listen.
+///
+/// # Errors
+/// A broken configuration.
+pub fn place(context: &Context, args: &ListenArgs) -> Result<(String, u16)> {
+    let (bind, port) = context.config()?.listen();
+    Ok((args.bind.as_deref().unwrap_or(bind).to_owned(), args.port.unwrap_or(port)))
+}
+
 /// Listens.
 ///
 /// # Errors
@@ -56,8 +66,7 @@ pub async fn listen(
     shutdown_timeout: Duration,
 ) -> Result<Listening> {
     let config = context.config()?;
-    let (bind, port) = config.listen();
-    let (bind, port) = (args.bind.as_deref().unwrap_or(bind), args.port.unwrap_or(port));
+    let (bind, port) = place(context, args)?;
     let (allowed_hosts, allowed_origins) = config.allowed();
     let any_page = allowed_origins.iter().any(|origin| origin == "*");
     let options = Options {
@@ -68,9 +77,10 @@ pub async fn listen(
         shutdown_timeout,
         queue: context.default_queue()?,
         max_retries: config.max_retries(),
+        secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
     };
     let log = LogThread::start()?;
-    let server = Server::bind(bind, port, client.clone(), options, log.sink()).await?;
+    let server = Server::bind(&bind, port, client.clone(), options, log.sink()).await?;
     context.ui.say(&format!("listening on http://{}", server.address()));
     if any_page && server.is_open() {
         context.ui.warn(

@@ -10,7 +10,9 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 use super::args::{ColorWhen, Format};
 use super::codes::Code;
 use super::error::{CommandError, Result, fail};
+use crate::domain::Clock;
 use crate::domain::text::{display_safe, json_safe, thousands};
+use crate::sys::clock::SystemClock;
 use crate::sys::env::Env;
 
 /// How to talk to whoever runs the command.
@@ -31,6 +33,8 @@ pub struct Ui {
     silent: bool,
     /// Talk is JSON, a line each.
     json_talk: bool,
+    /// Talk is log: JSON in the one shape of `--log-format json`.
+    log_talk: bool,
 }
 
 impl Ui {
@@ -56,6 +60,7 @@ impl Ui {
             verbose,
             silent: false,
             json_talk: format.is_json(),
+            log_talk: false,
         }
     }
 
@@ -64,9 +69,9 @@ impl Ui {
         self.silent = true;
     }
 
-    /// What is said beside the data is for programs too.
-    pub fn talk_json(&mut self) {
-        self.json_talk = true;
+    /// What is said beside the data is log, for programs.
+    pub fn talk_as_log(&mut self) {
+        (self.json_talk, self.log_talk) = (true, true);
     }
 
     /// Whether people, not programs, read stdout.
@@ -100,7 +105,9 @@ impl Ui {
         if self.silent {
             return;
         }
-        if self.json_talk {
+        if self.log_talk {
+            write_log("info", text, serde_json::Map::new());
+        } else if self.json_talk {
             let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "message": text }).to_string()));
         } else {
             let _ = writeln!(io::stderr(), "{}", display_safe(text));
@@ -118,7 +125,9 @@ impl Ui {
         if self.silent {
             return;
         }
-        if self.json_talk {
+        if self.log_talk {
+            write_log("warn", text, serde_json::Map::new());
+        } else if self.json_talk {
             let _ = writeln!(io::stderr(), "{}", json_safe(&serde_json::json!({ "warning": text }).to_string()));
         } else {
             let (on, off) = self.paint_err("1;33");
@@ -128,6 +137,9 @@ impl Ui {
 
     pub fn error(&self, error: &CommandError) {
         if let CommandError::Told(told) = error {
+            if self.log_talk {
+                return write_log("error", &told.message, told.fields());
+            }
             let (on, off) = self.paint_err("1;31");
             let text = if self.json_talk { told.json() } else { told.text(&on, off) };
             let _ = io::stderr().write_all(text.as_bytes());
@@ -210,6 +222,11 @@ impl Ui {
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }
+}
+
+fn write_log(level: &str, text: &str, more: serde_json::Map<String, serde_json::Value>) {
+    let line = super::log::json_line(SystemClock.now(), level, text, more);
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whole things a second: a tenth of a job tells nothing.

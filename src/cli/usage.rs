@@ -109,7 +109,7 @@ fn told(error: &clap::Error, args: &[OsString]) -> CommandError {
             fail(Code::Usage, format!("`{value}` does not fit {argument}{allowed}"))
         }
         ErrorKind::ValueValidation => {
-            let why = source.unwrap_or_default();
+            let why = source.unwrap_or_default().replace("..=", " to ");
             // Most reasons quote the value themselves.
             let quoted = if why.contains(&value) || why.contains(&format!("{value:?}")) {
                 String::new()

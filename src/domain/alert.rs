@@ -15,8 +15,9 @@ use super::{JobId, Ms, Name};
 pub const QUIET: Duration = Duration::from_secs(300);
 /// Jobs that died so shortly before the latest one may become visible after it.
 const SETTLING: Duration = Duration::from_secs(5);
-/// Deaths remembered as told.
-const REMEMBERED: usize = 1_000;
+/// Deaths remembered as told. Of more in so short a time, a late one that is older than all of them is
+/// taken for told.
+const REMEMBERED: usize = 100_000;
 /// Keys of which nothing was heard for so long are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// Of a job's error, in bytes.
@@ -114,7 +115,7 @@ pub struct Death {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     pub now: Ms,
-    /// Of each queue the latest.
+    /// Those that no [`Watch::note`] was given.
     pub deaths: Vec<Death>,
     /// How many jobs wait, by queue.
     pub depths: Vec<(Name, u64)>,
@@ -131,6 +132,12 @@ pub struct Watch {
     /// Told deaths not older than [`SETTLING`] before the latest.
     #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
     dead: BTreeMap<JobId, Ms>,
+    /// Up to here all deaths are told, where more than are remembered came since.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    floor: Option<Ms>,
+    /// New deaths since the last look, by type: how many, and the latest.
+    #[serde(skip)]
+    fresh: BTreeMap<Name, (u64, Death)>,
     #[serde(rename = "a", default, skip_serializing_if = "BTreeSet::is_empty")]
     above: BTreeSet<Name>,
     #[serde(rename = "m", default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -165,7 +172,7 @@ impl Watch {
     pub fn look(&mut self, on: &On, sight: &Sight) -> Vec<Alert> {
         let first = self.since.is_none();
         let news = match on {
-            On::JobDead => self.deaths(sight, first),
+            On::JobDead => self.deaths(sight),
             On::QueueDepth { above } => self.depths(*above, sight),
             On::ScheduleMissed => self.misses(sight, first),
         };
@@ -175,33 +182,47 @@ impl Watch {
         self.tell(on, news, sight.now)
     }
 
-    /// Jobs buried since the last look, by type.
-    fn deaths(&mut self, sight: &Sight, first: bool) -> Vec<News> {
-        if first {
-            self.since = Some(sight.now);
-        }
-        let edge = self.since.unwrap_or(sight.now);
-        let back = |at: Ms| Ms(at.0.saturating_sub(super::time::millis(SETTLING)));
-        let is_new = |death: &&Death| death.at > back(edge) && !self.dead.contains_key(&death.job);
-        let mut by_kind: BTreeMap<Name, (u64, &Death)> = BTreeMap::new();
-        // At the first look the dead of the last seconds are old news, to be remembered as such.
-        for death in sight.deaths.iter().filter(is_new).collect::<Vec<_>>() {
-            self.dead.insert(death.job, death.at);
-            if !first {
-                let (count, latest) = by_kind.entry(death.kind.clone()).or_insert((0, death));
-                *count += 1;
-                if death.at > latest.at {
-                    *latest = death;
-                }
+    /// How far back a look must go: what was buried at this time, or before, is old news.
+    pub fn horizon(&self, now: Ms) -> Ms {
+        let edge = self.since.unwrap_or(now);
+        Ms(edge.0.saturating_sub(super::time::millis(SETTLING))).max(self.floor.unwrap_or(Ms(i64::MIN)))
+    }
+
+    /// Takes in some of the jobs that were buried, before a [`Watch::look`]: it may be given them in
+    /// parts, in any order, and old ones among them.
+    pub fn note(&mut self, deaths: &[Death], now: Ms) {
+        let horizon = self.horizon(now);
+        for death in deaths {
+            if death.at <= horizon || self.dead.insert(death.job, death.at).is_some() {
+                continue;
+            }
+            // At the first look the dead of the last seconds are old news, to be remembered as such.
+            if self.since.is_none() {
+                continue;
+            }
+            let (count, latest) = self.fresh.entry(death.kind.clone()).or_insert_with(|| (0, death.clone()));
+            *count += 1;
+            if death.at > latest.at {
+                *latest = death.clone();
             }
         }
-        let latest = self.dead.values().max().copied().unwrap_or(edge).max(edge);
-        self.since = Some(latest);
-        self.dead.retain(|_, at| *at > back(latest));
-        while self.dead.len() > REMEMBERED {
-            self.dead.pop_first();
+    }
+
+    /// Jobs buried since the last look, by type.
+    fn deaths(&mut self, sight: &Sight) -> Vec<News> {
+        self.note(&sight.deaths, sight.now);
+        let edge = self.since.unwrap_or(sight.now);
+        self.since = Some(self.dead.values().max().copied().unwrap_or(edge).max(edge));
+        let horizon = self.horizon(sight.now);
+        self.dead.retain(|_, at| *at > horizon);
+        if self.dead.len() > REMEMBERED {
+            let mut times: Vec<Ms> = self.dead.values().copied().collect();
+            times.sort_unstable();
+            let floor = times[times.len() - REMEMBERED];
+            self.floor = Some(floor);
+            self.dead.retain(|_, at| *at > floor);
         }
-        let news = |(kind, (count, death)): (Name, (u64, &Death))| News {
+        let news = |(kind, (count, death)): (Name, (u64, Death))| News {
             text: format!(
                 "job {} of type {kind} in queue {} died: {}",
                 death.job,
@@ -212,7 +233,7 @@ impl Watch {
             count,
             job: Some(death.job),
         };
-        by_kind.into_iter().map(news).collect()
+        std::mem::take(&mut self.fresh).into_iter().map(news).collect()
     }
 
     /// Queues that have grown beyond the line since the last look.
@@ -339,6 +360,24 @@ mod tests {
         // One that became visible late is not lost.
         let late: Vec<Death> = more.iter().cloned().chain([death(20, "late", 9_000)]).collect();
         assert_eq!(look(901_000, late), [("late".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn as_many_deaths_as_there_are_come_in_parts_and_are_counted_exactly() {
+        let mut watch = Watch::default();
+        let look =
+            |watch: &mut Watch, now: i64| told(&watch.look(&On::JobDead, &Sight { now: Ms(now), ..Sight::default() }));
+        assert_eq!(look(&mut watch, 1_000), []);
+        let all: Vec<Death> = (0..150_000).map(|n| death(n, "mail", 6_001 + n as i64 / 100)).collect();
+        for part in all.rchunks(500) {
+            watch.note(part, Ms(8_000));
+        }
+        assert_eq!(look(&mut watch, 8_000), [("mail".to_owned(), 149_999)]);
+        // The same again is no news, though not all of them are remembered.
+        watch.note(&all, Ms(9_000));
+        watch.note(&[death(200_000, "mail", 7_600)], Ms(9_000));
+        assert_eq!(look(&mut watch, 309_000), [("mail".to_owned(), 0)]);
+        assert!(watch.dead.len() <= REMEMBERED);
     }
 
     #[test]

@@ -86,6 +86,11 @@ event_kinds! {
     RunAnswered = 71, "run.answered";
     StepReset = 72, "step.reset";
     LockBroken = 80, "lock.broken";
+    ShardAdded = 85, "shard.added";
+    ShardDraining = 86, "shard.draining";
+    ShardRemoved = 87, "shard.removed";
+    ShardUnclaimed = 88, "shard.unclaimed";
+    JobMoved = 89, "job.moved";
 }
 
 impl Serialize for EventKind {

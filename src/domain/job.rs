@@ -302,8 +302,13 @@ impl Job {
     /// The number of the attempt that is under way, or of the last one: 1 is the first. A job that
     /// crashed or was given back runs the same attempt again, under a higher epoch.
     pub fn attempt(&self, state: JobState) -> u32 {
+        let last_failed = self.history.last().is_some_and(|last| last.epoch == self.epoch);
         match state {
             JobState::Running | JobState::Completed => self.failures + 1,
+            // It was stopped while it ran, or after it was given back.
+            JobState::Cancelled if self.started_at.is_some() && !last_failed => self.failures + 1,
+            // A failure that was not counted has been an attempt all the same.
+            JobState::Cancelled | JobState::Retrying if self.started_at.is_some() => self.failures.max(1),
             _ => self.failures,
         }
     }
@@ -438,7 +443,7 @@ impl Job {
         self.after.clear();
         self.permitted = false;
         self.progress = None;
-        self.finished_at = None;
+        (self.started_at, self.finished_at) = (None, None);
         self.error = None;
         self.result = None;
         Ok(self.left(state, JobEvent::Requeue, To::Pending, EventKind::JobRequeued, now))

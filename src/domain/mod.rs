@@ -18,8 +18,11 @@ mod raw;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod secret;
+pub mod signature;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod yaml;
 
 pub use event::{Event, EventKind};

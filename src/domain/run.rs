@@ -133,7 +133,8 @@ impl RunState {
             (S::Pending, E::Start) | (S::Paused, E::Resume) => S::Running,
             (S::Pending | S::Running, E::Pause) => S::Paused,
             (S::Running, E::Complete) => S::Completed,
-            (S::Running, E::Fail) => S::Failed,
+            // A paused one that was cancelled fails if it owes an undo.
+            (S::Running | S::Paused, E::Fail) => S::Failed,
             (S::Running | S::Paused, E::Compensate) => S::Compensating,
             // A new life of what was over.
             (S::Failed, E::Retry) => S::Running,
@@ -232,7 +233,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(legal, 17);
+        assert_eq!(legal, 18);
     }
 
     #[test]

@@ -202,7 +202,13 @@ fn syntax_problem(source: Source<'_>, error: &serde_saphyr::Error) -> Problem {
         }
         _ => None,
     };
-    let message = if message.starts_with("duplicate") { message.to_owned() } else { format!("not YAML: {message}") };
+    if message.starts_with("duplicate") {
+        let line = source.text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default();
+        let rest: String = line.chars().skip((place.column as usize).saturating_sub(1)).collect();
+        let key = rest.split(':').next().unwrap_or_default().trim().trim_matches(['\'', '"']).to_owned();
+        return Problem::new(source, place, format!("`{key}` stands here twice"), Some("leave one out".to_owned()));
+    }
+    let message = format!("not YAML: {message}");
     Problem::new(source, place, message, hint)
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::domain::alert::{Alert, Death, On, Sight, Watch};
-use crate::domain::{Ms, Name, Place, limits};
+use crate::domain::{Ms, Name, Place, limits, secret};
 use crate::exec::{self, notify};
 use crate::store::codec::{decode, encode};
 use crate::store::{ListQuery, Result, ScheduleCommit, ScheduleRecord, Store};
@@ -64,8 +64,8 @@ impl Target {
     /// For people; of a URL only the host.
     pub fn shown(&self) -> String {
         match self {
-            Target::Slack { url, .. } => format!("slack {}/***", notify::host(url)),
-            Target::Webhook { url } => format!("webhook {}/***", notify::host(url)),
+            Target::Slack { url, .. } => format!("slack {}/***", secret::origin(url)),
+            Target::Webhook { url } => format!("webhook {}/***", secret::origin(url)),
             Target::Command(argv) => format!("command {}", argv.first().map(String::as_str).unwrap_or_default()),
             Target::Log => "log".to_owned(),
             Target::Callback(_) => "callback".to_owned(),
@@ -165,11 +165,11 @@ impl Alerts {
     async fn look(&mut self) -> Result<()> {
         for _ in 0..TRIES {
             let (now, records) = self.store.schedules().await?;
-            let sight = self.sight(now, &records).await?;
             let board = Name::literal(BOARD);
             let record = records.iter().find(|record| record.name == board);
             let before: Board = record.map(|record| decode(&record.body)).transpose()?.unwrap_or_default();
             let mut after = before.clone();
+            let sight = self.sight(now, &records, &mut after).await?;
             let mut alerts = Vec::new();
             for (fingerprint, rule) in &self.rules {
                 let kept = after.watches.entry(fingerprint.clone()).or_default();
@@ -195,8 +195,9 @@ impl Alerts {
         Ok(())
     }
 
-    /// Sees what the rules watch, and no more.
-    async fn sight(&self, now: Ms, records: &[ScheduleRecord]) -> Result<Sight> {
+    /// Sees what the rules watch, and no more. Deaths are noted on the board at once: there may be more
+    /// than fit anywhere.
+    async fn sight(&self, now: Ms, records: &[ScheduleRecord], board: &mut Board) -> Result<Sight> {
         let watches = |wanted: fn(&On) -> bool| self.rules.iter().any(|(_, rule)| wanted(&rule.on));
         let mut sight = Sight { now, ..Sight::default() };
         let dead = watches(|on| *on == On::JobDead);
@@ -204,7 +205,7 @@ impl Alerts {
             let stats = self.store.stats().await?;
             if dead {
                 for queue in stats.iter().filter(|queue| queue.dead > 0) {
-                    sight.deaths.extend(self.deaths(&queue.name).await?);
+                    self.note_deaths(&queue.name, now, board).await?;
                 }
             }
             sight.depths = stats.into_iter().map(|queue| (queue.name, queue.pending)).collect();
@@ -218,21 +219,31 @@ impl Alerts {
         Ok(sight)
     }
 
-    async fn deaths(&self, queue: &Name) -> Result<Vec<Death>> {
-        let place = Place::Dead;
-        let query = ListQuery { place, queue: Some(queue.clone()), after: None, budget: limits::LIST_BUDGET / 4 };
-        let page = self.store.list(&query).await?;
-        let death = |stored: crate::store::Stored| {
-            let job = stored.job;
-            Death {
-                job: job.id,
-                kind: job.kind,
-                queue: job.queue,
-                at: job.finished_at.map_or(stored.at, |finished| finished.max(stored.at)),
-                error: job.error.map(|error| error.to_string()).unwrap_or_default(),
+    /// Reads a queue's dead, the latest first, as far back as any rule has not seen them.
+    async fn note_deaths(&self, queue: &Name, now: Ms, board: &mut Board) -> Result<()> {
+        let rules: Vec<&str> =
+            self.rules.iter().filter(|(_, rule)| rule.on == On::JobDead).map(|(print, _)| print.as_str()).collect();
+        let mut horizon = now;
+        for fingerprint in &rules {
+            horizon = horizon.min(board.watches.entry((*fingerprint).to_owned()).or_default().watch.horizon(now));
+        }
+        let mut after = None;
+        loop {
+            let (place, queue) = (Place::Dead, Some(queue.clone()));
+            let query = ListQuery { place, queue, after: after.take(), budget: limits::LIST_BUDGET / 4 };
+            let page = self.store.list(&query).await?;
+            let deaths: Vec<Death> = page.items.into_iter().map(death).collect();
+            for fingerprint in &rules {
+                if let Some(kept) = board.watches.get_mut(*fingerprint) {
+                    kept.watch.note(&deaths, now);
+                }
             }
-        };
-        Ok(page.items.into_iter().map(death).collect())
+            let all_seen = deaths.last().is_some_and(|oldest| oldest.at <= horizon);
+            match page.next {
+                Some(next) if !all_seen => after = Some(next),
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn tell(&mut self, rule: &AlertRule, alert: Alert) {
@@ -243,6 +254,18 @@ impl Alerts {
             }
             self.telling.spawn(tell(target.clone(), alert.clone(), self.machine.clone()));
         }
+    }
+}
+
+/// A job that was buried, at the time of the store's clock.
+fn death(stored: crate::store::Stored) -> Death {
+    let job = stored.job;
+    Death {
+        job: job.id,
+        kind: job.kind,
+        queue: job.queue,
+        at: stored.at,
+        error: job.error.map(|error| error.to_string()).unwrap_or_default(),
     }
 }
 

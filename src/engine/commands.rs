@@ -9,7 +9,8 @@ use futures_util::future::select_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::{JobError, Outcome, RetryHint};
-use crate::domain::{Job, JobState};
+use crate::domain::secret::{self, Secrets};
+use crate::domain::{Job, JobState, Progress};
 use crate::exec::{self, Action, Builtin, Context, Ended, Pool, Work};
 use crate::workflow::{self, Batching, HTTP_KIND, HandlerDef, How, RUN_KIND, Request};
 
@@ -43,7 +44,8 @@ impl Handlers {
     }
 }
 
-fn work(job: &Job, notes: Arc<dyn exec::Notes>) -> Work {
+fn work(job: &Job, notes: Arc<dyn exec::Notes>, trace: Option<String>, secrets: &Arc<Secrets>) -> Work {
+    let notes = if secrets.is_empty() { notes } else { Arc::new(Discreet { notes, secrets: secrets.clone() }) };
     Work {
         job: job.id,
         kind: job.kind.clone(),
@@ -55,18 +57,51 @@ fn work(job: &Job, notes: Arc<dyn exec::Notes>) -> Work {
         undo: job.link.as_ref().is_some_and(|link| link.undo),
         payload: job.payload.clone(),
         timeout: job.timeout_ms.map(Duration::from_millis),
+        secrets: secrets.clone(),
         notes,
+        trace,
     }
 }
 
 async fn perform(action: Action, work: Work, context: Arc<Context>, stop: CancellationToken) -> Option<Outcome> {
-    outcome(exec::perform(&action, &work, &context, &stop).await)
+    outcome(exec::perform(&action, &work, &context, &stop).await, &work.secrets)
 }
 
-fn outcome(ended: Ended) -> Option<Outcome> {
+/// What is kept of an end: no secret that whoever declared the work has named.
+fn outcome(ended: Ended, secrets: &Secrets) -> Option<Outcome> {
     match ended {
+        Ended::Outcome(outcome) if secrets.is_empty() => Some(outcome),
+        Ended::Outcome(Outcome::Completed { result }) => {
+            Some(Outcome::Completed { result: result.map(|result| secrets.hide_json(result)) })
+        }
+        Ended::Outcome(Outcome::Failed { error, retry }) => {
+            let error = JobError::new(secrets.hide(&error.class), secrets.hide(&error.message));
+            Some(Outcome::Failed { error, retry })
+        }
         Ended::Outcome(outcome) => Some(outcome),
         Ended::Stopped => None,
+    }
+}
+
+/// Tells on what a job tells, without its secrets.
+#[derive(Debug)]
+struct Discreet {
+    notes: Arc<dyn exec::Notes>,
+    secrets: Arc<Secrets>,
+}
+
+impl exec::Notes for Discreet {
+    fn progress(&self, progress: Progress) {
+        let message = self.secrets.hide(&progress.message).into_owned();
+        self.notes.progress(Progress { message, ..progress });
+    }
+
+    /// Whoever gives this gives whole lines: a secret stands in one.
+    fn log(&self, text: &[u8]) {
+        match std::str::from_utf8(text) {
+            Ok(text) => self.notes.log(self.secrets.hide(text).as_bytes()),
+            Err(_) => self.notes.log(self.secrets.hide(&String::from_utf8_lossy(text)).as_bytes()),
+        }
     }
 }
 
@@ -88,7 +123,7 @@ fn immediate(builtin: Builtin, job: &Job) -> Option<Outcome> {
     match builtin {
         // The queue's own speed is measured with this one: it does not even look at the job.
         Builtin::Noop => Some(Outcome::Completed { result: None }),
-        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes))),
+        builtin => builtin.immediate(&work(job, Arc::new(exec::NoNotes), None, &Arc::default())),
     }
 }
 
@@ -98,7 +133,7 @@ impl Handler for BuiltinHandler {
     }
 
     fn run(&self, task: Task) -> Ending {
-        let work = work(&task.job, task.notes);
+        let work = work(&task.job, task.notes, task.trace, self.context.secrets());
         Box::pin(perform(Action::Builtin(self.builtin), work, self.context.clone(), task.stop))
     }
 }
@@ -119,9 +154,13 @@ impl Handler for StepWork {
             let why = format!("a job of type {} belongs to a step of a run", task.job.kind);
             return at_once(hopeless("payload", why));
         }
-        match (self.read)(&task.job.payload.to_value()) {
+        let payload = task.job.payload.to_value();
+        match (self.read)(&payload) {
             Ok(action) => {
-                let work = work(&task.job, task.notes);
+                let own = secret::of_manifest(&payload);
+                let known = self.context.secrets();
+                let secrets = if own.is_empty() { known.clone() } else { Arc::new(known.and(own)) };
+                let work = work(&task.job, task.notes, task.trace, &secrets);
                 Box::pin(perform(action, work, self.context.clone(), task.stop))
             }
             Err(error) => at_once(hopeless("payload", error.to_string())),
@@ -134,6 +173,7 @@ struct Described {
     def: HandlerDef,
     pool: Option<Arc<Pool>>,
     context: Arc<Context>,
+    secrets: Arc<Secrets>,
 }
 
 impl Described {
@@ -142,7 +182,8 @@ impl Described {
             How::Pool(spec) => Some(Arc::new(Pool::new(def.name.clone(), spec, context))),
             How::Run(_) | How::Http(_) | How::Builtin(_) => None,
         };
-        Described { def, pool, context: context.clone() }
+        let secrets = Arc::new(context.secrets().and(def.secrets()));
+        Described { def, pool, context: context.clone(), secrets }
     }
 
     fn builtin(&self) -> Option<Builtin> {
@@ -168,7 +209,7 @@ impl Described {
     }
 
     fn work(&self, task: &Task) -> Work {
-        let mut work = work(&task.job, task.notes.clone());
+        let mut work = work(&task.job, task.notes.clone(), task.trace.clone(), &self.secrets);
         work.timeout = work.timeout.or(self.def.timeout);
         work
     }
@@ -226,7 +267,7 @@ impl Handler for Described {
                     ended.await
                 }
             };
-            ended.into_iter().map(outcome).collect()
+            ended.into_iter().zip(&works).map(|(ended, work)| outcome(ended, &work.secrets)).collect()
         })
     }
 

@@ -22,12 +22,14 @@ pub struct Task {
     pub stop: CancellationToken,
     /// Takes what the job tells of itself while it runs.
     pub notes: Arc<dyn Notes>,
+    /// The trace that what it does belongs to: a W3C traceparent.
+    pub trace: Option<String>,
 }
 
 impl Task {
     /// A task whose notes nobody keeps.
     pub fn new(job: Job, stop: CancellationToken) -> Task {
-        Task { job, stop, notes: Arc::new(NoNotes) }
+        Task { job, stop, notes: Arc::new(NoNotes), trace: None }
     }
 }
 

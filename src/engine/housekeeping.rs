@@ -308,7 +308,7 @@ impl Means {
                 Some(link) => self.store.run(link.run).await?,
                 None => None,
             };
-            moves.push(Decided { step: Move::new(expect, settled), record });
+            moves.push(Decided { step: Move::new(expect, settled), record, waited_from: None });
         }
         self.commit(commits(moves, now, &self.runs).await?).await.map(drop)
     }
@@ -413,7 +413,7 @@ impl Means {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (answer, _) = batch.send(&*self.store, &self.runs, None).await?;
+        let answer = batch.send(&*self.store, &self.runs, None).await?.answer;
         Ok(answer.commits.into_iter().map(|committed| committed.run).collect())
     }
 }

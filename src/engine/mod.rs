@@ -39,6 +39,7 @@ mod scheduler;
 mod settle;
 mod shares;
 mod time;
+mod traces;
 mod worker;
 
 pub use alerts::{AlertRule, Alerts, Callback, Target as AlertTarget};

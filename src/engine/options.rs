@@ -1,9 +1,11 @@
 //! What a worker is told, and what it tells at its end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::shares::Weighted;
+use crate::domain::trace::Spans;
 use crate::domain::{Name, QueueSettings, Rate, limits};
 use crate::store::Retention;
 
@@ -33,6 +35,8 @@ pub struct WorkerOptions {
     pub host: String,
     pub pid: u32,
     pub version: String,
+    /// Takes the spans of what this worker does; none: none are made.
+    pub spans: Option<Arc<dyn Spans>>,
 }
 
 impl WorkerOptions {
@@ -69,6 +73,7 @@ impl Default for WorkerOptions {
             host: String::new(),
             pid: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            spans: None,
         }
     }
 }

@@ -4,12 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::domain::trace::{Placed, Spans};
 use crate::domain::{Job, JobState, Json, Ms, RunId, To};
-use crate::store::advanced::effects;
+use crate::store::advanced::{Called, effects_with};
 use crate::store::{
     Advance, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
 };
 use crate::workflow::{self, Definition, Fact, Run, What};
+
+use super::traces;
 
 /// Headers kept at hand; a run that is not among them is decoded from its record.
 const HEADERS: usize = 1_024;
@@ -19,6 +22,7 @@ const DEFINITIONS: usize = 256;
 pub struct Runs {
     store: Arc<dyn Store>,
     known: Mutex<Known>,
+    spans: Option<Arc<dyn Spans>>,
 }
 
 #[derive(Default)]
@@ -36,8 +40,13 @@ pub struct Planned {
 }
 
 impl Runs {
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Runs { store, known: Mutex::default() }
+    pub fn new(store: Arc<dyn Store>, spans: Option<Arc<dyn Spans>>) -> Self {
+        Runs { store, known: Mutex::default(), spans }
+    }
+
+    /// Who takes the spans of what is committed, if anybody does.
+    pub fn spans(&self) -> Option<&dyn Spans> {
+        self.spans.as_deref()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -49,7 +58,7 @@ impl Runs {
     /// stops nobody else.
     ///
     /// # Errors
-    /// Of the store, when a definition or a value had to be read: transient ones.
+    /// Of the store, when a definition or a value had to be read: those that only somebody can mend.
     pub async fn advance_with(
         &self,
         run: RunId,
@@ -59,7 +68,15 @@ impl Runs {
     ) -> Result<Planned> {
         let facts: Vec<Fact> = moves.iter().map(|step| fact_of(&step.job, step.to, now)).collect();
         let advance = match self.header(run, record) {
-            Some(header) => self.advance(&header, &facts, None, now).await?,
+            Some(header) => match self.advance(&header, &facts, None, now).await {
+                Ok(advance) => advance,
+                // What one run lacks must not keep the outcomes of others waiting.
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%run, %error, "the run advances later: its facts wait in its inbox");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
             None => None,
         };
         let encode = |fact: &Fact| fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()));
@@ -118,9 +135,20 @@ impl Runs {
         let advanced = async {
             let gone = || StoreError::Corrupt(format!("its definition {} is not in the store", header.version));
             let definition = self.definition(&header.version).await?.ok_or_else(gone)?;
-            let advanced = self.compute(&definition, header, facts, now).await?;
+            let mut advanced = self.compute(&definition, header, facts, now).await?;
+            if self.spans.is_some() {
+                // Below this run, though nobody gave it a trace: its calls belong to one with it.
+                let own = Placed::of_run(header.id, header.trace.as_deref()).trace.to_string();
+                advanced.runs.iter_mut().for_each(|run| run.trace = Some(own.clone()));
+            }
             let next = Arc::new(advanced.run.clone());
-            Ok((Advance { from_rev: header.rev, drained, effects: effects(advanced, now)? }, next))
+            let mut called = Called::new();
+            for child in &advanced.runs {
+                let definition = self.definition(&child.version).await?;
+                called.extend(definition.map(|definition| (child.version.clone(), definition)));
+            }
+            let effects = effects_with(advanced, &called, now)?;
+            Ok((Advance { from_rev: header.rev, drained, effects }, next))
         };
         match advanced.await {
             Ok(advanced) => Ok(Some(advanced)),
@@ -162,6 +190,11 @@ impl Runs {
         let mut known = self.known();
         for ((commit, header), answer) in commits.iter().zip(headers).zip(answers) {
             let Some(part) = &commit.run else { continue };
+            if let (Some(spans), RunAnswer::Advanced { .. }, Some(header)) = (self.spans(), answer.run, &header)
+                && header.state.is_terminal()
+            {
+                traces::tell_run(spans, header);
+            }
             match (answer.run, header) {
                 (RunAnswer::Advanced { .. }, Some(header)) if !header.state.is_terminal() => {
                     // Answers may overtake each other.

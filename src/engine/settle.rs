@@ -1,11 +1,12 @@
 //! From outcomes to commits: what the domain says becomes of each job, and, for a step of a run, the
 //! advance of the run that rides on the same commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::job::{JobError, Link, Outcome, RetryHint};
-use crate::domain::{Entropy, EventKind, Ms, RunId, To};
+use crate::domain::trace::{Span, Spans};
+use crate::domain::{Entropy, EventKind, JobId, Ms, RunId, To};
 use crate::store::{
     Claim, Claimed, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store,
 };
@@ -14,21 +15,25 @@ use crate::workflow::{Run, StepRecord};
 use super::ledger::Finished;
 use super::options::Summary;
 use super::runs::Runs;
+use super::traces;
 
 /// A job's next move, and the run it is a step of, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Decided {
     pub step: Move,
     pub record: Option<RunRecord>,
+    /// When the job came to wait for the attempt that has ended, if there was one.
+    pub waited_from: Option<Ms>,
 }
 
 /// Decides what becomes of the worker's own leases.
 pub fn decide(finished: &[Finished], now: Ms, entropy: &dyn Entropy) -> Vec<Decided> {
     let decide = |one: &Finished| {
+        let waited_from = Some(one.job.updated_at.unwrap_or(one.job.id.created_at()));
         let settled = one.job.clone().settle(one.outcome.clone(), now, entropy.fraction());
         let expect = Expect::Lease(one.epoch);
         let step = Move { expect, to: settled.to, job: settled.job, event: settled.event };
-        Decided { step, record: one.run.clone() }
+        Decided { step, record: one.run.clone(), waited_from }
     };
     finished.iter().map(decide).collect()
 }
@@ -50,11 +55,21 @@ pub fn unreadable(claimed: &mut Claimed) -> Outcome {
     Outcome::Failed { error, retry: RetryHint::Never }
 }
 
+/// What came of a batch.
+pub struct Answered {
+    pub answer: Exchanged,
+    pub summary: Summary,
+    /// Jobs whose shard did not answer, though others did: they are to be settled again.
+    pub unanswered: BTreeSet<JobId>,
+}
+
 /// Commits ready to be sent, each with the header it would give its run.
 #[derive(Default)]
 pub struct Batch {
     commits: Vec<Commit>,
     headers: Vec<Option<Arc<Run>>>,
+    /// What is told of a job once its move is applied; empty where nobody takes it.
+    spans: BTreeMap<JobId, Vec<Span>>,
 }
 
 impl Batch {
@@ -71,13 +86,19 @@ impl Batch {
     ///
     /// # Errors
     /// The store's.
-    pub async fn send(self, store: &dyn Store, runs: &Runs, claim: Option<Claim>) -> Result<(Exchanged, Summary)> {
+    pub async fn send(self, store: &dyn Store, runs: &Runs, claim: Option<Claim>) -> Result<Answered> {
         let exchange = Exchange { commits: self.commits, claim };
         match store.exchange(&exchange).await {
             Ok(answer) => {
+                if let Some(spans) = runs.spans() {
+                    tell(spans, self.spans, &exchange.commits, &answer.commits);
+                }
                 runs.learn(&exchange.commits, self.headers, &answer.commits);
                 let summary = tally(&exchange.commits, &answer.commits);
-                Ok((answer, summary))
+                let both = exchange.commits.iter().zip(&answer.commits);
+                let open = both.filter(|(commit, answer)| answer.is_unanswered(commit)).flat_map(|(one, _)| &one.moves);
+                let unanswered = open.map(|step| step.job.id).collect();
+                Ok(Answered { answer, summary, unanswered })
             }
             Err(error) => {
                 runs.forget();
@@ -95,7 +116,10 @@ impl Batch {
 pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Batch> {
     let mut batch = Batch::default();
     let mut steps: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
-    for Decided { step, record } in decided {
+    for Decided { step, record, waited_from } in decided {
+        if runs.spans().is_some() {
+            batch.spans.insert(step.job.id, traces::of_move(&step, waited_from));
+        }
         match step.job.link.as_ref().map(|link| link.run).filter(|_| step.to.frees_unique()) {
             // A plain job, or a step that is not over yet: nobody else has to know.
             None => {
@@ -115,6 +139,18 @@ pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Batc
         batch.push(Commit { moves, run: Some(planned.part) }, planned.header);
     }
     Ok(batch)
+}
+
+/// Tells the spans of the moves that were applied.
+fn tell(spans: &dyn Spans, mut of: BTreeMap<JobId, Vec<Span>>, commits: &[Commit], answers: &[Committed]) {
+    for (commit, answer) in commits.iter().zip(answers) {
+        for (step, moved) in commit.moves.iter().zip(&answer.moves) {
+            let ended = of.remove(&step.job.id).unwrap_or_default();
+            if *moved == Moved::Applied {
+                ended.into_iter().for_each(|span| spans.record(span));
+            }
+        }
+    }
 }
 
 /// Adds up what became of the moves.

@@ -222,6 +222,10 @@ fn environment(
         set("GOFLOW_BATCH", &size.to_string());
     }
     set("GOFLOW_OUTPUT", &file);
+    // The name that OpenTelemetry gives it: what the command starts belongs to the same trace.
+    if let Some(trace) = &work.trace {
+        set("TRACEPARENT", trace);
+    }
     environment
 }
 

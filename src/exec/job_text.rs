@@ -6,9 +6,10 @@ use serde_json::json;
 use super::Work;
 use crate::domain::time::millis;
 
-/// `{"id","type","queue","attempt","epoch","run_id","step_key","timeout_ms","payload"}`.
+/// `{"id","type","queue","attempt","epoch","run_id","step_key","timeout_ms","payload"}`, with
+/// `traceparent` where the job belongs to a trace.
 pub(super) fn job(work: &Work) -> String {
-    let about = json!({
+    let mut about = json!({
         "id": work.job.to_string(),
         "type": work.kind.as_str(),
         "queue": work.queue.as_str(),
@@ -18,6 +19,9 @@ pub(super) fn job(work: &Work) -> String {
         "step_key": work.step_key,
         "timeout_ms": work.timeout.map(millis),
     });
+    if let Some(trace) = &work.trace {
+        about["traceparent"] = json!(trace);
+    }
     let mut text = about.to_string();
     // Between the last value and the brace.
     text.truncate(text.len() - 1);

@@ -52,6 +52,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::job::Outcome;
+use crate::domain::secret::Secrets;
 use crate::domain::{Clock, Epoch, JobId, Json, Name, Progress, RunId};
 use crate::workflow::{Command, Request};
 
@@ -87,8 +88,12 @@ pub struct Work {
     pub payload: Json,
     /// Limit of this attempt; none means no limit, but for an HTTP call: see [`http::USUAL_TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// What must not be shown of what it prints and answers.
+    pub secrets: Arc<Secrets>,
     /// Takes what the job tells of itself while it runs.
     pub notes: Arc<dyn Notes>,
+    /// The trace that what it does belongs to: a W3C traceparent.
+    pub trace: Option<String>,
 }
 
 /// What a job tells of itself while it runs, to be kept with it. Called while it runs, so it must not
@@ -190,6 +195,8 @@ pub struct Settings {
     pub clock: Arc<dyn Clock>,
     /// Processors of this machine: how many processes a pool has that names no number.
     pub processors: usize,
+    /// What must not be shown of anything: secrets of the configuration.
+    pub secrets: Arc<Secrets>,
 }
 
 /// A worker's settings and what was made for them: a private folder for outputs, a home for control
@@ -213,6 +220,11 @@ impl Context {
     pub fn new(mut settings: Settings) -> Context {
         settings.environment.retain(|name, _| KEPT_VARIABLES.iter().any(|kept| name == kept));
         Context { settings, place: OnceCell::new(), caller: http::Caller::default() }
+    }
+
+    /// What must not be shown of anything.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.settings.secrets
     }
 
     /// How trees are really kept together on this machine.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Action, Command, Context, Ended, NoNotes, Work, perform};
 use crate::domain::job::Outcome;
+use crate::domain::secret::{self, Secrets};
 use crate::domain::{Epoch, JobId, Json, Name};
 use crate::workflow::Program;
 
@@ -25,14 +26,6 @@ pub struct NotTold {
     pub again: bool,
 }
 
-/// The part of a URL that may be shown.
-pub fn host(url: &str) -> String {
-    match reqwest::Url::parse(url) {
-        Ok(parsed) => format!("{}://{}", parsed.scheme(), parsed.host_str().unwrap_or("***")),
-        Err(_) => "***".to_owned(),
-    }
-}
-
 /// Whether this is a URL that [`post`] can use.
 pub fn is_url(url: &str) -> bool {
     reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -43,7 +36,7 @@ pub fn is_url(url: &str) -> bool {
 /// # Errors
 /// [`NotTold`]; another try may help after 408, 429, 5xx and a broken connection.
 pub async fn post(url: &str, body: &serde_json::Value) -> Result<(), NotTold> {
-    let not_told = |why: String, again| NotTold { why: format!("{}: {why}", host(url)), again };
+    let not_told = |why: String, again| NotTold { why: format!("{}: {why}", secret::origin(url)), again };
     let client = client(url).map_err(|why| not_told(why, false))?;
     let sent = client
         .post(url)
@@ -105,7 +98,9 @@ pub async fn command(
         undo: false,
         payload: Json::from_value(input),
         timeout: Some(COMMAND_TIMEOUT),
+        secrets: Arc::new(Secrets::default()),
         notes: Arc::new(NoNotes),
+        trace: None,
     };
     match perform(&Action::Command(command), &work, machine, &CancellationToken::new()).await {
         Ended::Outcome(Outcome::Completed { .. }) => Ok(()),

@@ -29,7 +29,8 @@ impl Client {
     /// A URL that is none; a store that cannot be reached or refuses.
     pub async fn connect(url: &str) -> Result<Client> {
         let url: StoreUrl = url.parse().map_err(|error: BadUrl| Error::Url(error.to_string()))?;
-        let store = open(&url, Arc::new(SystemClock), OpenOptions::default()).await?;
+        let store =
+            open(&url, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), OpenOptions::default()).await?;
         Ok(Client::over(store))
     }
 
@@ -136,6 +137,7 @@ struct More {
     start: Option<Start>,
     max_retries: Option<u32>,
     timeout: Option<Duration>,
+    partition: Option<String>,
     unique: Option<String>,
     unique_for: Option<Duration>,
     deadline: Option<Duration>,
@@ -185,6 +187,12 @@ impl Enqueue<'_> {
     /// Limit of one attempt.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.more.timeout = Some(limit);
+        self
+    }
+
+    /// Jobs of one partition key lie on one shard, in the order of their coming.
+    pub fn partition(mut self, key: &str) -> Self {
+        self.more.partition = Some(key.to_owned());
         self
     }
 
@@ -238,6 +246,13 @@ impl Enqueue<'_> {
             return Err(Error::Metadata { is: bytes, limit: limits::METADATA_BYTES });
         }
         let usual = RetryPolicy::default();
+        let near = api::enqueue::near(
+            more.partition.as_deref(),
+            more.unique.as_deref(),
+            more.concurrency.as_ref(),
+            &more.after,
+        );
+        let id = client.api.job_id_near(near);
         let job = Job {
             priority: more.priority,
             retry: RetryPolicy { max: more.max_retries.unwrap_or(usual.max), ..usual },
@@ -247,7 +262,7 @@ impl Enqueue<'_> {
             after: more.after,
             concurrency: more.concurrency,
             metadata: more.metadata.into_iter().collect(),
-            ..Job::new(client.api.job_id(), kind, queue.parse()?, payload?)
+            ..Job::new(id, kind, queue.parse()?, payload?)
         };
         let start = more.start.unwrap_or(Start::Now);
         Ok(client.api.enqueue(NewJob { job, start, unique_for: more.unique_for }).await?.job.id)

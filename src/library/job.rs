@@ -42,6 +42,11 @@ impl<P> Job<P> {
         self.task.job.epoch.0
     }
 
+    /// The trace that what it does belongs to, as a W3C traceparent: to be passed on.
+    pub fn trace(&self) -> Option<&str> {
+        self.task.trace.as_deref()
+    }
+
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.task.job.metadata
     }

@@ -12,6 +12,7 @@ use crate::api::Client;
 use crate::api::live::Hub;
 use crate::domain::Name;
 use crate::engine::Pull;
+use crate::sys::secrets::Secrets;
 
 /// What a server is told at its start.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub queue: Name,
     /// Retries of jobs that name none.
     pub max_retries: u32,
+    /// Where the secrets of webhooks are found.
+    pub secrets: Secrets,
 }
 
 /// The state of every route; a clone is the same one.

@@ -18,6 +18,7 @@ pub mod problem;
 mod pull;
 pub mod scopes;
 pub mod v1;
+pub mod webhooks;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};

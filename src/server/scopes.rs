@@ -8,7 +8,7 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{calls, health, hosts, live, log, problem, pull, v1};
+use super::{calls, health, hosts, live, log, problem, pull, v1, webhooks};
 use crate::api::tokens::Scope;
 use crate::store::wire::with_calls;
 
@@ -44,8 +44,8 @@ macro_rules! table {
     };
 }
 
-use Access::{Needs, Open, Socket};
-use Scope::{Operate, Read};
+use Access::{Needs, Open, Signed, Socket};
+use Scope::{Admin, Operate, Read};
 
 /// Every route there is. An area adds its rows under its own comment.
 pub const TABLE: &[Row] = table! {
@@ -54,6 +54,20 @@ pub const TABLE: &[Row] = table! {
     GET "/ready" Open => health::ready;
     // Queues.
     GET "/api/v1/queues" Needs(Read) => v1::queues::list;
+    // Webhooks.
+    POST "/webhooks/{*path}" Signed => webhooks::deliver;
+    GET "/api/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
+    GET "/api/v1/webhooks" Needs(Read) => webhooks::list;
+    POST "/api/v1/webhooks" Needs(Admin) => webhooks::apply;
+    GET "/api/v1/webhooks/{name}" Needs(Read) => webhooks::show;
+    DELETE "/api/v1/webhooks/{name}" Needs(Admin) => webhooks::remove;
+    POST "/api/v1/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
+    POST "/api/v1/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
     // The pages of error codes, which problem documents point at.
     GET "/errors/{code}" Open => problem::page;
     // Another goflow that has this server instead of a store.

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::contract::*;
-use crate::domain::{Entropy, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{
+    Entropy, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId,
+};
 
 /// What goes wrong around a call.
 pub trait Saboteur: Send + Sync + 'static {
@@ -166,6 +168,14 @@ macro_rules! delegate {
                 self.inner.hints()
             }
 
+            fn birthplace(&self, near: Near<'_>) -> Shard {
+                self.inner.birthplace(near)
+            }
+
+            fn shards(&self) -> Option<&dyn Shards> {
+                self.inner.shards()
+            }
+
             async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
                 self.through(true, self.inner.enqueue(batch)).await
             }
@@ -208,6 +218,7 @@ delegate! {
     locks(after: Option<&Name>, limit: usize) -> (Ms, Vec<LockRecord>);
     break_lock(name: &Name, holder: Option<HolderId>) -> Vec<LockHolder>;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
+    holders(keys: &[String]) -> Vec<Option<JobId>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;

@@ -1,14 +1,14 @@
 //! From what a schedule owes (`domain::schedule`) to what a store commits: its record as bytes, the
 //! job or run it starts, and the events that tell of it. Decides nothing about ticks.
 
-use super::advanced::{effects, gate, pins};
+use super::advanced::{called, effects_with, gate, pins};
 use super::codec::{decode, encode};
 use super::contract::{
-    EnqueueAnswer, Enqueued, NewJob, NewRun, Result, ScheduleCommit, ScheduleRecord, Store, StoreError,
+    EnqueueAnswer, Enqueued, Near, NewJob, NewRun, Result, ScheduleCommit, ScheduleRecord, Store, StoreError,
 };
 use crate::domain::event::EventKind;
 use crate::domain::schedule::{Note, Schedule, Target, Work};
-use crate::domain::{Entropy, Event, Job, JobId, Ms, Name, RunId, Shard};
+use crate::domain::{Entropy, Event, Job, JobId, Ms, Name, RunId};
 use crate::workflow::{self, Definition, Fact};
 
 /// What a tick or a trigger starts, ready to be committed.
@@ -114,7 +114,7 @@ pub async fn ready(
 ) -> Result<std::result::Result<Started, String>> {
     match &schedule.target {
         Target::Job { kind, queue } => {
-            let id = JobId::from_parts(now, Shard::default(), entropy.next());
+            let id = JobId::from_parts(now, store.birthplace(Near::Schedule(name)), entropy.next());
             let mut job = Job::new(id, kind.clone(), queue.clone(), schedule.input.clone());
             job.metadata.insert("schedule".to_owned(), name.to_string());
             if let Some(tick) = tick {
@@ -129,7 +129,7 @@ pub async fn ready(
                 Ok(definition) => definition,
                 Err(problems) => return Ok(Err(format!("the workflow {workflow} cannot be read: {problems}"))),
             };
-            let id = RunId::from_parts(now, Shard::default(), entropy.next());
+            let id = RunId::from_parts(now, store.birthplace(Near::Schedule(name)), entropy.next());
             let pins = match pins(store, &definition).await? {
                 Ok(pins) => pins,
                 Err(why) => return Ok(Err(why)),
@@ -139,7 +139,8 @@ pub async fn ready(
                 Err(error) => return Ok(Err(format!("the workflow {workflow} does not take the input: {error}"))),
             };
             let gate = gate(&advanced.run, &definition, now)?;
-            let run = NewRun { effects: effects(advanced, now)?, gate };
+            let called = called(store, &advanced).await?;
+            let run = NewRun { effects: effects_with(advanced, &called, now)?, gate };
             Ok(Ok(Started { work: Work::Run(id), job: None, run: Some(run) }))
         }
     }

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::remote::ServerUrl;
+use crate::domain::Shard;
 
-/// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`.
+/// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`, or several, comma-separated:
+/// shards 0, 1, … of one. Several shards may lie on one Redis: `#N` after its URL names the key space.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// In this process only; gone with it.
@@ -19,6 +21,8 @@ pub enum StoreUrl {
     Postgres(String),
     /// Behind a `goflow server`.
     Server(ServerUrl),
+    /// The shards of one store, each the URL of one.
+    Shards(Vec<String>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +58,7 @@ impl FromStr for StoreUrl {
         ];
         let is_url = |part: &str| schemes.iter().any(|scheme| part.trim_start().starts_with(scheme));
         if text.split(',').skip(1).any(is_url) {
-            return Err(malformed("several stores at once are not supported yet: name one"));
+            return several(text, is_url);
         }
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(BadUrl::Scheme(hide_password(text)));
@@ -73,7 +77,10 @@ impl FromStr for StoreUrl {
             }
             "redis" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => match redis::ConnectionInfo::from_str(text) {
-                    Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
+                    Ok(_) => match redis_shard(text) {
+                        Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
+                        Err(why) => Err(malformed(why)),
+                    },
                     Err(_) => Err(malformed("expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]")),
                 },
                 _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
@@ -100,6 +107,60 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// Splits where a scheme follows a comma: other commas belong to a URL.
+fn several(text: &str, is_url: impl Fn(&str) -> bool) -> Result<StoreUrl, BadUrl> {
+    let mut urls: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match urls.last_mut() {
+            Some(last) if !is_url(part) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => urls.push(part.trim_start().to_owned()),
+        }
+    }
+    if urls.len() > usize::from(Shard::MAX) + 1 {
+        let why = format!("at most {} shards", Shard::MAX + 1);
+        return Err(BadUrl::Malformed { url: hide_password(text), why });
+    }
+    for (nth, url) in urls.iter().enumerate() {
+        url.parse::<StoreUrl>()?;
+        if url != "memory:" && urls.iter().take(nth).any(|before| before == url) {
+            let why = "it is named twice: shards on one Redis are told apart by #0, #1, …".to_owned();
+            return Err(BadUrl::Malformed { url: hide_password(url), why });
+        }
+    }
+    Ok(StoreUrl::Shards(urls))
+}
+
+/// The URL of a Redis without its fragment, and the key space that the fragment names.
+///
+/// # Errors
+/// A sentence, for a fragment that is no number of a shard.
+pub fn redis_shard(url: &str) -> Result<(&str, Shard), &'static str> {
+    let Some((url, fragment)) = url.split_once('#') else { return Ok((url, Shard::default())) };
+    let number = fragment.parse::<u16>().ok().filter(|number| *number <= Shard::MAX);
+    number.map(|number| (url, Shard(number))).ok_or("after `#` stands the number of a key space, 0 to 4095")
+}
+
+/// The URL of a key space of its own on the server of another: on Redis another hash tag, with SQLite
+/// another file beside it.
+///
+/// # Errors
+/// Why there is none.
+pub fn next_to(url: &str, number: u16) -> Result<String, String> {
+    match url.parse::<StoreUrl>() {
+        Ok(StoreUrl::Redis(url)) => Ok(format!("{}#{number}", url.split('#').next().unwrap_or(&url))),
+        Ok(StoreUrl::Sqlite(path)) => {
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let base = stem.rsplit_once("-shard").map_or(stem.as_str(), |(base, _)| base);
+            let end = path.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+            Ok(format!("sqlite:{}", path.with_file_name(format!("{base}-shard{number}{end}")).display()))
+        }
+        _ => Err(format!("{} holds one shard: make a database and add it with `goflow shard add`", hide_password(url))),
+    }
+}
+
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,6 +168,21 @@ impl fmt::Display for StoreUrl {
             StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             StoreUrl::Redis(url) | StoreUrl::Postgres(url) => f.write_str(&hide_password(url)),
             StoreUrl::Server(url) => fmt::Display::fmt(url, f),
+            StoreUrl::Shards(urls) => {
+                let shown: Vec<String> = urls.iter().map(|url| hide_password(url)).collect();
+                f.write_str(&shown.join(","))
+            }
+        }
+    }
+}
+
+impl StoreUrl {
+    /// The URL as it was given, with its password: not to be shown.
+    pub fn text(&self) -> String {
+        match self {
+            StoreUrl::Redis(url) | StoreUrl::Postgres(url) => url.clone(),
+            StoreUrl::Shards(urls) => urls.join(","),
+            other => other.to_string(),
         }
     }
 }
@@ -153,6 +229,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_holds_more_key_spaces() {
+        assert_eq!(next_to("redis://h:1/2", 3), Ok("redis://h:1/2#3".into()));
+        assert_eq!(next_to("redis://h:1#2", 3), Ok("redis://h:1#3".into()));
+        assert_eq!(next_to("sqlite:/a/q.db", 1), Ok("sqlite:/a/q-shard1.db".into()));
+        assert_eq!(next_to("sqlite:/a/q-shard1.db", 2), Ok("sqlite:/a/q-shard2.db".into()));
+        assert!(next_to("postgres://u:secret@h/d", 1).is_err_and(|why| !why.contains("secret")));
+    }
+
+    #[test]
     fn urls_are_read_and_passwords_are_not_shown() {
         let shown = |text: &str| text.parse::<StoreUrl>().map(|url| url.to_string()).map_err(|error| error.to_string());
         assert_eq!(shown("memory:"), Ok("memory:".into()));
@@ -164,7 +249,13 @@ mod tests {
             shown("postgres://h/db?user=me&password=x&sslmode=disable"),
             Ok("postgres://h/db?user=me&password=***&sslmode=disable".into())
         );
-        assert!(shown("redis://h:1,redis://h:2").is_err_and(|error| error.ends_with("not supported yet: name one")));
+        assert_eq!(
+            shown("redis://:s3cret@h:1, redis://h:1#1,sqlite:a,b.db"),
+            Ok("redis://:***@h:1,redis://h:1#1,sqlite:a,b.db".into())
+        );
+        assert!(shown("redis://h:1,redis://h:1").is_err_and(|error| error.contains("named twice")));
+        assert!(shown("redis://h:1#x").is_err_and(|error| error.contains("key space")));
+        assert!(shown("redis://h:1,mysql://u:secret@h").is_err_and(|error| !error.contains("secret")));
         assert!(shown("sqlite:a,b.db").is_ok());
         assert!(shown("postgres://u:secret@h:port/db").is_err_and(|error| error.contains("***@h:port")));
         for bad in [

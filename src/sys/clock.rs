@@ -18,6 +18,18 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that goes wrong by so many milliseconds: for the torture tests.
+#[cfg(feature = "fault")]
+#[derive(Clone, Copy, Debug)]
+pub struct Skewed(pub i64);
+
+#[cfg(feature = "fault")]
+impl Clock for Skewed {
+    fn now(&self) -> Ms {
+        Ms(SystemClock.now().0.saturating_add(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,10 @@ pub mod editor;
 pub mod entropy;
 pub mod env;
 pub mod host;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod paths;
 pub mod process;
 pub mod procfs;
+pub mod secrets;
 pub mod tls;

@@ -29,7 +29,14 @@ pub enum Action {
     MarkAll,
     Do(Verb),
     Edit,
+    Logs,
     Follow,
+    /// Back and forth in a run's history.
+    Earlier,
+    Later,
+    /// By one answer of a recording.
+    StepBack,
+    StepOn,
     Raw,
     Copy,
     Freeze,
@@ -70,7 +77,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Group; 4] = [Group::Move, Group::Find, Group::Act, Group::Screen];
+    pub const ALL: [Group; 4] = [Group::Act, Group::Find, Group::Move, Group::Screen];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -118,10 +125,49 @@ const fn b(
     Binding { keys, action, text, foot, group, holds }
 }
 
-const LISTS: Holds = Holds::In(&[View::Overview, View::Queues, View::Jobs, View::Workers]);
-const FILTERED: Holds = Holds::In(&[View::Queues, View::Jobs, View::Workers]);
-const JOBS: Holds = Holds::In(&[View::Jobs, View::Job]);
-const QUEUES: Holds = Holds::In(&[View::Overview, View::Queues]);
+const OPENED: Holds = Holds::In(&[
+    View::Overview,
+    View::Queues,
+    View::Jobs,
+    View::Runs,
+    View::Run,
+    View::Workers,
+    View::Schedules,
+    View::Dlq,
+    View::Events,
+]);
+const LISTS: Holds = Holds::In(&[
+    View::Overview,
+    View::Queues,
+    View::Jobs,
+    View::Runs,
+    View::Workers,
+    View::Schedules,
+    View::Dlq,
+    View::Events,
+]);
+const FILTERED: Holds =
+    Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq, View::Events]);
+const MARKED: Holds = Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq]);
+const RETRIED: Holds = Holds::In(&[View::Overview, View::Jobs, View::Job, View::Runs, View::Run, View::Dlq]);
+const CANCELLED: Holds = Holds::In(&[View::Jobs, View::Job, View::Runs, View::Run]);
+const PAUSED: Holds = Holds::In(&[View::Overview, View::Queues, View::Runs, View::Run, View::Schedules]);
+const DEAD: Holds = Holds::In(&[View::Jobs, View::Job, View::Dlq]);
+const ANSWERED: Holds = Holds::In(&[View::Overview, View::Runs, View::Run]);
+const RUNS: Holds = Holds::In(&[View::Runs, View::Run]);
+const RUN: Holds = Holds::In(&[View::Run]);
+const LOGGED: Holds = Holds::In(&[View::Jobs, View::Job, View::Run]);
+const RAW: Holds = Holds::In(&[
+    View::Queues,
+    View::Jobs,
+    View::Job,
+    View::Runs,
+    View::Run,
+    View::Workers,
+    View::Schedules,
+    View::Dlq,
+    View::Events,
+]);
 const WORKERS: Holds = Holds::In(&[View::Workers]);
 const ALL: Holds = Holds::Everywhere;
 
@@ -137,32 +183,52 @@ pub const BINDINGS: &[Binding] = &[
     b(&[k(Code::End), c('G')], Action::Last, "to the last", None, Move, ALL),
     b(&[k(Code::Left), c('h'), k(Code::BackTab)], Action::TabLeft, "the tab to the left", None, Move, ALL),
     b(&[k(Code::Right), c('l'), k(Code::Tab)], Action::TabRight, "the tab to the right", None, Move, ALL),
-    b(&[k(Code::Enter)], Action::Open, "open what is selected", Some("open"), Move, LISTS),
+    b(&[k(Code::Enter)], Action::Open, "open what is selected", Some("open"), Move, OPENED),
     b(&[k(Code::Esc)], Action::Back, "come out; never quits", Some("back"), Move, ALL),
     b(&[c('1')], Action::Go(View::Overview), "go to the overview", None, Move, ALL),
     b(&[c('2')], Action::Go(View::Queues), "go to the queues", None, Move, ALL),
     b(&[c('3')], Action::Go(View::Jobs), "go to the jobs", None, Move, ALL),
+    b(&[c('4')], Action::Go(View::Runs), "go to the runs", None, Move, ALL),
     b(&[c('5')], Action::Go(View::Workers), "go to the workers", None, Move, ALL),
+    b(&[c('6')], Action::Go(View::Schedules), "go to the schedules", None, Move, ALL),
+    b(&[c('7')], Action::Go(View::Dlq), "go to the dead jobs, by their errors", None, Move, ALL),
+    b(&[c('8')], Action::Go(View::Events), "go to the events", None, Move, ALL),
     b(&[c(':')], Action::Palette, "go anywhere, do anything, by name", Some("go"), Find, ALL),
     b(&[c('/')], Action::Filter, "filter as you type, as in --where", Some("filter"), Find, FILTERED),
     b(&[c('!')], Action::Problems, "only what something is wrong with", None, Find, FILTERED),
     b(&[c('s')], Action::Sort, "sort by the next column", Some("sort"), Find, LISTS),
     b(&[c('S')], Action::Reverse, "sort the other way round", None, Find, LISTS),
     b(&[c('w')], Action::Wide, "every column", None, Find, LISTS),
-    b(&[c(' ')], Action::Mark, "mark", Some("mark"), Act, FILTERED),
-    b(&[c('v')], Action::MarkRange, "mark from the last mark to here", None, Act, FILTERED),
-    b(&[c('*')], Action::MarkAll, "mark all that match; again: none", None, Act, FILTERED),
-    b(&[c('r')], Action::Do(Verb::Retry), "retry", Some("retry"), Act, JOBS),
-    b(&[c('x')], Action::Do(Verb::Cancel), "cancel", Some("cancel"), Act, JOBS),
-    b(&[c('p')], Action::Do(Verb::Pause), "pause or resume", Some("pause"), Act, QUEUES),
-    b(&[c('D')], Action::Do(Verb::Delete), "delete", None, Act, JOBS),
-    b(&[c('e')], Action::Edit, "edit the payload and enqueue it anew", Some("edit"), Act, JOBS),
+    b(&[c(' ')], Action::Mark, "mark", Some("mark"), Act, MARKED),
+    b(&[c('v')], Action::MarkRange, "mark from the last mark to here", None, Act, MARKED),
+    b(&[c('*')], Action::MarkAll, "mark all that match; again: none", None, Act, MARKED),
+    b(&[c('r')], Action::Do(Verb::Retry), "retry", Some("retry"), Act, RETRIED),
+    b(&[c('x')], Action::Do(Verb::Cancel), "cancel", Some("cancel"), Act, CANCELLED),
+    b(&[c('p')], Action::Do(Verb::Pause), "pause or resume", Some("pause"), Act, PAUSED),
+    b(&[c('D')], Action::Do(Verb::Delete), "delete", None, Act, DEAD),
+    b(&[c('e')], Action::Edit, "edit the payload and enqueue it anew", Some("edit"), Act, DEAD),
     b(&[c('d')], Action::Do(Verb::Drain), "drain: take no more work, and end", Some("drain"), Act, WORKERS),
-    b(&[c('f')], Action::Follow, "follow what comes", None, Screen, Holds::In(&[View::Job])),
-    b(&[c('y')], Action::Raw, "raw: as JSON", None, Screen, JOBS),
+    b(
+        &[c('t')],
+        Action::Do(Verb::Trigger),
+        "trigger: start now what a tick starts",
+        Some("trigger"),
+        Act,
+        Holds::In(&[View::Overview, View::Schedules]),
+    ),
+    b(&[c('a')], Action::Do(Verb::Approve), "approve what waits", Some("approve"), Act, ANSWERED),
+    b(&[c('X')], Action::Do(Verb::Reject), "reject what waits", None, Act, ANSWERED),
+    b(&[c('n')], Action::Do(Verb::Signal), "send a signal", None, Act, RUNS),
+    b(&[c('L')], Action::Logs, "its log, as it grows", None, Act, LOGGED),
+    b(&[c('f')], Action::Follow, "follow what comes", None, Screen, Holds::In(&[View::Job, View::Run, View::Events])),
+    b(&[c('[')], Action::Earlier, "a step back in its history", Some("past"), Screen, RUN),
+    b(&[c(']')], Action::Later, "a step on in its history", None, Screen, RUN),
+    b(&[c('y')], Action::Raw, "raw: as JSON", None, Screen, RAW),
     b(&[c('c')], Action::Copy, "copy the id or the name", None, Screen, ALL),
     b(&[c('z')], Action::Freeze, "freeze; again: go on", None, Screen, ALL),
     b(&[c('R')], Action::Refresh, "look again now", None, Screen, ALL),
+    b(&[c(',')], Action::StepBack, "in a recording: a look back; R goes on", None, Screen, ALL),
+    b(&[c('.')], Action::StepOn, "in a recording: a look on", None, Screen, ALL),
     b(&[c('+')], Action::Slower, "look less often", None, Screen, ALL),
     b(&[c('-')], Action::Faster, "look more often", None, Screen, ALL),
     b(&[c('T')], Action::Theme, "colours or none", None, Screen, ALL),

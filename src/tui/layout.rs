@@ -51,20 +51,31 @@ pub fn of(state: &State) -> Layout {
     let last = size.1;
     let body = rows(screen, 3, last.saturating_sub(6));
     let page = state.page();
-    let has_tabs = u16::from(!page.tabs().is_empty());
-    let page_tabs = rows(body, 0, has_tabs);
-    let inner = rows(body, has_tabs, body.height);
-    let (inner, detail) = beside(page.view, inner);
-    let (above, below) = match page.view {
+    // A run says in two lines what it is.
+    let head = if page.view == View::Run { 2 } else { u16::from(!page.tabs().is_empty()) };
+    let page_tabs = rows(body, 0, head);
+    let inner = rows(body, head, body.height);
+    let (inner, detail) = if page.view == View::Run { (inner, None) } else { beside(page.view, inner) };
+    let (mut above, below) = match page.view {
         // A third of the overview is for the queues, or less if there are few.
         View::Overview => {
             let room = inner.height.saturating_sub(RATES);
-            let wanted = u16::try_from(page.len()).unwrap_or(u16::MAX).saturating_add(1);
+            let wanted = u16::try_from(page.scrolled()).unwrap_or(u16::MAX).saturating_add(1);
             let height = wanted.clamp(2, (room / 2).max(2));
             (rows(inner, RATES, height), Some(rows(inner, RATES + height, inner.height)))
         }
+        // The graph gets what it needs, and leaves the log a third.
+        View::Run => {
+            let wanted = u16::try_from(page.tree.len().max(1)).unwrap_or(u16::MAX).saturating_add(1);
+            let height = wanted.min(inner.height - (inner.height / 3).max(inner.height.min(4)));
+            (rows(inner, 0, height), Some(rows(inner, height, inner.height)))
+        }
         _ => (inner, None),
     };
+    let mut detail = detail;
+    if page.view == View::Run {
+        (above, detail) = beside(page.view, above);
+    }
     Layout {
         header: rows(screen, 0, 1),
         tabs: rows(screen, 1, 1),
@@ -82,7 +93,8 @@ pub fn of(state: &State) -> Layout {
 }
 
 fn beside(view: View, area: Rect) -> (Rect, Option<Rect>) {
-    if view != View::Jobs || area.width < DETAIL_FROM {
+    let has_detail = matches!(view, View::Jobs | View::Run | View::Schedules | View::Dlq | View::Events);
+    if !has_detail || area.width < DETAIL_FROM {
         return (area, None);
     }
     let detail = (area.width / 3).clamp(40, 70);

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A new view is: a name in [`views`], a file in `rows/` if it is a list (its row and columns), a query
-//! in `msg::Query` and its answer in `data/`, a file in `view/`.
+//! in `msg::Query` and its answer in `data/`, a file in `view/`. The page of a run, which is no list but
+//! moves like one, makes its rows in `run_page`.
 
 pub mod data;
 mod edit;
@@ -18,12 +19,18 @@ pub mod keys;
 pub mod layout;
 pub mod msg;
 pub mod once;
+pub mod record;
 pub mod rows;
 pub mod run;
+pub mod run_page;
 mod screen;
 pub mod state;
+pub mod svg;
 pub mod text;
 pub mod theme;
 pub mod update;
 pub mod view;
 pub mod views;
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{JobRow, Rows};
+use super::run_page::RunDetail;
 use super::views::View;
-use crate::domain::{JobState, Ms};
+use crate::domain::{JobState, Ms, RunState};
 
 /// A key, as far as the console tells keys apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,10 +64,14 @@ pub enum Effect {
     /// Answer with the content of a page; an earlier question is void.
     Fetch(Ask),
     Act(Order),
+    /// Tell what an order would do.
+    Survey(Order),
     /// To the clipboard, by the terminal.
     Copy(String),
     /// A job's text goes to the editor, and what comes back is enqueued.
     Edit(String),
+    /// By how many answers of a recording to go; by none: on, as fast as it was.
+    Step(isize),
     Suspend,
     /// Everything anew.
     Redraw,
@@ -87,10 +92,43 @@ pub struct Ask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     Overview,
-    Queues { filter: String },
+    Queues {
+        filter: String,
+    },
     Jobs(JobsQuery),
-    Workers { filter: String },
-    Job { id: String },
+    Workers {
+        filter: String,
+    },
+    Job {
+        id: String,
+    },
+    Runs(RunsQuery),
+    /// With the log of this job of it.
+    Run {
+        id: String,
+        log_of: Option<String>,
+    },
+    Schedules {
+        filter: String,
+    },
+    Dlq {
+        filter: String,
+    },
+    Events {
+        filter: String,
+    },
+}
+
+/// A part of the runs that match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsQuery {
+    /// Empty means every state.
+    pub states: Vec<RunState>,
+    pub filter: String,
+    /// Only those that something is wrong with.
+    pub problems: bool,
+    pub from: Option<String>,
+    pub chunk: usize,
 }
 
 /// A part of the jobs that match.
@@ -127,6 +165,8 @@ pub enum Answer {
     Refused(String),
     /// A verb was done, or not.
     Acted(Acted),
+    /// What an order would do, in words.
+    Surveyed { order: Order, sentence: String },
 }
 
 /// What a verb did.
@@ -147,6 +187,33 @@ pub enum Body {
     List(Rows),
     Jobs(JobsPart),
     Job(Box<JobDetail>),
+    /// What is here of a list that is not here as a whole, or is still being gathered.
+    Part(Part),
+    Run(Box<RunDetail>),
+}
+
+/// Rows, and how far they reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub rows: Rows,
+    /// Where the second chunk begins, in rows, and its cursor; none if there is but one.
+    #[serde(default)]
+    pub second: Option<(usize, String)>,
+    /// More follow.
+    #[serde(default)]
+    pub more: bool,
+    /// Records looked at, where these are more than are shown.
+    #[serde(default)]
+    pub looked: Option<u64>,
+    /// Still being filled.
+    #[serde(default)]
+    pub filling: bool,
+}
+
+impl Default for Part {
+    fn default() -> Part {
+        Part { rows: Rows::Events(Vec::new()), second: None, more: false, looked: None, filling: false }
+    }
 }
 
 /// What the first view tells.
@@ -157,6 +224,70 @@ pub struct Overview {
     pub workers: Vec<super::rows::WorkerRow>,
     pub rates: Rates,
     pub failures: Vec<JobRow>,
+    /// What goes on only when somebody does something.
+    pub notices: Vec<Notice>,
+}
+
+/// Something for a person to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    /// Unique among them.
+    pub id: String,
+    /// What it is about.
+    pub subject: Option<Subject>,
+    pub text: String,
+    pub since: Option<Ms>,
+    /// Something is broken, not only waiting.
+    pub bad: bool,
+}
+
+/// What a line of the overview is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    Queue(String),
+    Job(String),
+    Run(String),
+    Approval { run: String, step: String },
+    Schedule(String),
+}
+
+impl Overview {
+    /// How many lines keys move over: the queues, what waits for a person, what failed.
+    pub fn len(&self) -> usize {
+        self.queues.len() + self.notices.len() + self.failures.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the lines of each kind begin.
+    pub fn starts(&self) -> (usize, usize) {
+        (self.queues.len(), self.queues.len() + self.notices.len())
+    }
+
+    pub fn id(&self, at: usize) -> Option<&str> {
+        let (notices, failures) = self.starts();
+        match at {
+            at if at < notices => self.queues.get(at).map(|queue| queue.name.as_str()),
+            at if at < failures => self.notices.get(at - notices).map(|notice| notice.id.as_str()),
+            at => self.failures.get(at - failures).map(|job| job.id.as_str()),
+        }
+    }
+
+    pub fn position(&self, id: &str) -> Option<usize> {
+        (0..self.len()).find(|at| self.id(*at) == Some(id))
+    }
+
+    pub fn subject(&self, at: usize) -> Option<Subject> {
+        let (notices, failures) = self.starts();
+        match at {
+            at if at < notices => self.queues.get(at).map(|queue| Subject::Queue(queue.name.clone())),
+            at if at < failures => self.notices.get(at - notices).and_then(|notice| notice.subject.clone()),
+            at => self.failures.get(at - failures).map(|job| Subject::Job(job.id.clone())),
+        }
+    }
 }
 
 /// How much was done and how long it took, from the tail of the event log.
@@ -242,6 +373,11 @@ pub enum Verb {
     Pause,
     Delete,
     Drain,
+    /// A tick of a schedule, now.
+    Trigger,
+    Approve,
+    Reject,
+    Signal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,6 +391,25 @@ pub enum Target {
     /// With whether each is paused now.
     Queues(Vec<(String, bool)>),
     Workers(Vec<String>),
+    /// With whether each is paused now.
+    Runs(Vec<(String, bool)>),
+    /// With whether each is paused now.
+    Schedules(Vec<(String, bool)>),
+    /// The dead jobs that match any of these filters.
+    Dead(Vec<String>),
+    /// An approval: of the step, or the only one that waits.
+    Answer {
+        run: String,
+        step: Option<String>,
+        by: Vec<String>,
+        comment: Option<String>,
+    },
+    Signal {
+        run: String,
+        name: String,
+        /// As JSON.
+        data: String,
+    },
 }
 
 impl Query {
@@ -266,6 +421,11 @@ impl Query {
             Query::Jobs(_) => View::Jobs,
             Query::Workers { .. } => View::Workers,
             Query::Job { .. } => View::Job,
+            Query::Runs(_) => View::Runs,
+            Query::Run { .. } => View::Run,
+            Query::Schedules { .. } => View::Schedules,
+            Query::Dlq { .. } => View::Dlq,
+            Query::Events { .. } => View::Events,
         }
     }
 }
@@ -277,9 +437,40 @@ impl Body {
             Body::Overview(_) => view == View::Overview,
             Body::Jobs(_) => view == View::Jobs,
             Body::Job(_) => view == View::Job,
-            Body::List(Rows::Queues(_)) => view == View::Queues,
-            Body::List(Rows::Workers(_)) => view == View::Workers,
-            Body::List(Rows::Jobs(_)) => false,
+            Body::Run(_) => view == View::Run,
+            Body::Part(Part { rows, .. }) | Body::List(rows) => match rows {
+                Rows::Queues(_) => view == View::Queues,
+                Rows::Workers(_) => view == View::Workers,
+                Rows::Runs(_) => view == View::Runs,
+                Rows::Schedules(_) => view == View::Schedules,
+                Rows::Groups(_) => view == View::Dlq,
+                Rows::Events(_) => view == View::Events,
+                Rows::Jobs(_) => false,
+            },
+        }
+    }
+
+    /// The rows of a list, but for those of jobs.
+    pub fn rows(&self) -> Option<&Rows> {
+        match self {
+            Body::List(rows) | Body::Part(Part { rows, .. }) => Some(rows),
+            _ => None,
+        }
+    }
+
+    pub fn rows_mut(&mut self) -> Option<&mut Rows> {
+        match self {
+            Body::List(rows) | Body::Part(Part { rows, .. }) => Some(rows),
+            _ => None,
+        }
+    }
+
+    /// Whether its rows are all there are, so that what is not among them is gone.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Body::List(_) => true,
+            Body::Part(part) => matches!(part.rows, Rows::Groups(_)) && !part.filling,
+            _ => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One plain frame, for pipes, scripts and bug reports.
+//! One frame, as plain text or as a picture, for pipes, scripts and bug reports.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -6,16 +6,18 @@ use ratatui::buffer::Buffer;
 
 use super::data;
 use super::msg::{Answer, Effect, Msg, Reply};
-use super::state::State;
+use super::record::Kept;
+use super::state::{Page, State};
+use super::svg::svg;
 use super::update::{self, update};
 use super::view::view;
 use crate::api::{ApiError, Client};
 
-/// Draws the page of a state once its content is there, as lines without colours.
+/// The state once the content of its page is there.
 ///
 /// # Errors
 /// The store's.
-pub async fn once(mut state: State, client: &Client) -> Result<String, ApiError> {
+pub async fn once(mut state: State, client: &Client) -> Result<State, ApiError> {
     for effect in update::first(&mut state) {
         if let Effect::Fetch(ask) = effect {
             let body = data::once(client, &ask).await?;
@@ -24,15 +26,37 @@ pub async fn once(mut state: State, client: &Client) -> Result<String, ApiError>
             let _ = update(&mut state, Msg::Reply(reply));
         }
     }
-    Ok(frame(&state))
+    Ok(state)
+}
+
+/// The last page that was recorded.
+pub fn last_of(mut state: State, kept: &[Kept]) -> State {
+    if let Some(last) = kept.last() {
+        state.stack = vec![Page { of: last.of.clone(), ..Page::new(last.view) }];
+        state.now = last.at;
+        // What it asks for was told already.
+        let _ = update::first(&mut state);
+        let reply = Reply { generation: state.generation, at: last.at, answer: last.answer.clone() };
+        let _ = update(&mut state, Msg::Reply(reply));
+    }
+    state
 }
 
 /// A state as lines.
 pub fn frame(state: &State) -> String {
+    lines(&drawn(state))
+}
+
+/// A state as a picture.
+pub fn picture(state: &State) -> String {
+    svg(&drawn(state))
+}
+
+fn drawn(state: &State) -> Buffer {
     // Writing to memory cannot fail.
     let Ok(mut terminal) = Terminal::new(TestBackend::new(state.size.0, state.size.1));
     let Ok(_) = terminal.draw(|frame| view(state, frame));
-    lines(terminal.backend().buffer())
+    terminal.backend().buffer().clone()
 }
 
 /// The text of a buffer, a line each, without what is blank at their ends.

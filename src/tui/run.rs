@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use super::data;
 use super::edit::edit_and_enqueue;
 use super::msg::{Ask, Effect, Msg, Reply};
+use super::record::{Kept, replay};
 use super::screen::{Screen, message};
 use super::state::State;
 use super::update::{self, update};
@@ -41,13 +42,25 @@ pub enum Ended<E> {
     Store(E),
     #[error("the terminal cannot be used: {0}")]
     Terminal(#[from] io::Error),
+    #[error("the recording cannot be written: {0}")]
+    Record(io::Error),
     /// SIGINT from outside; the key is a key.
     #[error("interrupted")]
     Interrupted,
 }
 
+/// Where what is told comes from.
+pub enum Source<F> {
+    /// A store, which is opened while the first frame is already there.
+    Store(F),
+    /// A recorded session.
+    Recording(Vec<Kept>),
+}
+
 /// What the console is given.
 pub struct Given {
+    /// Where the session is written down.
+    pub record: Option<Box<dyn io::Write + Send>>,
     pub state: State,
     pub clock: Arc<dyn Clock>,
     pub env: Env,
@@ -90,18 +103,19 @@ struct Console {
     env: Env,
     client: Option<Client>,
     asks: mpsc::UnboundedSender<Ask>,
+    /// To a recording: by how many of its answers to go.
+    steps: Option<mpsc::UnboundedSender<isize>>,
     replies: mpsc::Sender<Reply>,
     keys: Option<EventStream>,
     tasks: Vec<Task>,
     ticks: tokio::time::Interval,
 }
 
-/// Shows the console until the operator leaves it. `connect` opens the store while the first frame is
-/// already there.
+/// Shows the console until the operator leaves it.
 ///
 /// # Errors
 /// [`Ended`].
-pub async fn run<E, F>(given: Given, connect: F) -> Result<(), Ended<E>>
+pub async fn run<E, F>(given: Given, source: Source<F>) -> Result<(), Ended<E>>
 where
     F: Future<Output = Result<Client, E>>,
 {
@@ -110,16 +124,27 @@ where
     let (asks, asked) = mpsc::unbounded_channel();
     let (replies, mut told) = mpsc::channel(REPLIES);
     let ticks = ticker(given.state.interval);
-    let Given { state, clock, env } = given;
+    let Given { state, clock, env, mut record } = given;
     let keys = Some(EventStream::new());
     let mut console =
-        Console { state, screen, clock, env, client: None, asks, replies, keys, tasks: Vec::new(), ticks };
+        Console { state, screen, clock, env, client: None, asks, steps: None, replies, keys, tasks: Vec::new(), ticks };
     console.state.size = console.screen.size()?;
     let first = update::first(&mut console.state);
     console.perform(first).await?;
     console.draw()?;
-    let mut connect = std::pin::pin!(connect);
     let mut asked = Some(asked);
+    let connect = match source {
+        Source::Store(connect) => Some(connect),
+        Source::Recording(kept) => {
+            if let Some(asked) = asked.take() {
+                let (steps, stepped) = mpsc::unbounded_channel();
+                console.steps = Some(steps);
+                console.tasks.push(Task(tokio::spawn(replay(kept, asked, stepped, console.replies.clone()))));
+            }
+            None
+        }
+    };
+    let mut connect = std::pin::pin!(futures_util::future::OptionFuture::from(connect));
     let (mut drawn, mut dirty) = (Instant::now(), false);
     while !console.state.has_quit {
         let mut at_once = false;
@@ -139,10 +164,15 @@ where
                 }
             }
             reply = told.recv() => match reply {
-                Some(reply) => console.take(Msg::Reply(reply)).await?,
+                Some(reply) => {
+                    if let Some(file) = &mut record {
+                        console.keep(file.as_mut(), &reply).map_err(Ended::Record)?;
+                    }
+                    console.take(Msg::Reply(reply)).await?;
+                }
                 None => return Ok(()),
             },
-            client = &mut connect, if asked.is_some() => {
+            Some(client) = &mut connect, if asked.is_some() => {
                 let client = client.map_err(Ended::Store)?;
                 if let Some(asked) = asked.take() {
                     let serving = data::serve(client.clone(), asked, console.replies.clone());
@@ -191,6 +221,16 @@ impl Console {
         self.screen.draw(|frame| view(&self.state, frame))
     }
 
+    /// Writes down what is told about the page that is shown.
+    fn keep(&self, file: &mut (dyn io::Write + Send), reply: &Reply) -> io::Result<()> {
+        let page = self.state.page();
+        let Some(kept) = Kept::of(page, reply).filter(|_| reply.generation == self.state.generation) else {
+            return Ok(());
+        };
+        file.write_all(kept.line()?.as_bytes())?;
+        file.flush()
+    }
+
     async fn take(&mut self, msg: Msg) -> io::Result<()> {
         let effects = update(&mut self.state, msg);
         self.perform(effects).await
@@ -207,19 +247,21 @@ impl Console {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) -> io::Result<()> {
+        // A step is before the question whose answer shows it.
+        for effect in &effects {
+            if let (Effect::Step(by), Some(steps)) = (effect, &self.steps) {
+                let _ = steps.send(*by);
+            }
+        }
         self.ask(&effects);
         for effect in effects {
             match effect {
-                Effect::Fetch(_) | Effect::Quit => {}
+                Effect::Fetch(_) | Effect::Step(_) | Effect::Quit => {}
                 Effect::Act(order) => {
-                    let Some(client) = self.client.clone() else { continue };
-                    let replies = self.replies.clone();
-                    let acting = async move {
-                        let reply = data::act(&client, &order).await;
-                        // Nobody listens any more: it was done all the same.
-                        let _ = replies.send(reply).await;
-                    };
-                    self.tasks.push(Task(tokio::spawn(acting)));
+                    self.spawn(|client| async move { data::act(&client, &order).await });
+                }
+                Effect::Survey(order) => {
+                    self.spawn(|client| async move { data::survey(&client, &order).await });
                 }
                 Effect::Copy(text) => self.screen.copy(&text)?,
                 Effect::Edit(id) => self.edit(&id).await?,
@@ -229,6 +271,21 @@ impl Console {
             }
         }
         Ok(())
+    }
+
+    /// Does something beside the loop, and replies.
+    fn spawn<F, D>(&mut self, doing: D)
+    where
+        D: FnOnce(Client) -> F,
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let Some(client) = self.client.clone() else { return };
+        let (replies, doing) = (self.replies.clone(), doing(client));
+        let task = async move {
+            // Nobody listens any more: it was done all the same.
+            let _ = replies.send(doing.await).await;
+        };
+        self.tasks.push(Task(tokio::spawn(task)));
     }
 
     /// A task that panicked has said so to nobody: its panic goes on here.

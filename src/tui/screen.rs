@@ -8,7 +8,9 @@ use crossterm::event::{
     DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event, KeyCode, KeyEventKind,
     KeyModifiers, MouseButton, MouseEventKind,
 };
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use crossterm::{cursor, execute, queue};
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
@@ -32,8 +34,7 @@ impl Screen {
     /// # Errors
     /// It cannot be written to or set.
     pub fn take() -> io::Result<Screen> {
-        let out = BufWriter::with_capacity(BUFFER, io::stdout());
-        let mut screen = Screen { terminal: Terminal::new(CrosstermBackend::new(out))?, is_ours: false };
+        let mut screen = Screen { terminal: fresh()?, is_ours: false };
         screen.enter()?;
         Ok(screen)
     }
@@ -47,7 +48,7 @@ impl Screen {
         self.is_ours = true;
         let out = self.terminal.backend_mut();
         execute!(out, EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)?;
-        self.terminal.clear()
+        self.clear()
     }
 
     /// Gives it back as it was.
@@ -73,7 +74,10 @@ impl Screen {
     /// # Errors
     /// It cannot be written to.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.terminal.clear()
+        // Terminal::clear asks where the cursor is, and the answer comes between the operator's keys.
+        execute!(self.terminal.backend_mut(), Clear(ClearType::All))?;
+        self.terminal = fresh()?;
+        Ok(())
     }
 
     /// Columns and rows.
@@ -95,6 +99,11 @@ impl Screen {
         queue!(out, crossterm::style::Print(format!("\u{1b}]52;c;{packed}\u{7}")))?;
         out.flush()
     }
+}
+
+/// A terminal on which nothing was drawn.
+fn fresh() -> io::Result<Terminal<CrosstermBackend<Out>>> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, io::stdout())))
 }
 
 impl Drop for Screen {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys::Action;
-use super::msg::{Body, JobsPart, JobsQuery, Order, Query};
+use super::msg::{Body, JobsPart, JobsQuery, Order, Query, RunsQuery};
 use super::rows::{Row, Rows, Sort};
+use super::run_page::{Known, TreeRow};
 use super::theme::Theme;
 use super::views::View;
-use crate::domain::{JobState, Ms};
+use crate::domain::{JobState, Ms, RunState};
 
 /// What does not change while the console is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub struct About {
     pub store: String,
     /// No verb does anything.
     pub read_only: bool,
+    /// What is shown was recorded.
+    pub is_recording: bool,
+    /// Who sits at the keyboard, for those who are asked for their name.
+    pub user: String,
 }
 
 /// How it stands with the store.
@@ -80,10 +85,22 @@ pub struct Page {
     pub body: Option<Body>,
     /// When its content was told.
     pub at: Option<Ms>,
+    /// In answer to which question.
+    pub told: u64,
     /// Lines by which a page that is no list is scrolled.
     pub scroll: usize,
     /// Shown to its end, whatever comes.
     pub follow: bool,
+    /// Of a run: as it was after so many events; none is now.
+    pub moment: Option<usize>,
+    /// Rows that somebody folded, or opened, against what they would be.
+    pub folds: BTreeSet<String>,
+    /// The rows of its graph, made anew after each message.
+    pub tree: Vec<TreeRow>,
+    /// What is known of it at the moment that is shown.
+    pub known: Option<Known>,
+    /// The job whose log was asked for last.
+    pub log_asked: Option<String>,
 }
 
 impl Page {
@@ -103,8 +120,14 @@ impl Page {
             window: Window::default(),
             body: None,
             at: None,
+            told: 0,
             scroll: 0,
-            follow: false,
+            follow: matches!(view, View::Events | View::Run),
+            moment: None,
+            folds: BTreeSet::new(),
+            tree: Vec::new(),
+            known: None,
+            log_asked: None,
         }
     }
 
@@ -124,6 +147,17 @@ impl Page {
     pub fn tabs(&self) -> &'static [&'static str] {
         match self.view {
             View::Jobs => &["all", "pending", "running", "retrying", "scheduled", "dead", "completed", "cancelled"],
+            View::Runs => &[
+                "all",
+                "pending",
+                "running",
+                "paused",
+                "compensating",
+                "failed",
+                "compensated",
+                "cancelled",
+                "completed",
+            ],
             _ => &[],
         }
     }
@@ -136,12 +170,18 @@ impl Page {
         }
     }
 
+    /// The states of the runs of its tab; empty is every state.
+    pub fn run_states(&self) -> Vec<RunState> {
+        self.tabs().get(self.tab).and_then(|word| RunState::parse(word)).into_iter().collect()
+    }
+
     /// The rows that keys move over.
     pub fn len(&self) -> usize {
         match &self.body {
-            Some(Body::List(rows)) => rows.len(),
+            Some(body) if body.rows().is_some() => body.rows().map_or(0, Rows::len),
+            Some(Body::Run(_)) => self.tree.len(),
             Some(Body::Jobs(JobsPart { rows, .. })) => rows.len(),
-            Some(Body::Overview(overview)) => overview.queues.len(),
+            Some(Body::Overview(overview)) => overview.len(),
             _ => 0,
         }
     }
@@ -153,8 +193,10 @@ impl Page {
     pub fn id_at(&self, at: usize) -> Option<&str> {
         match &self.body {
             Some(Body::List(rows)) => rows.id(at),
+            Some(Body::Part(part)) => part.rows.id(at),
             Some(Body::Jobs(part)) => part.rows.get(at).map(Row::id),
-            Some(Body::Overview(overview)) => overview.queues.get(at).map(Row::id),
+            Some(Body::Overview(overview)) => overview.id(at),
+            Some(Body::Run(_)) => self.tree.get(at).map(|row| row.path.as_str()),
             _ => None,
         }
     }
@@ -162,8 +204,10 @@ impl Page {
     pub fn position(&self, id: &str) -> Option<usize> {
         match &self.body {
             Some(Body::List(rows)) => rows.position(id),
+            Some(Body::Part(part)) => part.rows.position(id),
+            Some(Body::Run(_)) => self.tree.iter().position(|row| row.path == id),
             Some(Body::Jobs(part)) => part.rows.iter().position(|row| row.id == id),
-            Some(Body::Overview(overview)) => overview.queues.iter().position(|row| row.name == id),
+            Some(Body::Overview(overview)) => overview.position(id),
             _ => None,
         }
     }
@@ -174,10 +218,20 @@ impl Page {
     }
 
     pub fn rows(&self) -> Option<&Rows> {
+        self.body.as_ref().and_then(Body::rows)
+    }
+
+    /// Rows of the part of it that scrolls.
+    pub fn scrolled(&self) -> usize {
         match &self.body {
-            Some(Body::List(rows)) => Some(rows),
-            _ => None,
+            Some(Body::Overview(overview)) => overview.queues.len(),
+            _ => self.len(),
         }
+    }
+
+    /// The selected row of a run's graph.
+    pub fn tree_row(&self) -> Option<&TreeRow> {
+        self.tree.get(self.cursor.at)
     }
 
     /// What its content is asked for by; `height` is how many rows are on the screen.
@@ -188,6 +242,19 @@ impl Page {
             (View::Queues, _) => Query::Queues { filter },
             (View::Workers, _) => Query::Workers { filter },
             (View::Job, Some(id)) => Query::Job { id: id.clone() },
+            (View::Run, Some(id)) => {
+                Query::Run { id: id.clone(), log_of: self.tree_row().and_then(TreeRow::job).map(str::to_owned) }
+            }
+            (View::Schedules, _) => Query::Schedules { filter },
+            (View::Dlq, _) => Query::Dlq { filter },
+            (View::Events, _) => Query::Events { filter },
+            (View::Runs, _) | (View::Run, None) => Query::Runs(RunsQuery {
+                states: self.run_states(),
+                filter,
+                problems: self.problems,
+                from: self.window.from.clone(),
+                chunk: height.clamp(20, 200),
+            }),
             (View::Jobs, _) | (View::Job, None) => Query::Jobs(JobsQuery {
                 states: self.asked_states(),
                 filter,
@@ -198,7 +265,7 @@ impl Page {
     }
 
     /// With `!`, what is well is not asked for.
-    fn asked_states(&self) -> Vec<JobState> {
+    pub fn asked_states(&self) -> Vec<JobState> {
         let states = self.states();
         if self.problems && states.is_empty() { vec![JobState::Retrying, JobState::Dead] } else { states }
     }
@@ -221,6 +288,7 @@ pub enum Overlay {
         at: usize,
     },
     Confirm(Confirm),
+    Form(Form),
     Raw {
         text: String,
         scroll: usize,
@@ -232,8 +300,36 @@ pub enum Overlay {
 pub struct Confirm {
     pub question: String,
     pub order: Order,
+    /// What would be done, once it was counted; none where the question says it.
+    pub counted: Option<String>,
     /// Whether Yes has the focus; at first Cancel has.
     pub yes: bool,
+}
+
+/// Lines to be filled in before something is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub title: String,
+    pub asks: Asks,
+    pub fields: Vec<FormField>,
+    /// The one that is being written.
+    pub at: usize,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormField {
+    pub name: &'static str,
+    pub text: String,
+}
+
+/// What a form is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Who answers, and why.
+    Answer { run: String, step: Option<String>, approved: bool },
+    /// Which signal, and what it carries.
+    Signal { run: String },
 }
 
 /// A line of the palette.
@@ -312,6 +408,7 @@ impl State {
     /// Why verbs do nothing now, if they do not.
     pub fn why_no_verbs(&self) -> Option<String> {
         match &self.link {
+            _ if self.about.is_recording => Some("this is a recording".to_owned()),
             _ if self.about.read_only => Some("read-only: started with --read-only".to_owned()),
             Link::Lost { .. } => Some("no connection: nothing can be changed until the store answers".to_owned()),
             Link::Waiting => Some("not connected yet".to_owned()),

@@ -8,16 +8,43 @@ pub enum View {
     Overview,
     Queues,
     Jobs,
+    Runs,
     Workers,
+    Schedules,
+    /// What is dead, by what it died of.
+    Dlq,
+    Events,
     /// One job.
     Job,
+    /// One run.
+    Run,
 }
 
 impl View {
     /// Every view.
-    pub const ALL: &[View] = &[View::Overview, View::Queues, View::Jobs, View::Workers, View::Job];
+    pub const ALL: &[View] = &[
+        View::Overview,
+        View::Queues,
+        View::Jobs,
+        View::Runs,
+        View::Workers,
+        View::Schedules,
+        View::Dlq,
+        View::Events,
+        View::Job,
+        View::Run,
+    ];
     /// Those on the second line, in their order.
-    pub const TABS: &[View] = &[View::Overview, View::Queues, View::Jobs, View::Workers];
+    pub const TABS: &[View] = &[
+        View::Overview,
+        View::Queues,
+        View::Jobs,
+        View::Runs,
+        View::Workers,
+        View::Schedules,
+        View::Dlq,
+        View::Events,
+    ];
 
     /// Its key; the numbers stay the same whichever views there are.
     pub fn number(self) -> Option<char> {
@@ -25,8 +52,12 @@ impl View {
             View::Overview => '1',
             View::Queues => '2',
             View::Jobs => '3',
+            View::Runs => '4',
             View::Workers => '5',
-            View::Job => return None,
+            View::Schedules => '6',
+            View::Dlq => '7',
+            View::Events => '8',
+            View::Job | View::Run => return None,
         })
     }
 
@@ -35,8 +66,13 @@ impl View {
             View::Overview => "Overview",
             View::Queues => "Queues",
             View::Jobs => "Jobs",
+            View::Runs => "Runs",
             View::Workers => "Workers",
+            View::Schedules => "Schedules",
+            View::Dlq => "DLQ",
+            View::Events => "Events",
             View::Job => "Job",
+            View::Run => "Run",
         }
     }
 
@@ -45,8 +81,12 @@ impl View {
         match self {
             View::Queues | View::Overview => Some("queue"),
             View::Jobs => Some("job"),
+            View::Runs => Some("run"),
             View::Workers => Some("worker"),
-            View::Job => None,
+            View::Schedules => Some("schedule"),
+            View::Dlq => Some("group"),
+            View::Events => Some("event"),
+            View::Job | View::Run => None,
         }
     }
 

@@ -50,7 +50,7 @@ fn text_of(template: &Template) -> String {
 }
 
 /// What a step does, in a few words.
-fn does(step: &StepSpec) -> String {
+pub(super) fn does(step: &StepSpec) -> String {
     let text = match &step.verb {
         Verb::Run(command) => match &command.program {
             ProgramSpec::Shell(line) => format!("run {}", line.lines().next().unwrap_or_default().trim()),

@@ -74,6 +74,9 @@ pub enum What {
         name: Name,
         #[serde(rename = "d")]
         data: Json,
+        /// The sender's name for it: under one key a run hears a signal once.
+        #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// Somebody answers an approval: of the step, or, if it names none, the first that waits.
     #[serde(rename = "a")]
@@ -126,7 +129,12 @@ impl Fact {
     }
 
     pub fn signal(name: Name, data: Json, at: Ms) -> Fact {
-        Fact::of_run(What::Signal { name, data }, at)
+        Fact::of_run(What::Signal { name, data, key: None }, at)
+    }
+
+    /// A signal that may be sent more than once, and is heard once.
+    pub fn signal_once(name: Name, data: Json, key: String, at: Ms) -> Fact {
+        Fact::of_run(What::Signal { name, data, key: Some(key) }, at)
     }
 
     /// The answer to an approval; an empty `step` means the first that waits.
@@ -169,7 +177,8 @@ mod tests {
         for fact in [
             Fact::timer("timeout", at),
             Fact::cancel(true, at),
-            Fact::signal(name, Json::string("x"), at),
+            Fact::signal(name.clone(), Json::string("x"), at),
+            Fact::signal_once(name, Json::string("x"), "k".into(), at),
             Fact::answer("a", false, vec!["ann".into()], Some("no".into()), at),
             Fact::of_run(What::Go, at),
             Fact::of_run(What::Pause, at),

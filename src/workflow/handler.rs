@@ -15,7 +15,7 @@ use super::request::{Request, RequestBody, has_body};
 use super::spec::{self, CommandSpec, HttpSpec, ProgramSpec};
 use super::yaml::Node;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::{Job, JobState, Name, Rate};
+use crate::domain::{Job, JobState, Name, Rate, secret};
 
 /// The built-in handlers, by the names under which a Handler can give them to another job type.
 pub const BUILTINS: [&str; 5] = ["noop", "echo", "sleep", "fail", "log"];
@@ -86,6 +86,11 @@ impl HandlerDef {
         handler.ok_or(Problems(Vec::new()))
     }
 
+    /// What must not be shown of its jobs: the secrets that stand in it.
+    pub fn secrets(&self) -> Vec<String> {
+        secret::of_manifest(&self.canonical())
+    }
+
     /// In a few words, for lists.
     pub fn summary(&self) -> String {
         match &self.how {
@@ -100,17 +105,9 @@ impl HandlerDef {
                 ProgramText::Shell(line) => format!("pool of {}", line.lines().next().unwrap_or_default()),
                 ProgramText::Argv(argv) => format!("pool of {}", argv.join(" ")),
             },
-            // What follows the host may be a secret.
             How::Http(http) => {
                 let url = http.url.source();
-                let origin: String = url.as_str().unwrap_or_default().split_inclusive('/').take(3).collect();
-                let origin = origin.trim_end_matches('/');
-                // As does what precedes it: a name and a password.
-                let shown = match (origin.split_once("://"), origin.rsplit_once('@')) {
-                    (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-                    _ => origin.to_owned(),
-                };
-                format!("{} {shown}", http.method)
+                format!("{} {}", http.method, secret::origin(url.as_str().unwrap_or_default()))
             }
             How::Builtin(name) => format!("builtin {name}"),
         }

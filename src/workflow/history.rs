@@ -46,6 +46,11 @@ pub fn moved(state: Option<StepState>, kind: EventKind) -> Option<StepState> {
     state.unwrap_or(StepState::Pending).next(step_event(kind)?).ok()
 }
 
+/// What a run becomes by an event; nothing if the event moves no run, or cannot follow.
+pub fn run_moved(state: RunState, kind: EventKind) -> Option<RunState> {
+    state.next(run_event(state, kind)?).ok()
+}
+
 fn run_event(state: RunState, kind: EventKind) -> Option<RunEvent> {
     Some(match kind {
         EventKind::RunStarted => RunEvent::Start,

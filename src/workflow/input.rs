@@ -45,7 +45,9 @@ pub fn check(fields: Option<&[Field]>, input: &crate::domain::Json) -> Result<cr
     let mut filled = false;
     for field in fields {
         match (given.get(&field.name), &field.default) {
-            (Some(value), _) if field.kind.fits(value) => {}
+            (Some(value), _) if field.kind.fits(value) => {
+                wrong.extend(field.bounds.broken_by(value).map(|how| format!("the input `{}` {how}", field.name)));
+            }
             (Some(Json::Null), _) if !field.required => {}
             (Some(value), _) => {
                 wrong.push(format!(
@@ -94,11 +96,17 @@ fn what(json: &Json) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::Json as Text;
-    use crate::workflow::spec::FieldType;
+    use crate::workflow::spec::{Bounds, FieldType};
     use serde_json::json;
 
     fn fields() -> Vec<Field> {
-        let field = |name: &str, kind, required, default| Field { name: name.into(), kind, required, default };
+        let field = |name: &str, kind, required, default| Field {
+            name: name.into(),
+            kind,
+            required,
+            default,
+            bounds: Bounds::default(),
+        };
         vec![
             field("order_id", FieldType::String, true, None),
             field("amount", FieldType::Integer, false, Some(json!(120))),
@@ -128,5 +136,31 @@ mod tests {
         assert!(check(Some(&fields()), &Text::string("x")).is_err());
         let whole = Text::from_value(&json!({"order_id": "o", "amount": 3.0}));
         assert!(check(Some(&fields()), &whole).is_ok());
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let field =
+            |name: &str, kind, bounds| Field { name: name.into(), kind, required: false, default: None, bounds };
+        let fields = [
+            field("size", FieldType::String, Bounds { allowed: vec![json!("s"), json!("l")], ..Bounds::default() }),
+            field(
+                "n",
+                FieldType::Integer,
+                Bounds { minimum: Some(1.into()), maximum: Some(5.into()), ..Bounds::default() },
+            ),
+            field("tags", FieldType::Array, Bounds { items: Some(FieldType::String), ..Bounds::default() }),
+        ];
+        let check = |value: serde_json::Value| check(Some(&fields), &Text::from_value(&value));
+        assert!(check(json!({"size": "l", "n": 5, "tags": ["a"]})).is_ok());
+        assert!(check(json!({"size": null})).is_ok(), "an optional one may be null");
+        let error = check(json!({"size": "m", "n": 6, "tags": ["a", 2]})).expect_err("wrong").to_string();
+        assert_eq!(
+            error,
+            "the input `size` is \"m\", not one of \"s\", \"l\"\n\
+             the input `n` is 6, more than 5\n\
+             the input `tags` holds at [1] what is not of type string"
+        );
+        assert!(check(json!({"n": 0})).expect_err("wrong").to_string().contains("less than 1"));
     }
 }

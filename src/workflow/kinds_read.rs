@@ -1,5 +1,7 @@
 //! Reading the kinds beside Workflow and Handler: Schedule, Queue, Webhook.
 
+use std::time::Duration;
+
 use super::check::{self, Whereabouts};
 use super::manifest::{Kind, limit_of, named};
 use super::read::{Fields, Reader};
@@ -8,6 +10,7 @@ use super::verb_read::refer;
 use super::yaml::{Node, Value};
 use super::{is_reserved, spec};
 use crate::domain::schedule::{Rule, Zone};
+use crate::domain::signature::TOLERANCE;
 use crate::domain::time::format_duration;
 use crate::domain::{Name, Rate};
 
@@ -33,6 +36,7 @@ pub(super) const WEBHOOK_KEYS: &[&str] = &[
     "path",
     "scheme",
     "secret",
+    "tolerance",
     "job",
     "queue",
     "workflow",
@@ -47,23 +51,20 @@ pub fn schedule(reader: &mut Reader<'_>, node: &Node) -> Option<ScheduleSpec> {
     let name = named(reader, &fields);
     let zone = fields.get("timezone").and_then(|node| zone(reader, node)).unwrap_or_else(Zone::utc);
     let rule = rule(reader, &fields, &zone);
-    let target = match one_of(reader, &fields, "a schedule", "starts", &["workflow", "job"])? {
+    let target = one_of(reader, &fields, "a schedule", "starts", &["workflow", "job"]);
+    let target = target.and_then(|key| match key {
         "workflow" => {
-            let name = workflow_target(reader, &fields)?;
             no_queue(reader, &fields);
-            ScheduleTarget::Workflow(name)
+            workflow_target(reader, &fields).map(ScheduleTarget::Workflow)
         }
-        _ => {
-            let (kind, queue) = job_target(reader, &fields)?;
-            ScheduleTarget::Job { kind, queue }
-        }
-    };
+        _ => job_target(reader, &fields).map(|(kind, queue)| ScheduleTarget::Job { kind, queue }),
+    });
     let input = fields.get("input").map(|node| literal(reader, node)).unwrap_or_default();
     let overlap = fields.get("overlap").and_then(|node| reader.word(node, "`overlap`", &Overlap::WORDS));
     let catchup = fields.get("catchup").and_then(|node| reader.word(node, "`catchup`", &Catchup::WORDS));
     let timezone = zone.name().to_owned();
     let (overlap, catchup) = (overlap.unwrap_or_default(), catchup.unwrap_or_default());
-    Some(ScheduleSpec { name: name?, rule: rule?, timezone, target, input, overlap, catchup })
+    Some(ScheduleSpec { name: name?, rule: rule?, timezone, target: target?, input, overlap, catchup })
 }
 
 fn zone(reader: &mut Reader<'_>, node: &Node) -> Option<Zone> {
@@ -198,6 +199,8 @@ pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
         None => name.as_ref().map(ToString::to_string),
     };
     let scheme = fields.get("scheme").and_then(|node| reader.word(node, "`scheme`", &WebhookScheme::WORDS));
+    let scheme = scheme.unwrap_or_default();
+    let tolerance = fields.get("tolerance").and_then(|node| tolerance(reader, node, scheme)).unwrap_or(TOLERANCE);
     let secrets = fields.get("secret").map(|node| secrets(reader, node)).unwrap_or_default();
     let target = reader.within(Whereabouts::Webhook, |reader| webhook_target(reader, &fields));
     let transform =
@@ -206,7 +209,22 @@ pub fn webhook(reader: &mut Reader<'_>, node: &Node) -> Option<WebhookSpec> {
     let sites = reader.take_sites();
     check::webhook(reader, &sites);
     let (target, path) = (target?, path?);
-    Some(WebhookSpec { name: name?, path, scheme: scheme.unwrap_or_default(), secrets, target, transform, enabled })
+    Some(WebhookSpec { name: name?, path, scheme, secrets, tolerance, target, transform, enabled })
+}
+
+/// The longest `tolerance`: what came before may have been forgotten, and would count as new.
+const LONGEST_TOLERANCE: Duration = Duration::from_secs(3600);
+
+fn tolerance(reader: &mut Reader<'_>, node: &Node, scheme: WebhookScheme) -> Option<Duration> {
+    let tolerance = limit_of(reader, node, "`tolerance`")?;
+    if !scheme.carries_time() {
+        let hint = "leave it out, or take standard-webhooks or stripe";
+        reader.wrong_hint(node.place, format!("the scheme {} signs no time", scheme.as_str()), hint);
+    } else if tolerance > LONGEST_TOLERANCE {
+        let longest = format_duration(LONGEST_TOLERANCE);
+        reader.wrong(node.place, format!("`tolerance` is longer than {longest}"));
+    }
+    Some(tolerance)
 }
 
 fn webhook_target(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<WebhookTarget> {
@@ -256,6 +274,13 @@ fn secrets(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
+    if items.is_empty() {
+        reader.wrong_hint(
+            node.place,
+            "`secret` is empty",
+            "leave it out, and `webhooks.secret` of the configuration holds",
+        );
+    }
     let mut found = Vec::new();
     for item in items {
         let Some(text) = reader.text(item, "`secret`") else { continue };

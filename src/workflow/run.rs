@@ -14,6 +14,9 @@ use crate::domain::{Epoch, Json, Ms, Name, RunId};
 /// Values up to this many bytes of JSON text lie in the header.
 pub const INLINE_BYTES: usize = 1 << 10;
 
+/// The class of a run's error when an undo is owed.
+pub const UNDO_OWED: &str = "undo_owed";
+
 /// One execution of a definition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -42,6 +45,9 @@ pub struct Run {
     /// Why it failed: set with the first failure, while it may still be compensating.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
+    /// While `error` says which undo is owed: what made it fail, if it did.
+    #[serde(rename = "xf", default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<JobError>,
     /// Somebody cancelled it, and whether what was done is to be undone.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
@@ -63,6 +69,9 @@ pub struct Run {
     /// Its concurrency key.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The concurrency keys of the runs above it, as [`Run::gate_key`] gives them.
+    #[serde(rename = "qa", default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<String>,
     /// The versions of the workflows that it and its children call: the latest when the root began.
     #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins: BTreeMap<Name, String>,
@@ -83,6 +92,15 @@ pub struct Run {
     /// Signals that came so far.
     #[serde(rename = "a", default, skip_serializing_if = "is_default")]
     pub signalled: u32,
+    /// It was called by a run that is paused, and its turn has not come yet.
+    #[serde(rename = "hp", default, skip_serializing_if = "is_default")]
+    pub paused_early: bool,
+    /// Keys of signals that came under one, the latest last.
+    #[serde(rename = "ak", default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<String>,
+    /// The trace that it belongs to, as whoever started it said: a W3C traceparent.
+    #[serde(rename = "tp", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Timers that came while it was paused.
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<String>,
@@ -177,6 +195,12 @@ impl UndoLog {
     pub fn is_empty(&self) -> bool {
         self.top.is_empty() && self.below.is_none() && self.current.is_none()
     }
+
+    /// What is owed is to be tried again, before everything else.
+    pub fn take_up_owed(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        self.top.extend(owed.into_iter().rev());
+    }
 }
 
 /// A record that is not a run, or one of a later version that this one cannot read.
@@ -204,6 +228,7 @@ impl Run {
             steps: Vec::new(),
             output: None,
             error: None,
+            cause: None,
             cancel: None,
             owed: Vec::new(),
             ended: 0,
@@ -212,6 +237,7 @@ impl Run {
             finished_at: None,
             parent: None,
             key: None,
+            above: Vec::new(),
             pins: BTreeMap::new(),
             life: 0,
             finished: false,
@@ -219,6 +245,9 @@ impl Run {
             undo: UndoLog::default(),
             signals: Vec::new(),
             signalled: 0,
+            paused_early: false,
+            heard: Vec::new(),
+            trace: None,
             held: Vec::new(),
         }
     }
@@ -234,11 +263,34 @@ impl Run {
     /// # Errors
     /// Bytes that are not a run's header.
     pub fn decode(bytes: &[u8]) -> Result<Run, BadRecord> {
-        rmp_serde::from_slice(bytes).map_err(BadRecord::of)
+        let mut run: Run = rmp_serde::from_slice(bytes).map_err(BadRecord::of)?;
+        run.find_cause();
+        Ok(run)
+    }
+
+    /// Headers of before there was a `cause` have it in the text of their error alone.
+    fn find_cause(&mut self) {
+        if self.state != RunState::Failed || self.undo.owed.is_empty() || self.cause.is_some() {
+            return;
+        }
+        let error = self.error.as_ref().filter(|error| error.class == UNDO_OWED);
+        let first = error.and_then(|error| error.message.split_once("is owed; ")).map(|(_, first)| first);
+        let first = first.and_then(|first| first.split_once(": ")).filter(|(class, _)| !class.contains(' '));
+        self.cause = first.map(|(class, message)| JobError::new(class, message));
     }
 
     pub fn step(&self, id: &str) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.id == id)
+    }
+
+    /// Its concurrency key, apart from those of other workflows.
+    pub fn gate_key(&self) -> Option<String> {
+        self.key.as_ref().map(|key| format!("{}/{key}", self.workflow))
+    }
+
+    /// Whether it is paused and nobody has cancelled it since.
+    pub fn is_held(&self) -> bool {
+        self.state == RunState::Paused && self.cancel.is_none()
     }
 
     /// Whether it has failed, was cancelled or has ended itself: nothing new starts but what ends it.
@@ -253,6 +305,23 @@ mod tests {
     use crate::domain::Shard;
     use crate::domain::run::StepState;
     use crate::workflow::record::{Body, Each, Frame, Items, Stop};
+
+    #[test]
+    fn a_header_of_before_there_was_a_cause_has_it_in_its_text() {
+        let id = RunId::from_parts(Ms(5), Shard(3), 9);
+        let entry = UndoEntry { step: "a".into(), order: 1, what: UndoWhat::Run(id), epoch: Epoch(0) };
+        let run = Run {
+            state: RunState::Failed,
+            error: Some(JobError::new(UNDO_OWED, "the undo of `a` is owed; exit:1: step `b` failed: no")),
+            owed: vec!["a".into()],
+            undo: UndoLog { owed: vec![entry], ..UndoLog::default() },
+            ..Run::pending(id, "w".parse().expect("a name"), "ab".into(), Slot::Inline(Json::null()), Ms(1))
+        };
+        let cause = |run: &Run| Run::decode(&run.encode().expect("encodes")).expect("decodes").cause;
+        assert_eq!(cause(&run), Some(JobError::new("exit:1", "step `b` failed: no")));
+        let error = Some(JobError::new(UNDO_OWED, "the undo of `a` is owed; the run was cancelled"));
+        assert_eq!(cause(&Run { error, cancel: Some(true), ..run }), None);
+    }
 
     #[test]
     fn a_header_reads_back_and_ignores_what_a_later_version_adds() {

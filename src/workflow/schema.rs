@@ -165,6 +165,9 @@ fn input() -> Json {
     object(workflow_read::INPUT_KEYS, &["type"], |key| match key {
         "type" => words(&FieldType::WORDS),
         "required" => json!({"type": "boolean"}),
+        "enum" => json!({"type": "array", "minItems": 1}),
+        "minimum" | "maximum" => json!({"type": "number"}),
+        "items" => object(workflow_read::ITEM_KEYS, &["type"], |_| words(&FieldType::WORDS)),
         _ => json!(true),
     })
 }
@@ -355,7 +358,8 @@ fn webhook() -> Json {
     let whole = object(kinds_read::WEBHOOK_KEYS, &["kind", "name"], |key| match key {
         "path" => json!({"type": "string", "pattern": "^/?[A-Za-z0-9_.~-]+(/[A-Za-z0-9_.~-]+)*$"}),
         "scheme" => words(&WebhookScheme::WORDS),
-        "secret" => json!({"oneOf": [secret.clone(), {"type": "array", "items": secret.clone()}]}),
+        "secret" => json!({"oneOf": [secret.clone(), {"type": "array", "minItems": 1, "items": secret.clone()}]}),
+        "tolerance" => reference("duration"),
         "workflow" | "job" | "queue" => reference("name"),
         "signal" => object(kinds_read::SIGNAL_KEYS, kinds_read::SIGNAL_KEYS, |key| match key {
             "name" => reference("name"),

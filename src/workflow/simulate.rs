@@ -171,6 +171,8 @@ struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Later {
     Job(JobId),
+    /// An attempt at a job fails, and there is another one.
+    Retry(JobId, u32),
     Timer(RunId, String),
 }
 
@@ -190,6 +192,13 @@ impl World<'_> {
                     let Some(job) = self.jobs.remove(&id) else { continue };
                     self.now = self.now.max(at);
                     self.job_ends(job);
+                }
+                Later::Retry(id, attempt) => {
+                    if let Some(job) = self.jobs.get(&id) {
+                        let told = retried(job, attempt, self.failure(job).map(|(failure, _)| failure.class));
+                        self.now = self.now.max(at);
+                        self.events.push(Event { at: self.now, ..told });
+                    }
                 }
                 Later::Timer(run, key) => {
                     if self.timers.get(&(run, key.clone())) != Some(&seq) {
@@ -253,6 +262,8 @@ impl World<'_> {
             let most = failure.times.unwrap_or(u32::MAX);
             let retries = if job.retry.covers(&failure.class) { job.retry.max } else { 0 };
             for retry in 1..=retries.min(most) {
+                self.seq += 1;
+                self.agenda.push(Reverse((at, self.seq, Later::Retry(job.id, retry))));
                 at = at.after(job.retry.delay(retry, 0.5)).after(JOB);
             }
         }
@@ -284,19 +295,6 @@ impl World<'_> {
             Some((_, true)) => 1,
             Some((failure, false)) => failure.times.unwrap_or(0) + 1,
         };
-        if let (Some(link), Some((failure, _))) = (&job.link, &failure) {
-            for attempt in 1..attempts {
-                let event = Event {
-                    at: self.now,
-                    run: Some(link.run),
-                    step: Some(link.step.clone()),
-                    attempt: Some(attempt),
-                    data: Some(failure.class.clone()),
-                    ..Event::new(EventKind::JobRetried)
-                };
-                self.events.push(event);
-            }
-        }
         let what = match failure {
             Some((failure, true)) => {
                 What::Failed { error: JobError::new(failure.class, "the script says that it fails") }
@@ -396,6 +394,16 @@ impl World<'_> {
         let output = run.output.as_ref().map(|output| Json::from_value(&output.resolve(&mut |key| load(key))));
         let took = self.now.since(self.begun);
         Ok(Simulated { events: self.events, output, branches, undone, waiting, took, values, run })
+    }
+}
+
+fn retried(job: &Job, attempt: u32, class: Option<String>) -> Event {
+    Event {
+        run: job.link.as_ref().map(|link| link.run),
+        step: job.link.as_ref().map(|link| link.step.clone()),
+        attempt: Some(attempt),
+        data: class,
+        ..Event::new(EventKind::JobRetried)
     }
 }
 

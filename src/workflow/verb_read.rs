@@ -272,6 +272,11 @@ fn wait(reader: &mut Reader<'_>, node: &Node, at: usize, inside: &Around<'_>) ->
         let signal = reader.name(node, "`wait`")?;
         return Some(WaitSpec { signal, matching: None, timeout: None, on_timeout: OnTimeout::Fail });
     }
+    if !matches!(node.value, Value::Map(_)) {
+        let hint = "`wait: paid`, or `wait: {signal: paid, timeout: 3d}`; `sleep: 5m` waits for a time";
+        reader.wrong_hint(node.place, format!("`wait` names a signal, it is not {}", node.what()), hint);
+        return None;
+    }
     let fields = reader.fields(node, "`wait`", WAIT_KEYS)?;
     let matching = fields
         .get("match")

@@ -7,10 +7,10 @@ use super::check::{self, ScopeKind, Whereabouts};
 use super::definition::Definition;
 use super::expr::Template;
 use super::manifest::{ID_RULE, is_id, limit, named, retry_of};
-use super::read::Reader;
-use super::spec::{Concurrency, Field, FieldType, OnConflict, WorkflowSpec};
+use super::read::{Fields, Reader};
+use super::spec::{Bounds, Concurrency, Field, FieldType, OnConflict, WorkflowSpec};
 use super::step_read::{Around, steps};
-use super::yaml::Node;
+use super::yaml::{Node, Value};
 use crate::domain::retry::RetryPolicy;
 
 /// Steps of one workflow, at every depth.
@@ -18,7 +18,8 @@ const STEPS: usize = 5_000;
 
 pub(super) const KEYS: &[&str] =
     &["apiVersion", "kind", "name", "input", "defaults", "concurrency", "timeout", "steps", "finally", "outputs"];
-pub(super) const INPUT_KEYS: &[&str] = &["type", "required", "default"];
+pub(super) const INPUT_KEYS: &[&str] = &["type", "required", "default", "enum", "minimum", "maximum", "items"];
+pub(super) const ITEM_KEYS: &[&str] = &["type"];
 pub(super) const DEFAULT_KEYS: &[&str] = &["timeout", "retry"];
 pub(super) const CONCURRENCY_KEYS: &[&str] = &["key", "limit", "on_conflict"];
 
@@ -94,13 +95,61 @@ fn input(reader: &mut Reader<'_>, node: &Node) -> Vec<Field> {
             let what = format!("the default of `{}` is {}, not of type {}", entry.key, node.what(), kind.as_str());
             reader.wrong_hint(node.place, what, hint);
         }
+        let bounds = bounds(reader, &keys, kind);
+        if let (Some(json), Some(node)) = (&default, keys.get("default"))
+            && kind.fits(json)
+            && let Some(how) = bounds.broken_by(json)
+        {
+            reader.wrong(node.place, format!("the default of `{}` {how}", entry.key));
+        }
         if let (true, Some(node)) = (required, keys.get("default")) {
             let message = format!("the input `{}` is required, so its default is never used", entry.key);
             reader.wrong_hint(node.place, message, "leave out one of the two");
         }
-        fields.push(Field { name: entry.key.clone(), kind, required, default });
+        fields.push(Field { name: entry.key.clone(), kind, required, default, bounds });
     }
     fields
+}
+
+/// What an input's values must keep to, each key with the types that it is for.
+fn bounds(reader: &mut Reader<'_>, keys: &Fields<'_>, kind: FieldType) -> Bounds {
+    let mut bounds = Bounds::default();
+    if let Some(node) = keys.get("enum") {
+        let items = reader.list(node, "`enum`").unwrap_or_default();
+        for item in items.iter().filter(|item| !kind.fits(&item.to_json())) {
+            reader.wrong(item.place, format!("{} is not of type {}", item.what(), kind.as_str()));
+        }
+        if items.is_empty() && matches!(node.value, Value::List(_)) {
+            reader.wrong_hint(node.place, "`enum` is empty: no value would do", "leave it out");
+        }
+        bounds.allowed = items.iter().map(Node::to_json).collect();
+    }
+    let is_number = matches!(kind, FieldType::Number | FieldType::Integer);
+    for (key, bound) in [("minimum", &mut bounds.minimum), ("maximum", &mut bounds.maximum)] {
+        match keys.get(key).map(|node| (node, &node.value)) {
+            None => {}
+            Some(_) if !is_number => misplaced(reader, keys, key, "numbers"),
+            Some((_, Value::Number(number))) => *bound = Some(number.clone()),
+            Some((node, _)) => reader.wrong(node.place, format!("`{key}` is a number, not {}", node.what())),
+        }
+    }
+    match keys.get("items") {
+        None => {}
+        Some(_) if kind != FieldType::Array => misplaced(reader, keys, "items", "arrays"),
+        Some(node) => {
+            let of = reader.fields(node, "`items`", ITEM_KEYS);
+            let of = of.as_ref().and_then(|of| of.get("type"));
+            bounds.items = of.and_then(|node| reader.word(node, "`type`", &FieldType::WORDS));
+            if of.is_none() && matches!(node.value, Value::Map(_)) {
+                reader.wrong_hint(node.place, "`items` has no `type`", "`items: {type: string}`");
+            }
+        }
+    }
+    bounds
+}
+
+fn misplaced(reader: &mut Reader<'_>, keys: &Fields<'_>, key: &str, of: &str) {
+    reader.wrong_hint(keys.place_of(key), format!("`{key}` is for {of}"), "leave it out");
 }
 
 /// What holds for steps that say nothing.

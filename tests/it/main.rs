@@ -10,6 +10,7 @@
 
 mod alerts;
 mod cli;
+mod deploy;
 mod examples;
 mod handlers;
 mod house;
@@ -22,3 +23,5 @@ mod simulation;
 mod sqlite;
 mod store;
 mod torture;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -76,6 +76,11 @@ impl<T> Where<T> {
     pub fn matches(&self, thing: &T, now: Ms) -> bool {
         self.tests.iter().all(|test| test.holds(thing, self.fields, now))
     }
+
+    /// Whether anything is asked at all.
+    pub fn is_selective(&self) -> bool {
+        !self.tests.is_empty()
+    }
 }
 
 /// As [`words`], with the known fields named to who wrote none.

@@ -76,7 +76,8 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
             None => context.client().await,
             Some(scratch) => {
                 let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
-                let store = open_store(&url, context.clock.clone(), OpenOptions::default()).await?;
+                let store =
+                    open_store(&url, context.clock.clone(), context.entropy.clone(), OpenOptions::default()).await?;
                 Ok(Client::new(store, context.clock.clone(), context.entropy.clone()))
             }
         };

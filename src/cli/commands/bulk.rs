@@ -55,7 +55,7 @@ pub async fn run(context: &Context, client: &Client, template: Template, as_text
             _ = tokio::signal::ctrl_c() => break Some(fail(Code::Interrupted, "interrupted")),
         };
         if !payloads.is_empty() && !matches!(ended, End::Broken(_) if done == 0) {
-            let jobs: Vec<_> = payloads.into_iter().map(|payload| template.job(producer.job_id(), payload)).collect();
+            let jobs: Vec<_> = payloads.into_iter().map(|payload| template.job(client, payload)).collect();
             let added = jobs.len() as u64;
             tokio::select! {
                 biased;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::cli::output::{Column, Listed};
+use crate::domain::secret;
 use crate::store::StoreUrl;
 
 /// Look at the configuration
@@ -82,7 +83,7 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
 /// What a handler's configuration says, without what may be a secret: the values of its headers and of
 /// its environment, and of a URL all but where it leads.
 fn without_secrets(fields: &Value) -> Value {
-    let hidden = || Value::from("***");
+    let hidden = || Value::from(secret::HIDDEN);
     match fields {
         Value::Object(map) => {
             let shown = map.iter().map(|(key, value)| {
@@ -90,14 +91,7 @@ fn without_secrets(fields: &Value) -> Value {
                     ("headers" | "env" | "query", Value::Object(inner)) => {
                         inner.keys().map(|name| (name.clone(), hidden())).collect::<serde_json::Map<_, _>>().into()
                     }
-                    ("url", Value::String(url)) => {
-                        let origin: String = url.split_inclusive('/').take(3).collect();
-                        let rest = if origin.len() < url.len() { "***" } else { "" };
-                        match origin.split_once("://").zip(origin.rsplit_once('@')) {
-                            Some(((scheme, _), (_, host))) => format!("{scheme}://***@{host}{rest}").into(),
-                            None => format!("{origin}{rest}").into(),
-                        }
-                    }
+                    ("url", Value::String(url)) => secret::url(url).into(),
                     _ => without_secrets(value),
                 };
                 (key.clone(), shown)

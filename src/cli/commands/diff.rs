@@ -7,10 +7,12 @@ use clap::{Args, ValueHint};
 use similar::{ChangeTag, TextDiff};
 
 use crate::api::apply::{Change, Planned};
+use crate::cli::codes::Code;
 use crate::cli::context::Context;
-use crate::cli::error::Result;
+use crate::cli::error::{Result, fail};
 use crate::cli::manifests;
 use crate::cli::output::{Tone, yaml_of};
+use crate::domain::secret;
 use crate::domain::text::{count, display_safe};
 
 /// Show what applying manifests would change in the store, line by line; changes nothing
@@ -64,10 +66,23 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result {
 
 fn difference(planned: &Planned) -> Result<Difference> {
     let (kind, name) = (planned.definition.kind.clone(), planned.definition.name.to_string());
-    let before = planned.before.as_deref().map_or_else(|| Ok(String::new()), yaml_of)?;
-    let after = yaml_of(&planned.definition.text)?;
-    let diff = if planned.change == Change::Unchanged { String::new() } else { unified(&kind, &name, &before, &after) };
+    let before = planned.before.as_deref().map_or_else(|| Ok(String::new()), shown)?;
+    let after = shown(&planned.definition.text)?;
+    let mut diff = String::new();
+    if planned.change != Change::Unchanged {
+        diff = unified(&kind, &name, &before, &after);
+        if before == after {
+            diff.push_str("(what differs is a secret)\n");
+        }
+    }
     Ok(Difference { kind, name, change: planned.change, diff })
+}
+
+/// A definition as YAML, without its secrets.
+fn shown(text: &str) -> Result<String> {
+    let fields: serde_json::Value = serde_json::from_str(text)
+        .map_err(|error| fail(Code::StoreCorrupt, format!("it is not kept as JSON: {error}")))?;
+    yaml_of(&secret::manifest(&fields).to_string())
 }
 
 fn unified(kind: &str, name: &str, before: &str, after: &str) -> String {

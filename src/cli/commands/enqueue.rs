@@ -9,6 +9,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use super::bulk;
+use crate::api::enqueue::near;
 use crate::api::{Client, JobView};
 use crate::cli::codes::Code;
 use crate::cli::context::Context;
@@ -89,6 +90,9 @@ pub struct EnqueueArgs {
     /// Run no more jobs of this key at once than --key-limit, over all workers
     #[arg(long, hide_short_help = true, value_name = "KEY", value_parser = key)]
     key: Option<String>,
+    /// Keep jobs of this key on one shard, in the order of their coming
+    #[arg(long, hide_short_help = true, value_name = "KEY", value_parser = key)]
+    partition: Option<String>,
     /// How many jobs of --key may run at once
     #[arg(long, hide_short_help = true, value_name = "N", requires = "key", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     key_limit: u32,
@@ -137,6 +141,7 @@ pub struct Template {
     retry_is_own: bool,
     timeout_ms: Option<u64>,
     deadline_ms: Option<u64>,
+    partition: Option<String>,
     unique_key: Option<String>,
     unique_for: Option<Duration>,
     after: Vec<JobId>,
@@ -145,7 +150,9 @@ pub struct Template {
 }
 
 impl Template {
-    pub fn job(&self, id: JobId, payload: Json) -> NewJob {
+    pub fn job(&self, client: &Client, payload: Json) -> NewJob {
+        let near = near(self.partition.as_deref(), self.unique_key.as_deref(), self.concurrency.as_ref(), &self.after);
+        let id = client.job_id_near(near);
         let job = Job {
             priority: self.priority,
             retry: self.retry.clone(),
@@ -186,7 +193,7 @@ pub fn run(context: &Context, args: EnqueueArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
         template.follow(&client, &args.after).await?;
-        let stored = client.enqueue(template.job(client.job_id(), payload)).await?;
+        let stored = client.enqueue(template.job(&client, payload)).await?;
         let view = JobView::from(&stored);
         context.ui.result(&view, &view.id)
     })
@@ -236,6 +243,7 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
         retry_is_own: args.max_retries.is_some(),
         timeout_ms: args.timeout.map(|timeout| timeout.as_millis() as u64),
         deadline_ms: args.deadline.map(|deadline| deadline.as_millis() as u64),
+        partition: args.partition.clone(),
         unique_key: args.unique.clone(),
         unique_for: args.unique_for,
         after: Vec::new(),
@@ -247,6 +255,11 @@ fn template(context: &Context, args: &EnqueueArgs) -> Result<Template> {
 /// Reads an RFC 3339 time that has not passed.
 fn time_to_come(text: &str, now: Ms) -> Result<Ms> {
     let at: jiff::Timestamp = text.parse().map_err(|_| {
+        let year = text.trim_start_matches('+').split('-').next().and_then(|year| year.parse::<u64>().ok());
+        if year.is_some_and(|year| year >= 9_999) {
+            return fail(Code::PastTime, format!("--at: `{text}` lies beyond the times that goflow knows"))
+                .hint("the last one is 9999-12-30T22:00:00Z");
+        }
         fail(Code::PastTime, format!("--at: `{text}` is not a time of RFC 3339"))
             .hint("write it with its offset, as in 2030-01-31T09:00:00Z or 2030-01-31T10:00:00+01:00")
     })?;
@@ -264,6 +277,18 @@ fn time_to_come(text: &str, now: Ms) -> Result<Ms> {
 /// # Errors
 /// Unreadable, too large, not JSON.
 pub fn payload(data: Option<&str>) -> Result<Json> {
+    given(data, "the payload", "-d")
+}
+
+/// The input of a run, given as a payload is.
+///
+/// # Errors
+/// As [`payload`].
+pub fn input(data: Option<&str>) -> Result<Json> {
+    given(data, "the input", "-i")
+}
+
+fn given(data: Option<&str>, what: &str, flag: &str) -> Result<Json> {
     let (source, text) = match data {
         None => return Ok(Json::null()),
         Some("-") => ("standard input".to_owned(), read_bounded("standard input", std::io::stdin().lock())?),
@@ -276,16 +301,20 @@ pub fn payload(data: Option<&str>) -> Result<Json> {
                 let kind = std::fs::metadata(path).map_err(|error| unreadable(&error))?.file_type();
                 if manifests::is_lonely_pipe(path, kind) {
                     return Err(fail(Code::Unreadable, format!("{} is a pipe, not a file", path.display()))
-                        .hint("give it as standard input: `-d - < PIPE`"));
+                        .hint(format!("give it as standard input: `{flag} - < PIPE`")));
                 }
                 let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
                 let path = &*path.to_string_lossy();
                 (path.to_owned(), read_bounded(path, file)?)
             }
-            None => ("the payload".to_owned(), data.to_owned()),
+            None => (what.to_owned(), data.to_owned()),
         },
     };
-    Json::parse(&text, limits::PAYLOAD_BYTES).map_err(|error| bad_payload(&source, &error))
+    Json::parse(&text, limits::PAYLOAD_BYTES).map_err(|error| match (&error, flag) {
+        (BadJson::Syntax { .. }, "-i") => fail(Code::PayloadNotJson, format!("{source} is {error}"))
+            .hint("an input is an object: -i '{\"order_id\": \"o-1\"}', -i @FILE, or -i - for standard input"),
+        _ => bad_payload(&source, &error),
+    })
 }
 
 /// Reads no more than a payload can be, however much there is.

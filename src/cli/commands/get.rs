@@ -11,7 +11,7 @@ use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::{Result, fail};
 use crate::cli::output::{Column, Listed, yaml_of};
-use crate::domain::Name;
+use crate::domain::{Name, secret};
 use crate::store::Definition;
 use crate::workflow::Manifest;
 use crate::workflow::manifest::Kind;
@@ -19,7 +19,8 @@ use crate::workflow::manifest::Kind;
 /// Show the workflows, handlers, schedules, queues or webhooks that the store keeps
 ///
 /// With -o yaml and -o json it gives the manifests back, in their canonical form: what it prints can
-/// be applied again.
+/// be applied again. Values of `env`, `headers` and `query` whose names say that they are secrets show as
+/// `***`, as do passwords in URLs: put them in again before.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -89,11 +90,13 @@ impl Kept {
         // What a newer version wrote can still be shown.
         let summary = Manifest::load(&definition.text)
             .map_or_else(|_| "this version cannot read it".to_owned(), |manifest| manifest.summary());
-        let manifest = serde_json::from_str(&definition.text).map_err(|error| {
+        let manifest: Json = serde_json::from_str(&definition.text).map_err(|error| {
             let what = format!("the {} `{}` is not kept as JSON: {error}", definition.kind, definition.name);
             fail(Code::StoreCorrupt, what)
         })?;
-        let Definition { name, hash, text, .. } = definition;
+        let manifest = secret::manifest(&manifest);
+        let text = manifest.to_string();
+        let Definition { name, hash, .. } = definition;
         Ok(Kept { name: name.to_string(), summary, hash, manifest, text })
     }
 }

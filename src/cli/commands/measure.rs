@@ -292,7 +292,7 @@ async fn runs(
         let mut batch = Vec::with_capacity(size as usize);
         for _ in 0..size {
             let now = context.clock.now();
-            let advanced = workflow::start(definition, client.run_id(), Json::null(), now);
+            let advanced = workflow::start(definition, client.run_id(None), Json::null(), now);
             let advanced = advanced.map_err(|error| fail(Code::Bug, format!("a run does not start: {error}")))?;
             batch.push(effects(advanced, now)?);
         }

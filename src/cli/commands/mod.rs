@@ -1,5 +1,6 @@
 //! One command, one file; its doc comment is its help.
 
+pub mod advise;
 pub mod apply;
 pub mod bench;
 pub mod bulk;
@@ -19,12 +20,15 @@ pub mod measure;
 pub mod queue;
 pub mod rows;
 pub mod run;
+pub mod scale;
 pub mod schedule;
 pub mod scheduler;
 pub mod server;
+pub mod shard;
 pub mod token;
 pub mod top;
 pub mod up;
 pub mod validate;
+pub mod webhook;
 pub mod worker;
 pub mod workflow;

@@ -9,6 +9,8 @@ use clap::{Args, ValueHint};
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
+use super::workflow::source;
+use crate::api::runs::Beginning;
 use crate::api::{ApiError, Client, RunView};
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -72,13 +74,21 @@ pub fn run(context: &Context, args: RunArgs) -> Result {
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     runtime.block_on(async {
         let client = context.client().await?;
-        let (id, queues) = match (plan, &args.id) {
+        let run = match (plan, &args.id) {
             (Some(plan), _) => plan.start(&client).await?,
             (None, Some(part)) => take_up(&client, part).await?,
             (None, None) => return Err(fail(Code::Usage, "FILE is missing")),
         };
-        work_and_follow(context, &client, id, queues, args.concurrency).await
+        work_and_follow(context, &client, run, args.concurrency).await
     })
+}
+
+/// A run to work on and to follow.
+struct Followed {
+    id: RunId,
+    queues: BTreeSet<Name>,
+    /// What its header says counts from beyond this `rev` on: before, there is news that it has not taken.
+    after: u64,
 }
 
 /// What the file asks for.
@@ -94,52 +104,39 @@ impl Plan {
             return Err(fail(Code::Unreadable, format!("{} is a folder, not a file", file.display())));
         }
         let found = manifests::read_all(&context.ui, std::slice::from_ref(file))?;
-        let mut workflows: Vec<workflow::Definition> = found
-            .manifests
-            .iter()
-            .filter_map(|manifest| match manifest {
-                Manifest::Workflow(definition) => Some(definition.clone()),
-                _ => None,
-            })
-            .collect();
-        let names: Vec<String> = workflows.iter().map(|one| one.name().to_string()).collect();
-        if let Some(wanted) = &args.workflow {
-            workflows.retain(|one| one.name() == wanted);
-        }
-        let workflow = match (workflows.len(), workflows.pop()) {
-            (1, Some(one)) => one,
-            (0, _) if names.is_empty() => {
-                return Err(fail(Code::Manifest, format!("{} holds no workflow", file.display())));
-            }
-            _ => {
-                let which = format!("{} holds {}", file.display(), names.join(", "));
-                return Err(fail(Code::Usage, which).hint("say which one with --workflow NAME"));
-            }
-        };
-        let input = enqueue::payload(args.input.as_deref())?;
+        let workflows = found.manifests.iter().filter_map(|manifest| match manifest {
+            Manifest::Workflow(definition) => Some(definition.clone()),
+            _ => None,
+        });
+        let (workflow, _) = source::pick(workflows.collect(), args.workflow.as_ref(), &file.display().to_string())?;
+        let input = enqueue::input(args.input.as_deref())?;
         Ok(Plan { found, workflow, input })
     }
 
-    async fn start(self, client: &Client) -> Result<(RunId, BTreeSet<Name>)> {
+    async fn start(self, client: &Client) -> Result<Followed> {
         manifests::check_references(client, &self.found).await?;
         let plan = client.plan(self.found.manifests).await?;
         client.apply(&plan).await?;
         // Its own, so that the run is not behind whatever waits on the shared ones.
         let queue = client.foreground_queue().await?;
-        let id = client.start_on(&self.workflow, self.input, Some(queue.clone())).await?;
+        let beginning = Beginning { queue: Some(queue.clone()), ..Beginning::default() };
+        let id = client.begin(&self.workflow, self.input, beginning).await?.id;
         let pins = client.run_header(id).await?.pins;
-        Ok((id, queues_of(client, &self.workflow, &pins, &queue).await?))
+        Ok(Followed { id, queues: queues_of(client, &self.workflow, &pins, &queue).await?, after: 0 })
     }
 }
 
-async fn take_up(client: &Client, part: &str) -> Result<(RunId, BTreeSet<Name>)> {
+async fn take_up(client: &Client, part: &str) -> Result<Followed> {
     let id = client.find_run(part).await?;
     let run = client.run_header(id).await?;
     let missing = || fail(Code::NotFound, format!("the definition of run {id} is not in the store"));
     let kept = client.store().definition(&run.version).await?.ok_or_else(missing)?;
     let definition = workflow::Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))?;
     let default: Name = "default".parse().map_err(|error| fail(Code::Bug, format!("{error}")))?;
-    Ok((id, queues_of(client, &definition, &run.pins, run.queue.as_ref().unwrap_or(&default)).await?))
+    let queues = queues_of(client, &definition, &run.pins, run.queue.as_ref().unwrap_or(&default)).await?;
+    // It may have been told to go on, and nobody has looked yet.
+    let after = if run.state.is_terminal() { client.knock(id).await? } else { 0 };
+    Ok(Followed { id, queues, after })
 }
 
 /// The queues on which steps of the run wait, at any depth and in the runs that it may call: others are
@@ -166,8 +163,7 @@ async fn queues_of(
 async fn work_and_follow(
     context: &Context,
     client: &Client,
-    id: RunId,
-    queues: BTreeSet<Name>,
+    Followed { id, queues, after }: Followed,
     concurrency: Option<u32>,
 ) -> Result {
     let (handlers, machine) = handlers::all(context, Arc::new(log::StderrLog::new(context.global.verbose)))?;
@@ -179,6 +175,7 @@ async fn work_and_follow(
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     };
     // What is said about a stop goes above the tree, not across it.
@@ -193,8 +190,8 @@ async fn work_and_follow(
     let mut seen = 0;
     let ended = loop {
         match look(context, client, id, &mut tree, &mut seen).await {
-            Ok(true) => break true,
-            Ok(false) => {}
+            Ok(true) if seen > after => break true,
+            Ok(_) => {}
             // The worker waits for the store too; whoever follows does not give up before it.
             Err(ApiError::Store(error)) if error.is_transient() => {}
             Err(error) => return Err(error.into()),

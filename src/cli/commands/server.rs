@@ -10,6 +10,7 @@ use crate::cli::codes::exit;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result};
 use crate::cli::log;
+use crate::cli::probe;
 use crate::cli::serving::{self, ListenArgs};
 use crate::domain::time::parse_duration;
 
@@ -38,9 +39,24 @@ pub struct ServerArgs {
     /// How long requests may go on after a stop [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     shutdown_timeout: Option<Duration>,
+    /// Do not serve: ask the server that listens there whether it is ready, and end with 0 if it is
+    #[arg(long, conflicts_with = "shutdown_timeout")]
+    probe: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Ready {
+    ready: String,
 }
 
 pub fn run(context: &Context, args: &ServerArgs) -> Result {
+    if args.probe {
+        return context.block_on(async {
+            let (bind, port) = serving::place(context, &args.listen)?;
+            let ready = probe::ready(&bind, port).await?;
+            context.ui.result(&Ready { ready: ready.clone() }, &format!("{ready}: ready"))
+        });
+    }
     log::start(context, false)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let interrupted = runtime.block_on(serve(context, args))?;

@@ -51,9 +51,10 @@ struct Done {
 
 pub fn run(context: &Context, args: UpArgs) -> Result {
     log::start(context, false)?;
+    let shards = args.worker.shards.clone();
     let options = worker::options(context, args.worker)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
-    let (summary, ticks, interrupted) = runtime.block_on(serve(context, options, &args.listen))?;
+    let (summary, ticks, interrupted) = runtime.block_on(serve(context, options, shards, &args.listen))?;
     let Summary { completed, retried, dead, cancelled, released, lost } = summary;
     let Ticks { started, skipped, missed } = ticks;
     let done = Done { completed, retried, dead, cancelled, released, lost, started, skipped, missed };
@@ -61,8 +62,13 @@ pub fn run(context: &Context, args: UpArgs) -> Result {
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
 }
 
-async fn serve(context: &Context, options: WorkerOptions, listen: &ListenArgs) -> Result<(Summary, Ticks, bool)> {
-    let client = context.client().await?;
+async fn serve(
+    context: &Context,
+    options: WorkerOptions,
+    shards: Option<worker::ShardSet>,
+    listen: &ListenArgs,
+) -> Result<(Summary, Ticks, bool)> {
+    let client = context.client_for(shards.map(|shards| shards.0)).await?;
     let sink = Arc::new(log::StderrLog::new(context.global.verbose));
     let (handlers, machine) = crate::cli::handlers::all(context, sink)?;
     crate::cli::handlers::sweep(context, &machine).await;

@@ -132,3 +132,26 @@ fn history_keeps_the_first_and_the_latest() {
     assert_eq!(job.history[0].error.message, "failure 0");
     assert_eq!(job.history[9].error.message, "failure 29");
 }
+
+#[test]
+fn a_job_that_was_stopped_while_it_ran_has_had_an_attempt() {
+    let begun = |nth: u64, job: Job| {
+        let mut job = job;
+        job.claimed(WorkerId::default(), Epoch(nth), Ms(10));
+        job
+    };
+    let stopped = |job: Job| job.settle(Outcome::Cancelled { reason: "no more".into() }, Ms(20), 0.5).job;
+    assert_eq!(stopped(begun(1, job())).attempt(JobState::Cancelled), 1);
+    let never = job().cancel(JobState::Pending, "no more", Ms(20)).expect("a pending job may be cancelled").job;
+    assert_eq!(never.attempt(JobState::Cancelled), 0, "it never ran");
+    let fails = |hint| {
+        let outcome = Outcome::Failed { error: JobError::new("exit:1", "no"), retry: hint };
+        begun(1, job()).settle(outcome, Ms(20), 0.5).job
+    };
+    assert_eq!(stopped(begun(2, fails(RetryHint::Policy))).attempt(JobState::Cancelled), 2);
+    let waiting = fails(RetryHint::Policy).cancel(JobState::Retrying, "no more", Ms(30)).expect("it may").job;
+    assert_eq!(waiting.attempt(JobState::Cancelled), 1);
+    assert_eq!(fails(RetryHint::Uncounted).attempt(JobState::Retrying), 1);
+    let again = stopped(begun(1, job())).requeue(JobState::Cancelled, Ms(40)).expect("it may").job;
+    assert_eq!((again.attempt(JobState::Pending), again.started_at), (0, None), "a new life");
+}

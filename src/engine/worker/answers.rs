@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::housekeeping::Done;
-use super::super::options::Summary;
+use super::super::settle::Answered;
 use super::super::time::StoreTime;
 use super::limited::Line;
-use super::{Happened, LOOK_FOR_QUEUES, Life, Sent};
+use super::{HOLD_BACK, Happened, LOOK_FOR_QUEUES, Life, Sent};
 use crate::domain::{Name, QueueSettings};
 use crate::store::{Beat, Exchanged, PermitRequest, Result};
 
@@ -119,7 +119,7 @@ impl Life {
         Ok(())
     }
 
-    fn exchanged(&mut self, sent: Sent, result: Result<(Exchanged, Summary)>) -> Result<()> {
+    fn exchanged(&mut self, sent: Sent, result: Result<Answered>) -> Result<()> {
         let Sent { nth, settled, wish, order, hinted } = sent;
         self.claims.remove(&nth);
         self.in_flight -= 1;
@@ -130,8 +130,14 @@ impl Life {
             self.ledger.unsettled(settled);
             return self.accept_or_back_off(result).map(drop);
         }
-        let Some((answer, summary)) = self.accept_or_back_off(result)? else { return Ok(()) };
+        let Some(Answered { answer, summary, unanswered }) = self.accept_or_back_off(result)? else { return Ok(()) };
         let now = Instant::now();
+        let (open, settled): (Vec<_>, Vec<_>) = settled.into_iter().partition(|one| unanswered.contains(&one.job.id));
+        if !open.is_empty() {
+            // Their shard is away; the others go on meanwhile.
+            self.strays |= wish.is_some();
+            self.held_back.push((now + HOLD_BACK, open));
+        }
         self.ledger.settled(&settled);
         settled.iter().for_each(|one| self.notes.close((one.job.id, one.epoch)));
         self.summary.add(summary);

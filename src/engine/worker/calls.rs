@@ -18,6 +18,7 @@ impl Life {
         if now < self.plan.retry {
             return;
         }
+        self.send_held_back(Some(now));
         if now >= self.plan.beat && !self.plan.beating {
             self.send_beat(now);
         }
@@ -83,6 +84,14 @@ impl Life {
             started_at: self.born,
         };
         Heartbeat { info, lease: options.lease }
+    }
+
+    /// What a shard did not answer for is to be settled again: what is due, or all.
+    pub(super) fn send_held_back(&mut self, due: Option<Instant>) {
+        let is_due = |at: Instant| due.is_none_or(|now| at <= now);
+        for (_, open) in self.held_back.extract_if(.., |(at, _)| is_due(*at)).collect::<Vec<_>>() {
+            self.ledger.unsettled(open);
+        }
     }
 
     fn send_exchanges(&mut self, now: Instant) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::super::settle::{commits, decide};
+use super::super::ledger::Finished;
+use super::super::settle::{Answered, commits, decide};
 use super::{Happened, Life};
 use crate::domain::job::Outcome;
 
@@ -39,6 +40,7 @@ impl Life {
     /// After an error that ends the worker: its handlers are stopped and all its leases go back to
     /// their lines as far as the store lets them. What is lost with it costs nobody a crash.
     pub(super) async fn give_up(&mut self) {
+        self.send_held_back(None);
         self.ledger.stop_running();
         self.ledger.release_ahead();
         let end = Instant::now() + LAST_HANDLERS;
@@ -66,8 +68,11 @@ impl Life {
             Happened::Exchanged { sent, result } => {
                 self.in_flight -= 1;
                 match result {
-                    Ok((answer, summary)) => {
-                        self.ledger.settled(&sent.settled);
+                    Ok(Answered { answer, summary, unanswered }) => {
+                        let open = |one: &Finished| unanswered.contains(&one.job.id);
+                        let (open, settled): (Vec<_>, Vec<_>) = sent.settled.into_iter().partition(open);
+                        self.ledger.settled(&settled);
+                        self.ledger.unsettled(open);
                         self.summary.add(summary);
                         answer.claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released));
                     }
@@ -101,7 +106,7 @@ impl Life {
                     Err(error) => Err(error),
                 };
                 match sent {
-                    Ok((_, summary)) => self.summary.add(summary),
+                    Ok(answered) => self.summary.add(answered.summary),
                     Err(error) if error.is_transient() => {
                         tokio::time::sleep(AGAIN).await;
                         continue;

@@ -34,6 +34,7 @@ use super::options::{Summary, WorkerOptions};
 use super::permits::Permits;
 use super::plan::Plan;
 use super::runs::Runs;
+use super::settle::Answered;
 use super::shares::{Shares, Weighted};
 use super::time::StoreTime;
 
@@ -45,6 +46,8 @@ const WORTHWHILE: usize = 32;
 const LOOK_FOR_QUEUES: Duration = Duration::from_millis(20);
 /// Between two looks for handlers that were applied.
 const LOOK_FOR_HANDLERS: Duration = Duration::from_secs(5);
+/// Until outcomes whose shard did not answer are sent again.
+const HOLD_BACK: Duration = Duration::from_millis(500);
 
 /// A worker over a store. [`Worker::run`] is its life.
 pub struct Worker {
@@ -70,7 +73,7 @@ struct Sent {
 enum Happened {
     Exchanged {
         sent: Sent,
-        result: Result<(Exchanged, Summary)>,
+        result: Result<Answered>,
     },
     /// A claim from a queue with a rate limit.
     Drawn {
@@ -122,7 +125,7 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken, now: CancellationToken) -> Result<Summary> {
         let born = self.clock.now();
         let id = WorkerId::from_parts(born, Shard(0), self.entropy.next());
-        let runs = Arc::new(Runs::new(self.store.clone()));
+        let runs = Arc::new(Runs::new(self.store.clone(), self.options.spans.clone()));
         let housekeeper = Housekeeper::new(&self.store, &runs, &self.entropy, &self.options);
         let mut life = Life {
             id,
@@ -148,6 +151,7 @@ impl Worker {
             claims: BTreeSet::new(),
             orphans: BTreeMap::new(),
             strays: false,
+            held_back: Vec::new(),
             stopping: None,
             summary: Summary::default(),
         };
@@ -199,6 +203,8 @@ struct Life {
     orphans: BTreeMap<(JobId, Epoch), u64>,
     /// A claim was not answered: the store may have leased what nobody here knows of.
     strays: bool,
+    /// Outcomes whose shard did not answer, each with the moment at which they are sent again.
+    held_back: Vec<(Instant, Vec<Finished>)>,
     /// Since a stop was asked for: when running jobs are ended.
     stopping: Option<Instant>,
     summary: Summary,
@@ -273,6 +279,7 @@ impl Life {
         if let Some(at) = self.plan.notes {
             consider(at, !self.plan.noting);
         }
+        self.held_back.iter().for_each(|(at, _)| consider(*at, true));
         for at in [self.ledger.next_start(), self.next_draw(now)].into_iter().flatten() {
             consider(at, working);
         }

@@ -16,6 +16,7 @@ use super::super::permits::{Permits, of_type};
 use super::super::settle::unreadable;
 use super::{Happened, Life};
 use crate::domain::job::{JobError, Outcome, RetryHint};
+use crate::domain::trace::{Placed, TRACEPARENT};
 use crate::domain::{Job, Ms};
 use crate::engine::Handlers;
 use crate::store::Claimed;
@@ -134,7 +135,13 @@ impl Life {
 
     fn task(&self, claimed: &Claimed) -> Task {
         let notes = Arc::new(JobNotes::new(&self.notes, claimed.job.id, claimed.epoch));
-        Task { job: claimed.job.clone(), stop: CancellationToken::new(), notes }
+        let (job, stop) = (claimed.job.clone(), CancellationToken::new());
+        let trace = match &self.worker.options.spans {
+            // What the handler does lies below the attempt; else below whatever was given.
+            Some(_) => Some(Placed::of_job(&job).attempt(job.id, claimed.epoch).trace.to_string()),
+            None => job.metadata.get(TRACEPARENT).cloned(),
+        };
+        Task { job, stop, notes, trace }
     }
 
     /// Takes new leases in.

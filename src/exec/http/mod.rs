@@ -259,6 +259,7 @@ fn about(work: &Work, batch: Option<usize>) -> Vec<(&'static str, String)> {
         (Some(key), true) => format!("{key}:undo"),
         (None, _) => id.clone(),
     };
+    headers.extend(work.trace.clone().map(|trace| ("traceparent", trace)));
     headers.push(("Goflow-Job-Id", id));
     headers.push(("Goflow-Attempt", work.attempt.to_string()));
     headers.push(("Goflow-Epoch", work.epoch.to_string()));

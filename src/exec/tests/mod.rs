@@ -109,6 +109,7 @@ fn settings(containment: Containment, temp: &std::path::Path, sink: Arc<dyn LogS
         parentage: Parentage::Shared,
         clock: Arc::new(crate::sys::clock::SystemClock),
         processors: 2,
+        secrets: Arc::default(),
     }
 }
 
@@ -124,7 +125,9 @@ pub(super) fn work(payload: &str) -> Work {
         undo: false,
         payload: Json::parse(payload, 2 << 20).expect("json"),
         timeout: None,
+        secrets: Arc::default(),
         notes: Arc::new(NoNotes),
+        trace: None,
     }
 }
 

@@ -84,6 +84,7 @@
 mod error;
 mod looks;
 mod moves;
+mod shards;
 mod shared;
 mod work;
 
@@ -96,10 +97,11 @@ use tokio::time::Instant;
 pub use self::error::{Result, StoreError};
 pub use self::looks::*;
 pub use self::moves::*;
+pub use self::shards::*;
 pub use self::shared::*;
 pub use self::work::*;
 pub use crate::domain::Retention;
-use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 #[cfg(doc)]
 use crate::domain::{Job, Place, To};
 
@@ -110,6 +112,28 @@ const LOOK: Duration = Duration::from_millis(100);
 pub trait Store: Send + Sync + 'static {
     /// The URL, with the password hidden: for people.
     fn describe(&self) -> String;
+
+    /// The shard on which something new is to be born: whoever makes an id asks. A store that is one
+    /// atomic key space is shard 0.
+    fn birthplace(&self, near: Near<'_>) -> Shard {
+        match near {
+            Near::Nothing | Near::Key(_) | Near::Shard(_) | Near::Schedule(_) => Shard::default(),
+        }
+    }
+
+    /// The shards, of a store that has several.
+    fn shards(&self) -> Option<&dyn Shards> {
+        None
+    }
+
+    /// Who holds each of these unique keys now: a live job, or one whose time for the key is not over.
+    /// Only a store that can be a shard of several has to know.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from one that cannot.
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        Err(StoreError::Refused(format!("{} cannot tell who holds {} keys", self.describe(), keys.len())))
+    }
 
     /// Adds new work. Items are answered in order.
     async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer>;

@@ -110,9 +110,17 @@ pub enum RunAnswer {
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committed {
-    /// One answer a move, in order.
+    /// One answer a move, in order. Fewer: see [`Committed::is_unanswered`].
     pub moves: Vec<Moved>,
     pub run: RunAnswer,
+}
+
+impl Committed {
+    /// Nothing is known about the moves of this commit: its shard did not answer, though others did.
+    /// Only an exchange that claims is answered so; the commit is to be sent again.
+    pub fn is_unanswered(&self, commit: &Commit) -> bool {
+        self.moves.len() < commit.moves.len()
+    }
 }
 
 /// A wish for work.

@@ -2,7 +2,20 @@
 
 use std::time::Duration;
 
-use crate::domain::{Event, Job, JobId, Json, Ms, Name, ProducerId, RunId, RunState, event::EventKind};
+use crate::domain::{Event, Job, JobId, Json, Ms, Name, ProducerId, RunId, RunState, Shard, event::EventKind};
+
+/// What something new has to lie beside: see [`Store::birthplace`](super::Store::birthplace).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Near<'a> {
+    /// Anywhere: the strategy decides.
+    Nothing,
+    /// A partition key, unique key, concurrency key, or the key of a gate.
+    Key(&'a str),
+    /// A parent, or a run.
+    Shard(Shard),
+    /// The schedule that starts it.
+    Schedule(&'a Name),
+}
 
 /// When a new job may first run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

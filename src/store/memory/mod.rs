@@ -203,6 +203,11 @@ impl Store for MemoryStore {
         Ok(ids.iter().map(|id| state.jobs.get(id).map(|kept| state.stored(kept))).collect())
     }
 
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        let (state, now) = (self.state(), self.clock.now());
+        Ok(keys.iter().map(|key| state.holder(key, now)).collect())
+    }
+
     async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
         let asked = self.state().ask(ids);
         self.hint();

@@ -115,6 +115,24 @@ impl PostgresStore {
         }
     }
 
+    /// A later goflow may have migrated the database while this one runs: it must not go on as if
+    /// the tables were still its own.
+    async fn check_schema(&self) -> Result<()> {
+        let mut connection = Connection::take(&self.pool, LONG_DEADLINE).await?;
+        let found = again!(schema::version(&mut connection))?;
+        if found > schema::KNOWN { Err(StoreError::TooNew { found, known: schema::KNOWN }) } else { Ok(()) }
+    }
+
+    /// What the server refuses, or does not know any more, may be so because the schema is newer.
+    async fn explained<T: Send>(&self, result: Result<T>) -> Result<T> {
+        if let Err(StoreError::Corrupt(_) | StoreError::Refused(_)) = &result
+            && let Err(newer @ StoreError::TooNew { .. }) = self.check_schema().await
+        {
+            return Err(newer);
+        }
+        result
+    }
+
     fn upkeep_due(&self) -> bool {
         self.probe_due.swap(false, Ordering::Relaxed)
     }
@@ -127,14 +145,15 @@ impl Store for PostgresStore {
     }
 
     async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {
-        self.enqueue_batch(batch).await
+        self.explained(self.enqueue_batch(batch).await).await
     }
 
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
-        self.exchange_batch(exchange).await
+        self.explained(self.exchange_batch(exchange).await).await
     }
 
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
+        self.check_schema().await?;
         self.beat(beat).await
     }
 
@@ -234,6 +253,10 @@ impl Store for PostgresStore {
 
     async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         self.get_jobs(ids).await
+    }
+
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

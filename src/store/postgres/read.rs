@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::columns::{job_id, job_uuid, number, worker_id};
+use super::columns::{job_id, job_uuid, key as column_key, number, worker_id};
 use super::pool::{Connection, DEADLINE, LONG_DEADLINE, Param};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, JobId, Ms, Name, Place, QueueSettings, QueueStats, limits};
@@ -50,6 +50,18 @@ impl PostgresStore {
         let rows = connection.rows(&sql, &[(&uuids, Type::UUID_ARRAY)]).await.map_err(StoreError::from)?;
         let found = self.find_stored(&mut connection, rows.iter().map(stored).collect::<Result<_>>()?).await?;
         Ok(ids.iter().map(|id| found.iter().find(|stored| stored.job.id == *id).cloned()).collect())
+    }
+
+    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let keys: Vec<Vec<u8>> = keys.iter().map(|key| column_key(key)).collect();
+        let sql = "SELECT k.id FROM unnest($1) WITH ORDINALITY AS asked(key, nth)
+                   LEFT JOIN goflow.unique_key k ON k.key = asked.key AND (
+                       coalesce(k.until > goflow.now_ms(), true)
+                       OR EXISTS (SELECT FROM goflow.job j WHERE j.id = k.id AND j.place NOT IN ('d', 'c', 'x')))
+                   ORDER BY asked.nth";
+        let rows = connection.rows(sql, &[(&keys, Type::BYTEA_ARRAY)]).await.map_err(StoreError::from)?;
+        Ok(rows.iter().map(|row| row.get::<_, Option<Uuid>>(0).map(job_id)).collect())
     }
 
     pub(super) async fn find_ids(&self, table: &str, part: &str, limit: usize) -> Result<Vec<Uuid>> {

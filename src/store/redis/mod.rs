@@ -368,6 +368,10 @@ impl Store for RedisStore {
         self.read_jobs(ids).await
     }
 
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        self.key_holders(keys).await
+    }
+
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         let ids = self.scan_ids(self.keys.jobs(), part, limit).await?;
         Ok(ids.into_iter().map(JobId::from_bytes).collect())

@@ -114,6 +114,39 @@ impl RedisStore {
         Ok(told)
     }
 
+    /// Who holds unique keys: as `holder` in the scripts judges it.
+    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut look = redis::Pipeline::new();
+        look.cmd("TIME");
+        look.cmd("HMGET").arg(self.keys.unique()).arg(keys);
+        let [clock, found] = super::read::two(self.link.pipeline(&look).await?)?;
+        let clock = reply::array(clock)?;
+        let part = |at: usize| clock.get(at).map_or_else(|| Err(reply::odd()), reply::int);
+        let now = part(0)? * 1_000 + part(1)? / 1_000;
+        // A job's id, and the time until which the key is taken even if the job has ended.
+        let mut taken: Vec<Option<(JobId, Option<i64>)>> = Vec::with_capacity(keys.len());
+        for value in reply::array(found)? {
+            taken.push(match reply::maybe_bytes(value)? {
+                None => None,
+                Some(bytes) => {
+                    let (id, until) = bytes.split_at_checked(16).ok_or_else(reply::odd)?;
+                    let until = until.try_into().ok().map(i64::from_be_bytes);
+                    Some((JobId::from_slice(id).ok_or_else(reply::odd)?, until))
+                }
+            });
+        }
+        let ids: Vec<JobId> = taken.iter().flatten().map(|(id, _)| *id).collect();
+        let mut jobs = self.read_jobs(&ids).await?.into_iter();
+        let mut holder = |(id, until): (JobId, Option<i64>)| {
+            let lives = jobs.next().flatten().is_some_and(|stored| !stored.place.state().is_terminal());
+            (lives || until.is_some_and(|until| until > now)).then_some(id)
+        };
+        Ok(taken.into_iter().map(|one| one.and_then(&mut holder)).collect())
+    }
+
     pub(super) async fn read_schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
         let mut look = redis::Pipeline::new();
         look.cmd("TIME");

@@ -303,6 +303,11 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| read::get(conn, &ids)).await
     }
 
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+        let (keys, now) = (keys.to_vec(), self.clock.now());
+        self.readers.read(move |conn| read::holders(conn, &keys, now)).await
+    }
+
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         let part = part.to_owned();
         self.readers.read(move |conn| read::find_jobs(conn, &part, limit)).await

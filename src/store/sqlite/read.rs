@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::Semaphore;
 
 use super::commit::is_in_line;
@@ -20,6 +20,16 @@ use crate::store::codec;
 use crate::store::{
     Cursor, Definition, Lease, Overdue, Page, Result, RunQuery, RunRecord, StoreError, Stored, WorkerStatus,
 };
+
+/// Who holds each of these unique keys.
+pub(super) fn holders(conn: &Connection, keys: &[String], now: Ms) -> Result<Vec<Option<JobId>>, Fault> {
+    let mut get = conn.prepare_cached("SELECT id FROM uniques WHERE key = ?1 AND (live OR until > ?2)")?;
+    let mut holder = |key: &String| {
+        let found = get.query_row(params![key, now.0], |row| row.get::<_, [u8; 16]>(0)).optional()?;
+        Ok(found.map(JobId::from_bytes))
+    };
+    keys.iter().map(&mut holder).collect()
+}
 
 /// A few connections that are lent to one look-up at a time.
 pub(super) struct Readers {

@@ -40,12 +40,15 @@ pub const QUEUE: &str = "queue.name";
 pub const MAX_RETRIES: &str = "queue.max_retries";
 pub const CONCURRENCY: &str = "worker.concurrency";
 pub const SHUTDOWN: &str = "worker.shutdown_timeout";
+/// How new work is spread over shards: read as a word, known to `store`.
+pub const STRATEGY: &str = "shards.strategy";
 /// How long a worker may be silent before its jobs are taken from it.
 pub const LEASE: &str = "worker.lease";
 pub const PORT: &str = "server.port";
 pub const BIND: &str = "server.bind";
 pub const ALLOWED_HOSTS: &str = "server.allowed_hosts";
 pub const ALLOWED_ORIGINS: &str = "server.cors.allowed_origins";
+pub const WEBHOOK_SECRET: &str = "webhooks.secret";
 /// The one key whose value is a mapping of free names.
 pub const HANDLERS: &str = "handlers";
 /// The one key whose value is a list of mappings.
@@ -57,6 +60,7 @@ pub const KEYS: &[Key] = &[
     key(ADDRESS, Kind::Text, &[], None),
     key(PASSWORD, Kind::Secret, &[], None),
     key(DATABASE, Kind::Number(0, 65_535), &[], None),
+    key(STRATEGY, Kind::Text, &[], Some("hash")),
     key(QUEUE, Kind::Text, &[], Some("default")),
     key(MAX_RETRIES, Kind::Number(0, 10_000), &[], Some("3")),
     key(CONCURRENCY, Kind::Number(1, 10_000), &["GOFLOW_WORKER_CONCURRENCY", "WORKER_CONCURRENCY"], Some("10")),
@@ -69,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key("llm.provider", Kind::Text, &[], None),
     key("llm.api_key", Kind::Secret, &["OPENAI_API_KEY"], None),
     key("llm.model", Kind::Text, &[], None),
-    key("webhooks.secret", Kind::Secret, &["WEBHOOK_SECRET"], None),
+    key(WEBHOOK_SECRET, Kind::Secret, &["WEBHOOK_SECRET"], None),
 ];
 
 /// A checked value.

@@ -53,7 +53,8 @@ pub enum ConfigError {
 #[derive(Clone, Debug)]
 pub struct RawHandler {
     pub name: String,
-    /// Its fields, untouched: `${{ … }}` is for later.
+    /// Its fields, with variables put in but for lines of shell; `${{ … }}` is for later. Never to be
+    /// shown as they are.
     pub fields: serde_json::Value,
     pub origin: Origin,
 }
@@ -184,6 +185,12 @@ impl Config {
         (self.text(keys::QUEUE).unwrap_or("default"), origin)
     }
 
+    /// The word for how new work is spread over shards, and where that is said.
+    pub fn strategy(&self) -> (&str, Option<&Origin>) {
+        let origin = self.settings.get(keys::STRATEGY).and_then(|(_, origin)| origin.as_ref());
+        (self.text(keys::STRATEGY).unwrap_or("hash"), origin)
+    }
+
     pub fn max_retries(&self) -> u32 {
         u32::try_from(self.number(keys::MAX_RETRIES)).unwrap_or(u32::MAX)
     }
@@ -208,6 +215,11 @@ impl Config {
             Some((Setting::List(items), _)) => items.iter().filter(|item| !item.is_empty()).cloned().collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The secret of webhooks that name none.
+    pub fn webhook_secret(&self) -> Option<&str> {
+        self.text(keys::WEBHOOK_SECRET)
     }
 
     pub fn shutdown_timeout(&self) -> Duration {
@@ -318,7 +330,7 @@ impl File<'_> {
                 (None, _) if full == ALERTS => {
                     return Err(self.broken(node.place, format!("`{full}` is a list, not {}", node.what())));
                 }
-                (None, Value::Map(handlers)) if full == HANDLERS => self.handlers(handlers, config),
+                (None, Value::Map(handlers)) if full == HANDLERS => self.handlers(handlers, config, unset),
                 (None, Value::Map(pairs)) if keys::is_section(&full) => {
                     self.section(&full, pairs, layer, config, unset)?;
                 }
@@ -411,13 +423,15 @@ impl File<'_> {
         out
     }
 
-    fn handlers(&self, handlers: &[Entry], config: &mut Config) {
+    fn handlers(&self, handlers: &[Entry], config: &mut Config, unset: &mut BTreeSet<String>) {
         for Entry { key: name, place, value: node } in handlers {
             if config.handlers.iter().any(|handler| handler.name == *name) {
                 continue;
             }
             let origin = Origin::File(self.path.clone(), *place);
-            config.handlers.push(RawHandler { name: name.clone(), fields: node.to_json(), origin });
+            let mut fields = node.to_json();
+            self.fill_in(&mut fields, *place, config, unset);
+            config.handlers.push(RawHandler { name: name.clone(), fields, origin });
         }
     }
 
@@ -429,7 +443,8 @@ impl File<'_> {
         }
     }
 
-    /// Puts variables into every text of a value.
+    /// Puts variables into every text of a value but a line of shell: the shell has variables of its own,
+    /// and a value that is put in would become code.
     fn fill_in(&self, value: &mut serde_json::Value, place: Place, config: &mut Config, unset: &mut BTreeSet<String>) {
         match value {
             serde_json::Value::String(text) => *text = self.substitute(text, place, config, unset),
@@ -437,7 +452,11 @@ impl File<'_> {
                 items.iter_mut().for_each(|item| self.fill_in(item, place, config, unset));
             }
             serde_json::Value::Object(fields) => {
-                fields.values_mut().for_each(|field| self.fill_in(field, place, config, unset));
+                let data = |(key, field): &(&String, &mut serde_json::Value)| {
+                    !(matches!(key.as_str(), "run" | "pool") && field.is_string())
+                };
+                let data = fields.iter_mut().filter(data);
+                data.for_each(|(_, field)| self.fill_in(field, place, config, unset));
             }
             _ => {}
         }

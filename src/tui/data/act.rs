@@ -1,11 +1,12 @@
 //! The verbs: each by the same function of `api` as the command that does it, and told in its words.
 
 use super::command::command;
+use super::steer;
 use crate::api::told::sentence;
 use crate::api::verbs::{Acted as Did, BATCH};
 use crate::api::{ApiError, Client, Filter, Verb as JobVerb};
 use crate::domain::text::count;
-use crate::domain::{JobId, Name};
+use crate::domain::{JobId, JobState, Name};
 use crate::tui::msg::{Acted, Answer, Order, Reply, Target, Verb};
 
 /// Does it, and tells what became of it.
@@ -19,20 +20,55 @@ pub async fn act(client: &Client, order: &Order) -> Reply {
         },
         Target::Queues(queues) => pause(client, queues).await,
         Target::Workers(ids) => drain(client, ids).await,
+        Target::Runs(runs) => steer::runs(client, order.verb, runs).await,
+        Target::Schedules(schedules) => steer::schedules(client, order.verb, schedules).await,
+        Target::Dead(filters) => steer::dead(client, order.verb, filters).await,
+        Target::Answer { run, step, by, comment } => {
+            let approved = order.verb == Verb::Approve;
+            steer::answer(client, approved, run, step.as_deref(), by, comment.as_deref()).await
+        }
+        Target::Signal { run, name, data } => steer::signal(client, run, name, data).await,
     };
     let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
     let acted = Acted { sentence, command: command(order), failed };
     Reply { generation: 0, at: client.clock().now(), answer: Answer::Acted(acted) }
 }
 
-type Told = Result<(String, bool), ApiError>;
+/// Tells what an order over all that match would do.
+pub async fn survey(client: &Client, order: &Order) -> Reply {
+    let told = match (&order.target, job_verb(order.verb)) {
+        (Target::Matching { states, filter }, Some(verb)) => counted(client, verb, states, filter).await,
+        (Target::Dead(filters), Some(verb)) => steer::survey_dead(client, verb, filters).await,
+        _ => senseless().map(|(text, _)| text),
+    };
+    let sentence = told.unwrap_or_else(|error| error.to_string());
+    Reply { generation: 0, at: client.clock().now(), answer: Answer::Surveyed { order: order.clone(), sentence } }
+}
+
+/// What a verb would do to the jobs that match.
+pub(super) async fn counted(
+    client: &Client,
+    verb: JobVerb,
+    states: &[JobState],
+    filter: &str,
+) -> Result<String, ApiError> {
+    let filter = match Filter::parse(filter) {
+        Ok(filter) if states.is_empty() => filter,
+        Ok(filter) => filter.only_states(states),
+        Err(error) => return Ok(error.to_string()),
+    };
+    let plan = client.survey(verb, &filter, client.clock().now(), |_| {}).await?;
+    Ok(sentence(verb, &plan, true))
+}
+
+pub(super) type Told = Result<(String, bool), ApiError>;
 
 fn job_verb(verb: Verb) -> Option<JobVerb> {
     match verb {
         Verb::Retry => Some(JobVerb::Retry),
         Verb::Cancel => Some(JobVerb::Cancel),
         Verb::Delete => Some(JobVerb::Delete),
-        Verb::Pause | Verb::Drain => None,
+        Verb::Pause | Verb::Drain | Verb::Trigger | Verb::Approve | Verb::Reject | Verb::Signal => None,
     }
 }
 
@@ -55,6 +91,11 @@ async fn named(client: &Client, verb: Verb, ids: &[String]) -> Told {
 /// All that match now: found first, and those done that still match then.
 async fn matching(client: &Client, verb: Verb, filter: &Filter) -> Told {
     let Some(verb) = job_verb(verb) else { return senseless() };
+    let did = all_that_match(client, verb, filter).await?;
+    Ok(told(verb, &did))
+}
+
+pub(super) async fn all_that_match(client: &Client, verb: JobVerb, filter: &Filter) -> Result<Did, ApiError> {
     let now = client.clock().now();
     let plan = client.survey(verb, filter, now, |_| {}).await?;
     let ids: Vec<JobId> = plan.done.into_iter().chain(plan.asked).collect();
@@ -62,7 +103,7 @@ async fn matching(client: &Client, verb: Verb, filter: &Filter) -> Told {
     for ids in ids.chunks(BATCH) {
         did.extend(client.act(verb, ids, Some((filter, now))).await?);
     }
-    Ok(told(verb, &did))
+    Ok(did)
 }
 
 /// Pauses those that ran, resumes those that were paused.

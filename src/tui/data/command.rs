@@ -29,6 +29,12 @@ fn filter_of(states: &[JobState], filter: &str) -> String {
     [states.as_str(), filter.trim()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
 }
 
+/// A command a thing, for commands that take but one.
+fn each_by_itself<T>(things: &[T], command: impl Fn(&T) -> String) -> String {
+    let more = if things.len() > WRITTEN { " …" } else { "" };
+    things.iter().take(WRITTEN).map(command).collect::<Vec<_>>().join("; ") + more
+}
+
 /// `goflow job retry 7k3q9x2m`
 pub fn command(order: &Order) -> String {
     let verb = match order.verb {
@@ -37,6 +43,10 @@ pub fn command(order: &Order) -> String {
         Verb::Delete => "delete",
         Verb::Pause => "pause",
         Verb::Drain => "drain",
+        Verb::Trigger => "trigger",
+        Verb::Approve => "approve",
+        Verb::Reject => "reject",
+        Verb::Signal => "signal",
     };
     match &order.target {
         Target::Jobs(ids) => format!("goflow job {verb} {}", listed(ids.iter().map(|id| short(id)))),
@@ -44,12 +54,29 @@ pub fn command(order: &Order) -> String {
             "" => format!("goflow job {verb} --all"),
             filter => format!("goflow job {verb} --where {}", quoted(filter)),
         },
-        Target::Queues(queues) => {
-            let commands = queues.iter().take(WRITTEN).map(|(name, paused)| {
-                format!("goflow queue {} {}", if *paused { "resume" } else { "pause" }, quoted(name))
-            });
-            let more = if queues.len() > WRITTEN { " …" } else { "" };
-            commands.collect::<Vec<_>>().join("; ") + more
+        Target::Queues(queues) => each_by_itself(queues, |(name, paused)| {
+            format!("goflow queue {} {}", if *paused { "resume" } else { "pause" }, quoted(name))
+        }),
+        Target::Runs(runs) => each_by_itself(runs, |(id, paused)| {
+            let verb = if order.verb == Verb::Pause && *paused { "resume" } else { verb };
+            format!("goflow workflow {verb} {}", short(id))
+        }),
+        Target::Schedules(schedules) => each_by_itself(schedules, |(name, paused)| {
+            let verb = if order.verb == Verb::Pause && *paused { "resume" } else { verb };
+            format!("goflow schedule {verb} {}", quoted(name))
+        }),
+        Target::Dead(filters) => {
+            each_by_itself(filters, |filter| format!("goflow dlq {verb} --where {}", quoted(filter)))
+        }
+        Target::Answer { run, step, by, comment } => {
+            let mut words = vec![format!("goflow workflow {verb} {}", short(run))];
+            words.extend(step.as_deref().map(quoted));
+            words.extend(by.iter().map(|by| format!("--by {}", quoted(by))));
+            words.extend(comment.as_ref().map(|comment| format!("--comment {}", quoted(comment))));
+            words.join(" ")
+        }
+        Target::Signal { run, name, data } => {
+            format!("goflow workflow signal {} {} -d {}", short(run), quoted(name), quoted(data))
         }
         Target::Workers(ids) => format!("goflow worker drain {}", listed(ids.iter().map(|id| short(id)))),
     }
@@ -73,6 +100,30 @@ mod tests {
         );
         let all = Target::Matching { states: Vec::new(), filter: String::new() };
         assert_eq!(order(Verb::Cancel, all), "goflow job cancel --all");
+        let id = ids(1).remove(0);
+        assert_eq!(
+            order(Verb::Pause, Target::Runs(vec![(id.clone(), false), (id.clone(), true)])),
+            "goflow workflow pause 456789a0; goflow workflow resume 456789a0"
+        );
+        let dead = vec!["type:mail error:'exit:1: host '*' is away'".to_owned()];
+        assert_eq!(
+            order(Verb::Retry, Target::Dead(dead)),
+            r"goflow dlq retry --where 'type:mail error:'\''exit:1: host '\''*'\'' is away'\'''"
+        );
+        let answer = Target::Answer {
+            run: id.clone(),
+            step: Some("decide/else/approve".to_owned()),
+            by: vec!["ann".to_owned(), "group:finance".to_owned()],
+            comment: Some("as agreed".to_owned()),
+        };
+        assert_eq!(
+            order(Verb::Approve, answer),
+            "goflow workflow approve 456789a0 decide/else/approve --by ann --by group:finance --comment 'as agreed'"
+        );
+        let signal = Target::Signal { run: id, name: "paid".to_owned(), data: "{\"n\":1}".to_owned() };
+        assert_eq!(order(Verb::Signal, signal), "goflow workflow signal 456789a0 paid -d '{\"n\":1}'");
+        let nightly = Target::Schedules(vec![("nightly".to_owned(), false)]);
+        assert_eq!(order(Verb::Trigger, nightly), "goflow schedule trigger nightly");
         let queues = vec![("mail".to_owned(), false), ("slow".to_owned(), true)];
         assert_eq!(order(Verb::Pause, Target::Queues(queues)), "goflow queue pause mail; goflow queue resume slow");
     }

@@ -2,16 +2,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Replies;
+use super::dead::Dead;
+use super::events::Events;
 use super::tail::Tail;
+use super::{Replies, runs, within};
+use crate::api::attention::{Want, Wanted};
 use crate::api::filter::{Field, Where};
 use crate::api::queues::QUEUE_FIELDS;
+use crate::api::schedules::SCHEDULE_FIELDS;
 use crate::api::workers::WORKER_FIELDS;
 use crate::api::{ApiError, Client, Filter, JobView, QueueView, Stored, WorkerView};
+use crate::domain::text::count;
 use crate::domain::{JobState, Ms, Name};
-use crate::tui::msg::{Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Overview, Query, Reply};
+use crate::tui::msg::{
+    Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Notice, Overview, Query, Reply, Subject,
+};
 use crate::tui::rows::workers::Held;
-use crate::tui::rows::{JobRow, QueueRow, Rows, WorkerRow};
+use crate::tui::rows::{JobRow, QueueRow, Rows, ScheduleRow, WorkerRow};
+use crate::tui::text::short;
 
 /// Records that one look at a filter without an index reads at most, and how many at a time.
 const LOOKS: usize = 1_000_000;
@@ -23,6 +31,8 @@ const FAILING_QUEUES: usize = 8;
 const FAILURES: usize = 20;
 /// A trend is told against the counters of so long ago.
 const TREND_MS: i64 = 10_000;
+/// Ticks of a schedule that are told ahead.
+const TICKS: usize = 5;
 /// Of a log the end is shown: more than any screen holds.
 const LOG_SHOWN: usize = 64 << 10;
 
@@ -32,6 +42,9 @@ type Result<T, E = ApiError> = std::result::Result<T, E>;
 #[derive(Debug, Default)]
 pub struct Memory {
     tail: Tail,
+    runs: runs::Kept,
+    dead: Dead,
+    events: Events,
     /// What waited in each queue, at a few times, oldest first.
     depths: VecDeque<(Ms, BTreeMap<String, u64>)>,
 }
@@ -58,6 +71,11 @@ impl Memory {
             }
             Query::Jobs(query) => jobs(client, query, ask.generation, replies).await,
             Query::Job { id } => job(client, id).await,
+            Query::Runs(query) => runs::list(client, query).await,
+            Query::Run { id, log_of } => runs::one(client, &mut self.runs, id, log_of.as_deref()).await,
+            Query::Schedules { filter } => schedules(client, filter).await,
+            Query::Dlq { filter } => self.dead.look(client, filter).await,
+            Query::Events { filter } => self.events.look(client, filter).await,
         }
     }
 
@@ -68,8 +86,34 @@ impl Memory {
         let now = client.clock().now();
         let queues = self.queue_rows(&views, &workers, now);
         let failures = failures(client, &queues).await?;
+        let notices = self.notices(client, &queues).await?;
         let workers = with_held(client, &workers).await?;
-        Ok(Body::Overview(Box::new(Overview { queues, workers, rates: self.tail.rates(now), failures })))
+        let rates = self.tail.rates(now);
+        Ok(Body::Overview(Box::new(Overview { queues, workers, rates, failures, notices })))
+    }
+
+    /// What a person has to do something about: what waits for one first.
+    async fn notices(&self, client: &Client, queues: &[QueueRow]) -> Result<Vec<Notice>> {
+        let mut notices: Vec<Notice> = client.wanted().await?.iter().map(notice).collect();
+        for (name, (times, at)) in self.tail.missed() {
+            let text = format!("schedule {name} missed ticks {}", count(times, "time"));
+            let (id, subject) = (format!("missed/{name}"), Some(Subject::Schedule(name.to_owned())));
+            notices.push(Notice { id, subject, text, since: Some(at), bad: true });
+        }
+        for queue in queues {
+            if queue.parked > 0 {
+                let text =
+                    format!("{} on {} wait for a worker that knows their type", count(queue.parked, "job"), queue.name);
+                let (id, subject) = (format!("parked/{}", queue.name), Some(Subject::Queue(queue.name.clone())));
+                notices.push(Notice { id, subject, text, since: None, bad: true });
+            }
+            if queue.paused && queue.pending > 0 {
+                let text = format!("queue {} is paused with {} waiting", queue.name, count(queue.pending, "job"));
+                let (id, subject) = (format!("paused/{}", queue.name), Some(Subject::Queue(queue.name.clone())));
+                notices.push(Notice { id, subject, text, since: None, bad: false });
+            }
+        }
+        Ok(notices)
     }
 
     fn queue_rows(&mut self, views: &[QueueView], workers: &[WorkerView], now: Ms) -> Vec<QueueRow> {
@@ -100,6 +144,31 @@ impl Memory {
         }
         self.depths.front().map(|(_, depths)| depths.clone()).unwrap_or_default()
     }
+}
+
+/// The schedules that match, with their next ticks.
+async fn schedules(client: &Client, filter: &str) -> Result<Body> {
+    let filter = read(filter, SCHEDULE_FIELDS)?;
+    let now = client.clock().now();
+    let found = client.schedules_with_ticks(TICKS).await?;
+    let matching = found.into_iter().filter(|(view, _)| filter.matches(view, now));
+    Ok(Body::List(Rows::Schedules(matching.map(|(view, ticks)| ScheduleRow::new(&view, ticks)).collect())))
+}
+
+fn notice(wanted: &Wanted) -> Notice {
+    let (workflow, run) = (&wanted.workflow, short(&wanted.run_id));
+    let (text, bad) = match &wanted.what {
+        Want::Answer(path) => (format!("run {run} of {workflow}: {path} waits for an approval"), false),
+        Want::Undo(n) => (format!("run {run} of {workflow} failed and owes {}", count(*n as u64, "undo")), true),
+    };
+    let run = wanted.run_id.clone();
+    let (id, subject) = match &wanted.what {
+        Want::Answer(path) => {
+            (format!("approval/{run}/{path}"), Subject::Approval { run: run.clone(), step: path.clone() })
+        }
+        Want::Undo(_) => (format!("owed/{run}"), Subject::Run(run.clone())),
+    };
+    Notice { id, subject: Some(subject), text, since: wanted.since.map(|since| since.0), bad }
 }
 
 fn read<T>(filter: &str, fields: &'static [Field<T>]) -> Result<Where<T>> {
@@ -152,8 +221,9 @@ async fn failures(client: &Client, queues: &[QueueRow]) -> Result<Vec<JobRow>> {
 /// The part of the jobs that is asked for. A filter that has no index is told of as it fills.
 async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Replies) -> Result<Body> {
     let filter = Filter::parse(&query.filter).map_err(|error| ApiError::Conflict(error.to_string()))?;
+    let totals = within(totals(client, &filter)).await?;
     let filter = if query.states.is_empty() { filter } else { filter.only_states(&query.states) };
-    let mut part = JobsPart { totals: totals(client, filter.queue()).await?, ..JobsPart::default() };
+    let mut part = JobsPart { totals, ..JobsPart::default() };
     let mut looked = 0;
     let mut from = query.from.clone();
     for nth in 0..CHUNKS {
@@ -163,7 +233,7 @@ async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Rep
         let wanted = part.rows.len() + query.chunk;
         while part.rows.len() < wanted && looked < LOOKS {
             let want = wanted - part.rows.len();
-            let found = client.jobs_from(&filter, from.as_deref(), want, AT_ONCE).await?;
+            let found = within(client.jobs_from(&filter, from.as_deref(), want, AT_ONCE)).await?;
             looked += found.looked;
             part.rows.extend(found.jobs.iter().map(row));
             part.more = found.next.is_some();
@@ -184,12 +254,16 @@ async fn jobs(client: &Client, query: &JobsQuery, generation: u64, replies: &Rep
     Ok(Body::Jobs(part))
 }
 
-/// How many jobs there are in each state: of one queue, or of all.
-async fn totals(client: &Client, queue: Option<&Name>) -> Result<Vec<u64>> {
+/// How many jobs there are in each state that a filter asks for: of the queue that it names, or of all.
+async fn totals(client: &Client, filter: &Filter) -> Result<Vec<u64>> {
+    let (queue, places) = (filter.queue(), filter.places());
     let stats = client.queue_stats().await?;
     let mut totals = [0u64; JobState::ALL.len()];
     for one in stats.iter().filter(|one| queue.is_none_or(|queue| *queue == one.name)) {
         for (total, state) in totals.iter_mut().zip(JobState::ALL) {
+            if !places.iter().any(|place| place.state() == state) {
+                continue;
+            }
             *total += match state {
                 JobState::Scheduled => one.scheduled,
                 JobState::Pending => one.pending,

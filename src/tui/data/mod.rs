@@ -4,7 +4,11 @@
 
 mod act;
 mod command;
+mod dead;
+mod events;
 mod fetch;
+mod runs;
+mod steer;
 mod tail;
 
 use std::time::Duration;
@@ -12,11 +16,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::act::act;
+pub use self::act::{act, survey};
 pub use self::command::{command, quoted};
 
 use self::fetch::Memory;
-use super::msg::{Answer, Ask, Body, Reply};
+use super::msg::{Answer, Ask, Body, Query, Reply};
 use crate::api::{ApiError, Client, StoreError};
 
 /// The waits between two questions to a store that is away.
@@ -67,7 +71,8 @@ pub async fn serve(client: Client, mut asks: mpsc::UnboundedReceiver<Ask>, repli
                         Answer::Body(body)
                     }
                     Err(error) if is_away(&error) => {
-                        failures += 1;
+                        // What the operator asks for in between is no reason to wait longer.
+                        failures += u32::from(not_before.is_some() || failures == 0);
                         let wait = pause(failures);
                         not_before = Some(Instant::now() + wait);
                         Answer::Lost { why: error.to_string(), retry_at: client.clock().now().after(wait) }
@@ -91,7 +96,16 @@ fn is_away(error: &ApiError) -> bool {
 }
 
 async fn look(client: &Client, memory: &mut Memory, ask: &Ask, replies: &Replies) -> Result<Body, ApiError> {
-    match tokio::time::timeout(ANSWERS_WITHIN, memory.fetch(client, ask, replies)).await {
+    // A walk over many records may take long as a whole: there each step is watched.
+    if matches!(ask.query, Query::Jobs(_)) {
+        return memory.fetch(client, ask, replies).await;
+    }
+    within(memory.fetch(client, ask, replies)).await
+}
+
+/// A store that says nothing for too long is away.
+async fn within<T>(asking: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(ANSWERS_WITHIN, asking).await {
         Ok(answer) => answer,
         Err(_) => {
             let seconds = ANSWERS_WITHIN.as_secs();

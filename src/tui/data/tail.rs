@@ -14,6 +14,8 @@ use crate::tui::msg::{Percentiles, Rates};
 /// Events read at once, and how long one look may read.
 const PAGE: usize = 1_000;
 const READS_FOR: Duration = Duration::from_millis(200);
+/// So few at once are what came meanwhile: on a busy store there is never nothing.
+const END: usize = PAGE / 10;
 /// Seconds of which the counts are kept.
 const SECONDS: i64 = 240;
 /// How far back waits and runs are counted, and how many of them.
@@ -21,6 +23,8 @@ const SAMPLED_MS: i64 = 60_000;
 const SAMPLES: usize = 10_000;
 /// Starts and delays that are remembered. Beyond it all are forgotten: a few samples are missing then.
 const KNOWN: usize = 100_000;
+/// For how long a missed tick is told of.
+const MISSED_MS: i64 = 3_600_000;
 /// Seconds over which a queue's rate is told.
 const RATE_OVER: i64 = 10;
 
@@ -41,6 +45,8 @@ pub struct Tail {
     waits: VecDeque<(Ms, u64)>,
     runs: VecDeque<(Ms, u64)>,
     started: HashMap<JobId, Ms>,
+    /// Ticks that were missed in the last hour, and of which schedule.
+    missed: VecDeque<(Ms, String)>,
     /// Jobs that were put off or tried again: from their birth to their start is no wait.
     delayed: HashSet<JobId>,
 }
@@ -56,12 +62,12 @@ impl Tail {
         loop {
             let (events, next) = client.events_after(self.after.as_ref(), PAGE).await?;
             self.after = Some(next);
-            self.is_current = events.is_empty();
+            self.is_current = events.len() < END;
             let now = client.clock().now();
             for event in &events {
                 self.count(event, now);
             }
-            if events.is_empty() || Instant::now() >= until {
+            if self.is_current || Instant::now() >= until {
                 self.forget(now);
                 return Ok(());
             }
@@ -80,6 +86,11 @@ impl Tail {
             }
             EventKind::JobRetried | EventKind::JobDead | EventKind::JobFailed if is_recent => {
                 self.counts.entry(second).or_default().failed += 1;
+            }
+            EventKind::ScheduleMissed if event.at.0 > now.0 - MISSED_MS => {
+                // The name and the tick stand in its text.
+                self.missed.push_back((event.at, event.data.clone().unwrap_or_default()));
+                self.missed.truncate(SAMPLES);
             }
             _ => {}
         }
@@ -123,11 +134,23 @@ impl Tail {
             *seconds = seconds.split_off(&oldest);
             !seconds.is_empty()
         });
+        self.missed.retain(|(at, _)| at.0 > now.0 - MISSED_MS);
         for samples in [&mut self.waits, &mut self.runs] {
             while samples.front().is_some_and(|(at, _)| at.0 < now.0 - SAMPLED_MS) {
                 samples.pop_front();
             }
         }
+    }
+
+    /// The schedules whose ticks were missed in the last hour: how often, and when last.
+    pub fn missed(&self) -> BTreeMap<&str, (u64, Ms)> {
+        let mut found = BTreeMap::new();
+        for (at, text) in &self.missed {
+            let name = text.split_whitespace().next().unwrap_or_default();
+            let entry: &mut (u64, Ms) = found.entry(name).or_insert((0, *at));
+            *entry = (entry.0 + 1, *at);
+        }
+        found
     }
 
     pub fn rates(&self, now: Ms) -> Rates {

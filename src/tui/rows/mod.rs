@@ -2,16 +2,24 @@
 //! as it came; whoever draws a cell makes it harmless. They are kept as they are by `--record`, so a
 //! field that is added must have a default.
 
+pub mod events;
+pub mod groups;
 pub mod jobs;
 pub mod queues;
+pub mod runs;
+pub mod schedules;
 pub mod workers;
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::events::EventRow;
+pub use self::groups::GroupRow;
 pub use self::jobs::JobRow;
 pub use self::queues::QueueRow;
+pub use self::runs::RunRow;
+pub use self::schedules::ScheduleRow;
 pub use self::workers::WorkerRow;
 use super::theme::Tone;
 use crate::domain::Ms;
@@ -38,7 +46,7 @@ pub struct Column<T> {
     /// It also gets what is left over; the last one that does so gets all of it.
     pub grow: bool,
     pub right: bool,
-    /// Shown from so many columns of the screen on; and always if wide is asked for.
+    /// Shown in a list of so many columns or more; and always if wide is asked for.
     pub from: u16,
     pub cell: fn(&T, Look) -> (String, Tone),
     /// None for a column that nobody sorts by.
@@ -104,6 +112,10 @@ pub enum Rows {
     Queues(Vec<QueueRow>),
     Jobs(Vec<JobRow>),
     Workers(Vec<WorkerRow>),
+    Runs(Vec<RunRow>),
+    Schedules(Vec<ScheduleRow>),
+    Groups(Vec<GroupRow>),
+    Events(Vec<EventRow>),
 }
 
 /// Does the same with rows of any kind: `each!(rows, list, columns => …)`.
@@ -120,6 +132,22 @@ macro_rules! each {
             }
             $crate::tui::rows::Rows::Workers($list) => {
                 let $columns = $crate::tui::rows::workers::WORKERS;
+                $body
+            }
+            $crate::tui::rows::Rows::Runs($list) => {
+                let $columns = $crate::tui::rows::runs::RUNS;
+                $body
+            }
+            $crate::tui::rows::Rows::Schedules($list) => {
+                let $columns = $crate::tui::rows::schedules::SCHEDULES;
+                $body
+            }
+            $crate::tui::rows::Rows::Groups($list) => {
+                let $columns = $crate::tui::rows::groups::GROUPS;
+                $body
+            }
+            $crate::tui::rows::Rows::Events($list) => {
+                let $columns = $crate::tui::rows::events::EVENTS;
                 $body
             }
         }
@@ -153,6 +181,18 @@ impl Rows {
 
     pub fn ids(&self) -> Vec<String> {
         each!(self, list, _columns => list.iter().map(|row| row.id().to_owned()).collect())
+    }
+
+    /// One row as JSON on several lines.
+    pub fn raw(&self, at: usize) -> Option<String> {
+        each!(self, list, _columns => list.get(at).and_then(|row| serde_json::to_string_pretty(row).ok()))
+    }
+
+    /// Takes rows off the beginning.
+    pub fn drop_first(&mut self, rows: usize) {
+        each!(self, list, _columns => {
+            list.drain(..rows.min(list.len()));
+        });
     }
 
     /// Keeps only what something is wrong with.

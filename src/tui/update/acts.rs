@@ -1,10 +1,11 @@
 //! Marks, and the verbs that act on what is marked or selected.
 
 use super::{Effect, State, flash};
+use crate::domain::RunState;
 use crate::domain::text::count;
-use crate::tui::msg::{Body, Order, Target, Verb};
-use crate::tui::rows::{QueueRow, Rows};
-use crate::tui::state::{Confirm, Overlay};
+use crate::tui::msg::{Body, Order, Part, Subject, Target, Verb};
+use crate::tui::rows::{GroupRow, QueueRow, Rows, RunRow, ScheduleRow};
+use crate::tui::state::{Confirm, Flash, Overlay};
 use crate::tui::text::short;
 use crate::tui::views::View;
 
@@ -36,7 +37,14 @@ pub fn mark_all(state: &mut State) {
         page.all_marked = false;
         page.marks.clear();
     } else if let Some(rows) = page.rows() {
-        page.marks = rows.ids().into_iter().collect();
+        let ids = rows.ids();
+        let is_part = matches!(&page.body, Some(Body::Part(part)) if part.more) || !page.window.before.is_empty();
+        let here = count(ids.len() as u64, "row");
+        page.marks = ids.into_iter().collect();
+        if is_part {
+            let text = format!("marked the {here} that are here; there are more");
+            state.flash = Some(Flash { text, command: None, bad: false });
+        }
     } else {
         page.marks.clear();
         page.all_marked = true;
@@ -64,8 +72,11 @@ pub fn order(state: &mut State, verb: Verb) -> Vec<Effect> {
     let order = Order { verb, target };
     match question {
         Some(question) => {
-            state.overlay = Some(Overlay::Confirm(Confirm { question, order, yes: false }));
-            Vec::new()
+            let is_open_ended = matches!(order.target, Target::Matching { .. } | Target::Dead(_));
+            let counted = is_open_ended.then(|| "counting what matches".to_owned());
+            let survey = is_open_ended.then(|| Effect::Survey(order.clone()));
+            state.overlay = Some(Overlay::Confirm(Confirm { question, order, counted, yes: false }));
+            survey.into_iter().collect()
         }
         None => vec![Effect::Act(order)],
     }
@@ -75,6 +86,7 @@ pub fn order(state: &mut State, verb: Verb) -> Vec<Effect> {
 fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
     let page = state.page();
     match page.view {
+        View::Overview => overview_target(state, verb),
         View::Jobs if page.all_marked => {
             let (states, filter) = (page.states(), page.filter.clone());
             let which = match (states.as_slice(), filter.trim()) {
@@ -95,7 +107,7 @@ fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
             };
             Some((Target::Jobs(ids), asks.then(|| format!("{} {which}?", word(verb)))))
         }
-        View::Queues | View::Overview => {
+        View::Queues => {
             let ids = subjects(state);
             let queues: Vec<(String, bool)> = queues(state)
                 .iter()
@@ -113,13 +125,105 @@ fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
             let question = format!("drain {which}? it takes no more work and ends");
             Some((Target::Workers(ids), Some(question)))
         }
+        View::Runs => {
+            let ids = subjects(state);
+            let chosen: Vec<&RunRow> = runs(state).iter().filter(|run| ids.contains(&run.id)).collect();
+            runs_target(verb, &chosen)
+        }
+        View::Run => match &page.body {
+            Some(Body::Run(detail)) => runs_target(verb, &[&detail.head]),
+            _ => None,
+        },
+        View::Schedules => {
+            let ids = subjects(state);
+            let chosen: Vec<&ScheduleRow> = schedules(state).iter().filter(|row| ids.contains(&row.name)).collect();
+            schedules_target(&chosen.iter().map(|row| (row.name.clone(), row.paused)).collect::<Vec<_>>(), verb)
+        }
+        View::Dlq => {
+            let ids = subjects(state);
+            let chosen: Vec<&GroupRow> = groups(state).iter().filter(|row| ids.contains(&row.filter)).collect();
+            let jobs: u64 = chosen.iter().map(|group| group.count).sum();
+            let which = match chosen.as_slice() {
+                [] => return None,
+                [group] => format!("{} of {}: {}", count(jobs, "dead job"), group.kind, group.error),
+                groups => format!("{} of {}", count(jobs, "dead job"), count(groups.len() as u64, "group")),
+            };
+            let filters = chosen.iter().map(|group| group.filter.clone()).collect();
+            Some((Target::Dead(filters), Some(format!("{} {which}?", word(verb)))))
+        }
+        View::Events => None,
+    }
+}
+
+fn runs(state: &State) -> &[RunRow] {
+    match state.page().rows() {
+        Some(Rows::Runs(rows)) => rows,
+        _ => &[],
+    }
+}
+
+fn schedules(state: &State) -> &[ScheduleRow] {
+    match state.page().rows() {
+        Some(Rows::Schedules(rows)) => rows,
+        _ => &[],
+    }
+}
+
+fn groups(state: &State) -> &[GroupRow] {
+    match state.page().rows() {
+        Some(Rows::Groups(rows)) => rows,
+        _ => &[],
+    }
+}
+
+fn runs_target(verb: Verb, runs: &[&RunRow]) -> Option<(Target, Option<String>)> {
+    let which = match runs {
+        [] => return None,
+        [one] => format!("run {} of {}", short(&one.id), one.workflow),
+        several => count(several.len() as u64, "run"),
+    };
+    let question = match verb {
+        Verb::Cancel => Some(format!("cancel {which}? what was done is undone")),
+        Verb::Retry => Some(format!("retry {which}?")),
+        _ if runs.len() > 1 => Some(format!("{} {which}?", word(verb))),
+        _ => None,
+    };
+    let target = runs.iter().map(|run| (run.id.clone(), run.state == RunState::Paused)).collect();
+    Some((Target::Runs(target), question))
+}
+
+fn schedules_target(schedules: &[(String, bool)], verb: Verb) -> Option<(Target, Option<String>)> {
+    let question = match (schedules, verb) {
+        ([], _) => return None,
+        ([(name, _)], Verb::Trigger) => Some(format!("trigger {name}? it starts now what it starts at its ticks")),
+        (several, Verb::Trigger) => Some(format!("trigger {}?", count(several.len() as u64, "schedule"))),
+        _ => None,
+    };
+    Some((Target::Schedules(schedules.to_vec()), question))
+}
+
+/// On the overview a verb is for what the selected line is about, if it can be done to such a thing.
+fn overview_target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
+    let page = state.page();
+    let Some(Body::Overview(overview)) = &page.body else { return None };
+    match (overview.subject(page.cursor.at)?, verb) {
+        (Subject::Queue(name), Verb::Pause) => {
+            let queue = overview.queues.iter().find(|queue| queue.name == name)?;
+            Some((Target::Queues(vec![(name, queue.paused)]), None))
+        }
+        (Subject::Job(id), Verb::Retry) => Some((Target::Jobs(vec![id]), None)),
+        (Subject::Run(id) | Subject::Approval { run: id, .. }, Verb::Retry) => {
+            let question = format!("retry run {}?", short(&id));
+            Some((Target::Runs(vec![(id, false)]), Some(question)))
+        }
+        (Subject::Schedule(name), Verb::Trigger) => schedules_target(&[(name, false)], verb),
+        _ => None,
     }
 }
 
 fn queues(state: &State) -> &[QueueRow] {
     match &state.page().body {
         Some(Body::List(Rows::Queues(rows))) => rows,
-        Some(Body::Overview(overview)) => &overview.queues,
         _ => &[],
     }
 }
@@ -131,6 +235,10 @@ pub fn word(verb: Verb) -> &'static str {
         Verb::Pause => "pause",
         Verb::Delete => "delete",
         Verb::Drain => "drain",
+        Verb::Trigger => "trigger",
+        Verb::Approve => "approve",
+        Verb::Reject => "reject",
+        Verb::Signal => "signal",
     }
 }
 
@@ -138,14 +246,28 @@ pub fn edit(state: &mut State) -> Vec<Effect> {
     if let Some(why) = state.why_no_verbs() {
         return flash(state, format!("edit did nothing: {why}"), true);
     }
-    match state.page().subject().map(str::to_owned) {
+    let example = match &state.page().body {
+        // Of a group, the one that died last.
+        Some(Body::Part(Part { rows: Rows::Groups(rows), .. })) => {
+            rows.get(state.page().cursor.at).map(|group| group.example.id.clone())
+        }
+        _ => state.page().subject().map(str::to_owned),
+    };
+    match example {
         Some(id) => vec![Effect::Edit(id)],
         None => flash(state, "there is no job to edit here", true),
     }
 }
 
 pub fn copy(state: &mut State) -> Vec<Effect> {
-    let Some(id) = state.page().subject().map(str::to_owned) else { return Vec::new() };
+    let page = state.page();
+    let about = super::overview_subject(page).map(|subject| match subject {
+        Subject::Queue(text) | Subject::Job(text) | Subject::Run(text) | Subject::Schedule(text) => text,
+        Subject::Approval { run, .. } => run,
+    });
+    // A row of a run's graph is a place in it; what is copied is the run.
+    let of = page.of.clone().filter(|_| page.view == View::Run);
+    let Some(id) = about.or(of).or_else(|| page.subject().map(str::to_owned)) else { return Vec::new() };
     flash(state, format!("copied {id}"), false);
     vec![Effect::Copy(id)]
 }
@@ -155,6 +277,11 @@ pub fn raw(state: &mut State) -> Vec<Effect> {
     let page = state.page();
     let text = match &page.body {
         Some(Body::Job(detail)) => Some(detail.raw.clone()),
+        Some(Body::Run(detail)) => match page.tree_row() {
+            Some(row) if row.step.is_some() => serde_json::to_string_pretty(&row.step).ok(),
+            _ => serde_json::to_string_pretty(&detail.head).ok(),
+        },
+        Some(Body::List(rows) | Body::Part(Part { rows, .. })) => rows.raw(page.cursor.at),
         Some(Body::Jobs(part)) => part.rows.get(page.cursor.at).and_then(|row| serde_json::to_string_pretty(row).ok()),
         _ => None,
     };

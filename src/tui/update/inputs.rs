@@ -5,8 +5,11 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::{Effect, State, act, fetch_anew};
 use crate::api::Filter;
+use crate::api::events::EVENT_FIELDS;
 use crate::api::filter::Where;
 use crate::api::queues::QUEUE_FIELDS;
+use crate::api::run_list::RUN_FIELDS;
+use crate::api::schedules::SCHEDULE_FIELDS;
 use crate::api::workers::WORKER_FIELDS;
 use crate::tui::keys::{self, BINDINGS};
 use crate::tui::msg::{Code, Key};
@@ -32,6 +35,7 @@ pub fn key(state: &mut State, key: Key) -> Vec<Effect> {
         Some(Overlay::Filter { input, before, .. }) => filter_key(state, input, before, key),
         Some(Overlay::Palette { input, at }) => palette_key(state, input, at, key),
         Some(Overlay::Confirm(confirm)) => confirm_key(state, confirm, key),
+        Some(Overlay::Form(form)) => super::forms::key(state, form, key),
         None => Vec::new(),
     }
 }
@@ -52,7 +56,7 @@ fn scrolled(key: Key) -> Option<isize> {
 pub fn paste(state: &mut State, text: &str) -> Vec<Effect> {
     let mut effects = Vec::new();
     for c in text.chars().filter(|c| !c.is_control()).take(LONGEST) {
-        if matches!(state.overlay, Some(Overlay::Filter { .. } | Overlay::Palette { .. })) {
+        if matches!(state.overlay, Some(Overlay::Filter { .. } | Overlay::Palette { .. } | Overlay::Form(_))) {
             effects = key(state, Key { code: Code::Char(c), ctrl: false });
         }
     }
@@ -60,7 +64,7 @@ pub fn paste(state: &mut State, text: &str) -> Vec<Effect> {
 }
 
 /// Changes one line of text as keys do; false for a key that means something else.
-fn type_into(input: &mut String, key: Key) -> bool {
+pub(super) fn type_into(input: &mut String, key: Key) -> bool {
     match (key.code, key.ctrl) {
         (Code::Char('u'), true) => input.clear(),
         (Code::Char('w'), true) => {
@@ -122,6 +126,9 @@ pub fn problem(view: View, text: &str) -> Option<String> {
     let error = match view {
         View::Queues => Where::parse(text, QUEUE_FIELDS).err(),
         View::Workers => Where::parse(text, WORKER_FIELDS).err(),
+        View::Runs => Where::parse(text, RUN_FIELDS).err(),
+        View::Schedules => Where::parse(text, SCHEDULE_FIELDS).err(),
+        View::Events => Where::parse(text, EVENT_FIELDS).err(),
         _ => Filter::parse(text).err(),
     };
     error.map(|error| error.to_string())

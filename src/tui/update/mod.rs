@@ -1,18 +1,22 @@
 //! What becomes of the state when something happens: pure, without a clock. Here is the table of
 //! messages and what moves between pages; `moves` is moving within one, `acts` verbs and marks,
-//! `inputs` what takes the keys while it is open, `replies` what the data task tells.
+//! `inputs` what takes the keys while it is open and `forms` what is filled in, `runs` the page of a run,
+//! `replies` what the data task tells.
 
 mod acts;
+mod forms;
 mod inputs;
 mod moves;
 mod replies;
+mod runs;
 
 pub use self::acts::word;
 pub use self::inputs::choices;
 
 use super::keys::{self, Action};
 use super::layout;
-use super::msg::{Ask, Effect, Key, Mouse, Msg};
+use super::msg::{Ask, Body, Code, Effect, Key, Mouse, Msg, Subject, Verb};
+use super::rows::Rows;
 use super::state::{Flash, INTERVALS, Overlay, Page, State};
 use super::theme::Colours;
 use super::views::View;
@@ -36,7 +40,11 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
         Msg::Tick(now) => {
             state.now = now;
             // While the store is away the data task asks by itself.
-            if state.frozen || state.asked.is_some() || state.is_lost() { Vec::new() } else { vec![fetch(state)] }
+            if state.frozen || state.asked.is_some() || state.is_lost() || rests(state) {
+                Vec::new()
+            } else {
+                vec![fetch(state)]
+            }
         }
         Msg::Reply(reply) => replies::take(state, reply),
         Msg::Told(text) => flash(state, text, false),
@@ -44,7 +52,19 @@ pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
     };
     moves::settle(state);
     effects.extend(moves::refill(state));
+    effects.extend(runs::follow_log(state));
     effects
+}
+
+/// Records that a filter without an index looks at in a millisecond, on the average.
+const LOOKED_A_MS: u64 = 20;
+
+/// Whether what is shown cost so much that it is not looked for again yet.
+fn rests(state: &State) -> bool {
+    let page = state.page();
+    let (Some(Body::Jobs(part)), Some(at)) = (&page.body, page.at) else { return false };
+    let rest = part.looked.unwrap_or(0) / LOOKED_A_MS;
+    page.told == state.generation && state.now.since(at).as_millis() < u128::from(rest)
 }
 
 fn flash(state: &mut State, text: impl Into<String>, bad: bool) -> Vec<Effect> {
@@ -87,10 +107,12 @@ fn quit(state: &mut State) -> Vec<Effect> {
 }
 
 fn on_mouse(state: &mut State, mouse: Mouse) -> Vec<Effect> {
-    if state.overlay.is_some() {
-        return Vec::new();
-    }
+    let wheel = |code| Key { code, ctrl: false };
     match mouse {
+        // What lies over the page is scrolled as by keys, and not clicked through.
+        Mouse::Up if state.overlay.is_some() => return inputs::key(state, wheel(Code::Up)),
+        Mouse::Down if state.overlay.is_some() => return inputs::key(state, wheel(Code::Down)),
+        Mouse::Click(..) if state.overlay.is_some() => {}
         Mouse::Up => moves::by(state, -3),
         Mouse::Down => moves::by(state, 3),
         Mouse::Click(x, y) => return moves::click(state, x, y),
@@ -132,13 +154,20 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
         Action::Mark => acts::mark(state),
         Action::MarkRange => acts::mark_range(state),
         Action::MarkAll => acts::mark_all(state),
+        Action::Do(verb @ (Verb::Approve | Verb::Reject | Verb::Signal)) => return forms::open(state, verb),
         Action::Do(verb) => return acts::order(state, verb),
+        Action::Earlier => return runs::travel(state, -1),
+        Action::Later => return runs::travel(state, 1),
         Action::Edit => return acts::edit(state),
+        Action::Logs => return logs(state),
         Action::Follow => state.page_mut().follow = !state.page().follow,
         Action::Raw => return acts::raw(state),
         Action::Copy => return acts::copy(state),
         Action::Freeze => state.frozen = !state.frozen,
+        Action::Refresh if state.about.is_recording => return vec![Effect::Step(0), fetch(state)],
         Action::Refresh => return vec![fetch(state)],
+        Action::StepBack => return step(state, -1),
+        Action::StepOn => return step(state, 1),
         Action::Slower => return pace(state, 1),
         Action::Faster => return pace(state, -1),
         Action::Theme => {
@@ -153,6 +182,14 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
+/// By one answer of a recording, and shows it.
+fn step(state: &mut State, by: isize) -> Vec<Effect> {
+    if !state.about.is_recording {
+        return flash(state, "this is no recording", false);
+    }
+    vec![Effect::Step(by), fetch(state)]
+}
+
 fn pace(state: &mut State, by: isize) -> Vec<Effect> {
     let at = INTERVALS.iter().position(|ms| *ms == state.interval).unwrap_or(2);
     state.interval = INTERVALS[at.saturating_add_signed(by).min(INTERVALS.len() - 1)];
@@ -164,6 +201,7 @@ fn go(state: &mut State, view: View) -> Vec<Effect> {
     if state.stack.len() == 1 && state.page().view == view {
         return Vec::new();
     }
+    state.flash = None;
     let first = state.stack.swap_remove(0);
     state.left.insert(first.view, first);
     let next = state.left.remove(&view).unwrap_or_else(|| Page::new(view));
@@ -173,6 +211,7 @@ fn go(state: &mut State, view: View) -> Vec<Effect> {
 
 /// To a page of its own, from which Esc leads back.
 fn enter(state: &mut State, page: Page) -> Vec<Effect> {
+    state.flash = None;
     state.stack.push(page);
     fetch_anew(state)
 }
@@ -181,11 +220,23 @@ fn open(state: &mut State) -> Vec<Effect> {
     let page = state.page();
     let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
     match page.view {
-        View::Overview | View::Queues => {
+        View::Overview => match overview_subject(page) {
+            Some(subject) => about(state, &subject),
+            None => Vec::new(),
+        },
+        View::Queues => about(state, &Subject::Queue(id)),
+        View::Runs => about(state, &Subject::Run(id)),
+        View::Run => runs::open(state),
+        View::Dlq => {
             let mut jobs = Page::new(View::Jobs);
-            jobs.filter = format!("queue:{id}");
+            jobs.tab = jobs.tabs().iter().position(|tab| *tab == "dead").unwrap_or(0);
+            jobs.filter = id;
             enter(state, jobs)
         }
+        View::Schedules | View::Events => match page.rows().and_then(|rows| leads_to(rows, page.cursor.at)) {
+            Some(subject) => about(state, &subject),
+            None => acts::raw(state),
+        },
         View::Workers => {
             let mut jobs = Page::new(View::Jobs);
             jobs.filter = format!("worker:{id}");
@@ -198,8 +249,60 @@ fn open(state: &mut State) -> Vec<Effect> {
     }
 }
 
+/// What the selected line of the overview is about.
+fn overview_subject(page: &Page) -> Option<Subject> {
+    match &page.body {
+        Some(Body::Overview(overview)) => overview.subject(page.cursor.at),
+        _ => None,
+    }
+}
+
+/// What an event is about, or what a schedule has started last.
+fn leads_to(rows: &Rows, at: usize) -> Option<Subject> {
+    let (job, run) = match rows {
+        Rows::Events(rows) => rows.get(at).map(|row| (row.job.clone(), row.run.clone()))?,
+        Rows::Schedules(rows) => rows.get(at).map(|row| (row.last_job.clone(), row.last_run.clone()))?,
+        _ => return None,
+    };
+    run.map(Subject::Run).or(job.map(Subject::Job))
+}
+
+/// To the page of a thing.
+fn about(state: &mut State, subject: &Subject) -> Vec<Effect> {
+    let page = match subject {
+        Subject::Queue(name) => Page { filter: format!("queue:{name}"), ..Page::new(View::Jobs) },
+        Subject::Job(id) => Page::of(View::Job, id),
+        Subject::Run(run) => Page::of(View::Run, run),
+        Subject::Approval { run, step } => {
+            let mut page = Page::of(View::Run, run);
+            page.cursor.id = Some(step.clone());
+            page
+        }
+        Subject::Schedule(name) => Page { filter: format!("name:{name}"), ..Page::new(View::Schedules) },
+    };
+    enter(state, page)
+}
+
+/// To the end of a job's page, where its log is, and on with it.
+fn logs(state: &mut State) -> Vec<Effect> {
+    let page = state.page_mut();
+    if page.view == View::Job {
+        page.follow = true;
+        return Vec::new();
+    }
+    if page.view == View::Run {
+        return runs::logs(state);
+    }
+    let Some(id) = page.id_at(page.cursor.at).map(str::to_owned) else { return Vec::new() };
+    enter(state, Page { follow: true, ..Page::of(View::Job, &id) })
+}
+
 /// Out of the page; at the top out of the filter, and then nowhere.
 fn back(state: &mut State) -> Vec<Effect> {
+    // First out of the past.
+    if state.page_mut().moment.take().is_some() {
+        return Vec::new();
+    }
     if state.stack.len() > 1 {
         state.stack.pop();
         return fetch_anew(state);

@@ -18,6 +18,10 @@ pub fn by(state: &mut State, rows: isize) {
         return;
     }
     let at = page.cursor.at.saturating_add_signed(rows).min(page.len() - 1);
+    // Whoever goes up wants to read, and at the end on with what comes.
+    if page.view == View::Events {
+        page.follow = rows > 0 && at + 1 == page.len();
+    }
     select(state, at);
 }
 
@@ -31,7 +35,8 @@ fn select(state: &mut State, at: usize) {
 pub fn first(state: &mut State) -> Vec<Effect> {
     let page = state.page_mut();
     page.scroll = 0;
-    page.follow = false;
+    // What a run follows is its log, and that is not what moves.
+    page.follow = page.follow && page.view == View::Run;
     if page.window != Window::default() {
         page.window = Window::default();
         page.cursor = Default::default();
@@ -46,16 +51,25 @@ pub fn first(state: &mut State) -> Vec<Effect> {
 
 /// Keeps the selection on its id and on the screen.
 pub fn settle(state: &mut State) {
+    super::runs::grow(state);
     let height = usize::from(layout::of(state).list.height).max(1);
     let page = state.page_mut();
     let len = page.len();
+    if page.view == View::Events && page.follow && len > 0 {
+        page.cursor.id = page.id_at(len - 1).map(str::to_owned);
+    }
     let cursor = &mut page.cursor;
     if len == 0 {
         (cursor.at, cursor.top) = (0, 0);
         return;
     }
     let before = cursor.at;
-    let found = page.cursor.id.as_deref().and_then(|id| page.position(id));
+    let id = page.cursor.id.as_deref();
+    let found = match id {
+        Some(id) if page.id_at(before) == Some(id) => Some(before),
+        Some(id) => page.position(id),
+        None => None,
+    };
     let at = found.unwrap_or(before).min(len - 1);
     let id = page.id_at(at).map(str::to_owned);
     let cursor = &mut page.cursor;
@@ -63,7 +77,10 @@ pub fn settle(state: &mut State) {
     // Rows that come in above do not move the selected one on the screen.
     let top = (cursor.top + at).saturating_sub(before);
     let top = if found.is_some() && at != before && cursor.top > 0 { top } else { cursor.top };
-    cursor.top = top.min(at).max((at + 1).saturating_sub(height)).min(len.saturating_sub(height));
+    let scrolled = page.scrolled().max(1);
+    let cursor = &mut page.cursor;
+    let at = at.min(scrolled - 1);
+    cursor.top = top.min(at).max((at + 1).saturating_sub(height)).min(scrolled.saturating_sub(height));
 }
 
 /// Asks for the next or the previous part of a long list when the cursor comes near its end.
@@ -74,14 +91,15 @@ pub fn refill(state: &mut State) -> Vec<Effect> {
         return Vec::new();
     }
     let page = state.page_mut();
-    let Some(Body::Jobs(part)) = &page.body else { return Vec::new() };
-    if part.filling {
-        return Vec::new();
-    }
-    let (at, len) = (page.cursor.at, part.rows.len());
-    if part.more
+    let (second, more) = match &page.body {
+        Some(Body::Jobs(part)) if !part.filling => (part.second.clone(), part.more),
+        Some(Body::Part(part)) if !part.filling => (part.second.clone(), part.more),
+        _ => return Vec::new(),
+    };
+    let (at, len) = (page.cursor.at, page.len());
+    if more
         && at + height >= len
-        && let Some((rows, from)) = part.second.clone().filter(|(rows, _)| at >= *rows)
+        && let Some((rows, from)) = second.filter(|(rows, _)| at >= *rows)
     {
         let before = page.window.from.replace(from);
         page.window.before.push(before);
@@ -104,11 +122,15 @@ fn drop_rows(page: &mut crate::tui::state::Page, rows: usize) {
         part.rows.drain(..rows.min(part.rows.len()));
         part.second = None;
     }
+    if let Some(Body::Part(part)) = &mut page.body {
+        part.rows.drop_first(rows);
+        part.second = None;
+    }
 }
 
 pub fn sort(state: &mut State) {
     let page = state.page_mut();
-    let Some(Body::List(rows)) = &page.body else {
+    let Some(rows) = page.rows().filter(|rows| !rows.sortable().is_empty()) else {
         state.flash = Some(Flash {
             text: "this list comes in the order of its index; narrow it with / instead".to_owned(),
             command: None,
@@ -137,7 +159,7 @@ pub fn reverse(state: &mut State) {
 /// Brings rows into the order that is asked for.
 pub fn apply_sort(page: &mut crate::tui::state::Page) {
     let sort = page.sort;
-    if let (Some(Body::List(rows)), Some(sort)) = (&mut page.body, sort) {
+    if let (Some(rows), Some(sort)) = (page.body.as_mut().and_then(Body::rows_mut), sort) {
         rows.sort(sort);
     }
 }
@@ -156,11 +178,14 @@ pub fn click(state: &mut State, x: u16, y: u16) -> Vec<Effect> {
         return Vec::new();
     }
     let row = state.page().cursor.top + usize::from(y - layout.list.y);
-    if row >= state.page().len() {
+    if row >= state.page().scrolled() {
         return Vec::new();
     }
     if row == state.page().cursor.at {
         return open(state);
+    }
+    if state.page().view == View::Events {
+        state.page_mut().follow = false;
     }
     select(state, row);
     Vec::new()

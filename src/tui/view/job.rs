@@ -16,7 +16,7 @@ use crate::tui::theme::{Theme, Tone, job_sign};
 /// Lines of one part that are drawn at most; the rest is for `y` and the commands.
 const MOST: usize = 2_000;
 
-fn pair(theme: Theme, name: &str, text: &str, tone: Tone) -> Line<'static> {
+pub(super) fn pair(theme: Theme, name: &str, text: &str, tone: Tone) -> Line<'static> {
     Line::from(vec![span(theme, &format!(" {name:<9} "), Tone::Faint), span(theme, text, tone)])
 }
 
@@ -65,7 +65,7 @@ fn facts(state: &State, job: &JobRow) -> Vec<Line<'static>> {
 }
 
 /// A heading and a text below it.
-fn block(theme: Theme, out: &mut Vec<Line<'static>>, title: &str, text: &str, tone: Tone, columns: usize) {
+pub(super) fn block(theme: Theme, out: &mut Vec<Line<'static>>, title: &str, text: &str, tone: Tone, columns: usize) {
     if text.is_empty() {
         return;
     }
@@ -116,7 +116,7 @@ fn text(state: &State, detail: &JobDetail, columns: usize) -> Vec<Line<'static>>
     out
 }
 
-fn render(frame: &mut Frame<'_>, area: Rect, out: &[Line<'static>], scroll: usize) {
+pub(super) fn render(frame: &mut Frame<'_>, area: Rect, out: &[Line<'static>], scroll: usize) {
     for (line, y) in out.iter().skip(scroll).zip(area.y..area.y + area.height) {
         frame.render_widget(line, Rect { y, height: 1, ..area });
     }

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::{job, table};
 use crate::domain::JobState;
-use crate::domain::text::thousands;
+use crate::domain::text::{count, thousands};
 use crate::tui::layout::Layout;
 use crate::tui::msg::JobsPart;
 use crate::tui::rows::jobs::JOBS;
@@ -18,11 +18,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, part: &JobsPa
     tabs(state, frame, layout.page_tabs, part);
     table::draw(state, frame, (layout.titles, layout.list), &part.rows, JOBS);
     if let Some(area) = layout.detail {
-        let line = state.theme.sign("│", "|");
-        for y in area.y..area.y + area.height {
-            let at = Rect { x: area.x.saturating_sub(1), y, width: 1, height: 1 };
-            frame.render_widget(Span::styled(line, state.theme.style(Tone::Faint)), at);
-        }
+        super::bar(state, frame, area);
         if let Some(row) = part.rows.get(state.page().cursor.at) {
             job::beside(state, frame, area, row);
         }
@@ -73,16 +69,19 @@ fn rough(n: u64) -> String {
 
 /// Where in the list one is, for the footer.
 pub fn told(page: &Page, part: &JobsPart) -> String {
-    let tab = page.tabs().get(page.tab).copied().unwrap_or_default();
     let at = if part.rows.is_empty() { 0 } else { page.cursor.at + 1 };
     let plus = if part.more { "+" } else { "" };
-    let behind = if page.window.before.is_empty() { "" } else { "…" };
+    let behind = if page.window.before.is_empty() { "" } else { "~" };
     let mut text = format!("{behind}{} of {}{plus}", thousands(at as u64), thousands(part.rows.len() as u64));
-    let narrowed = page.filter.split_whitespace().any(|word| !word.starts_with("queue:")) || page.problems;
-    if let (Some(total), false) = (total(part, tab), narrowed) {
-        text = format!("{behind}{} of {}", thousands(at as u64), thousands(total));
+    let asked = page.asked_states();
+    let counted = |state: &JobState| asked.is_empty() || asked.contains(state);
+    // What the filter has to look at itself, no counter knows.
+    if part.looked.is_none() && part.totals.len() == JobState::ALL.len() {
+        let all = JobState::ALL.iter().zip(&part.totals);
+        let total: u64 = all.filter(|(state, _)| counted(state)).map(|(_, total)| total).sum();
+        text = format!("{} of {}", thousands(at as u64), thousands(total));
         if !behind.is_empty() {
-            text = format!("{} jobs", thousands(total));
+            text = count(total, "job");
         }
     }
     if let Some(looked) = part.looked {

@@ -1,10 +1,12 @@
 //! The frame, from the state alone: line 1 and 2, the page, the footer, the flash line, and what lies
 //! over them. One file a view. Knows no clock and no store.
 
+mod beside;
 mod job;
 mod jobs;
 mod overview;
 mod popup;
+mod run;
 mod table;
 
 use ratatui::Frame;
@@ -15,14 +17,14 @@ use ratatui::widgets::Paragraph;
 
 use super::keys::{self, BINDINGS};
 use super::layout::{self, LEAST, Layout};
-use super::msg::Body;
-use super::rows::Look;
+use super::msg::{Body, Part};
+use super::rows::{Look, Rows};
 use super::state::{Link, Overlay, State};
 use super::text::{clean, fit, width};
 use super::theme::{Theme, Tone};
 use super::views::View;
 use crate::domain::Ms;
-use crate::domain::text::count;
+use crate::domain::text::{count, thousands};
 
 /// Draws everything.
 pub fn view(state: &State, frame: &mut Frame<'_>) {
@@ -83,7 +85,7 @@ fn header(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let time = format!("   {}", clock(state.now));
     let right = Line::from(vec![link, span(theme, &time, Tone::Plain), span(theme, &help, Tone::Faint)]);
     let mut left = vec![span(theme, " goflow top  ", Tone::Title)];
-    let room = usize::from(area.width).saturating_sub(right.width() + 13);
+    let room = usize::from(area.width).saturating_sub(right.width() + 15);
     let arrow = theme.sign(" › ", " > ");
     let crumbs = state.stack.iter().map(super::state::Page::title).collect::<Vec<_>>().join(arrow);
     let crumbs = if state.stack.len() > 1 { format!("  {crumbs}") } else { String::new() };
@@ -122,7 +124,9 @@ fn tabs(state: &State, frame: &mut Frame<'_>, area: Rect) {
         spans.push(Span::raw("  "));
     }
     let mut right = Vec::new();
-    if state.about.read_only {
+    if state.about.is_recording {
+        right.push(span(theme, "a recording ", Tone::Wait));
+    } else if state.about.read_only {
         right.push(span(theme, "read-only ", Tone::Wait));
     }
     both_ends(frame, area, Line::from(spans), Line::from(right));
@@ -145,10 +149,40 @@ fn page(state: &State, frame: &mut Frame<'_>, layout: &Layout) {
             frame.render_widget(span(state.theme, &format!(" {text}"), Tone::Faint), layout.list);
         }
         Some(Body::Overview(overview)) => overview::draw(state, frame, layout, overview),
-        Some(Body::List(rows)) => table::rows(state, frame, layout, rows),
+        Some(Body::List(rows) | Body::Part(Part { rows, .. })) => {
+            page_tabs(state, frame, layout.page_tabs);
+            table::rows(state, frame, layout, rows);
+            if let Some(area) = layout.detail {
+                bar(state, frame, area);
+                beside::row(state, frame, area, rows, page.cursor.at);
+            }
+        }
         Some(Body::Jobs(part)) => jobs::draw(state, frame, layout, part),
         Some(Body::Job(detail)) => job::draw(state, frame, layout.body, detail),
+        Some(Body::Run(detail)) => run::draw(state, frame, layout, detail),
     }
+}
+
+/// A line between a list and what is beside it.
+pub(super) fn bar(state: &State, frame: &mut Frame<'_>, beside: Rect) {
+    let line = state.theme.sign("│", "|");
+    for y in beside.y..beside.y + beside.height {
+        let at = Rect { x: beside.x.saturating_sub(1), y, width: 1, height: 1 };
+        frame.render_widget(Span::styled(line, state.theme.style(Tone::Faint)), at);
+    }
+}
+
+/// The names of the tabs within the page. On a narrow screen those that are not shown are cut.
+fn page_tabs(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    let (theme, page) = (state.theme, state.page());
+    let mut spans = vec![Span::raw(" ")];
+    for (nth, tab) in page.tabs().iter().enumerate() {
+        let name = if area.width < 100 && nth != page.tab { tab.get(..6).unwrap_or(tab) } else { tab };
+        let style = if nth == page.tab { theme.selected() } else { theme.style(Tone::Plain) };
+        spans.push(Span::styled(name.to_owned(), style));
+        spans.push(Span::raw("  "));
+    }
+    frame.render_widget(Line::from(spans), area);
 }
 
 fn footer(state: &State, frame: &mut Frame<'_>, area: Rect) {
@@ -162,12 +196,20 @@ fn footer(state: &State, frame: &mut Frame<'_>, area: Rect) {
             spans.push(span(theme, &format!("  {error}"), Tone::Bad));
         }
     } else {
+        let mut room = usize::from(area.width).saturating_sub(Line::from(told(state)).width() + 1);
         for one in BINDINGS.iter().filter(|one| one.holds.holds(page.view)) {
             let (Some(foot), Some(key)) = (one.foot, one.keys.first()) else { continue };
             if one.action == keys::Action::Back && state.stack.len() == 1 {
                 continue;
             }
-            spans.push(span(theme, &format!("{} ", keys::name(*key, theme.unicode)), Tone::Title));
+            let name = keys::name(*key, theme.unicode);
+            let takes = width(&name) + foot.len() + 3;
+            // A hint that is cut tells nothing; a shorter one behind it may still fit.
+            if takes > room {
+                continue;
+            }
+            room -= takes;
+            spans.push(span(theme, &format!("{name} "), Tone::Title));
             spans.push(span(theme, &format!("{foot}  "), Tone::Plain));
         }
     }
@@ -192,11 +234,30 @@ fn told(state: &State) -> Vec<Span<'static>> {
     }
     match (&page.body, page.view.noun()) {
         (Some(Body::Jobs(part)), _) => parts.push(jobs::told(page, part)),
+        (Some(Body::Part(part)), Some(noun)) => parts.push(part_told(page, part, noun)),
+        (Some(Body::Overview(overview)), _) => parts.push(count(overview.queues.len() as u64, "queue")),
         (Some(_), Some(noun)) => parts.push(count(page.len() as u64, noun)),
         _ => {}
     }
     let text = parts.join(theme.sign(" · ", " - "));
     vec![span(theme, &format!("  {text} "), Tone::Faint)]
+}
+
+/// How far a list reaches that is not here as a whole.
+fn part_told(page: &super::state::Page, part: &Part, noun: &str) -> String {
+    let shown = part.rows.len() as u64;
+    let looked = part.looked.map_or(String::new(), thousands);
+    match (&part.rows, part.filling) {
+        (Rows::Events(_), false) => format!("{} of the last {looked}", count(shown, noun)),
+        (Rows::Events(_), true) => format!("{}, the log is being read", count(shown, noun)),
+        (Rows::Groups(_), false) => format!("{} of {} dead", count(shown, noun), looked),
+        (Rows::Groups(_), true) => format!("{}, looking through {looked}", count(shown, noun)),
+        _ => {
+            let plus = if part.more || !page.window.before.is_empty() { "+" } else { "" };
+            let looked = if looked.is_empty() { looked } else { format!(", looked through {looked}") };
+            format!("{}{plus}{looked}", count(shown, noun))
+        }
+    }
 }
 
 fn flash(state: &State, frame: &mut Frame<'_>, area: Rect) {

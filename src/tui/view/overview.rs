@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use super::{clock, look, rule, span, table};
 use crate::domain::text::thousands;
 use crate::tui::layout::Layout;
 use crate::tui::msg::{Overview, Percentiles, Rates};
-use crate::tui::rows::{JobRow, WorkerRow, queues};
+use crate::tui::rows::{WorkerRow, queues};
 use crate::tui::state::State;
 use crate::tui::text::{brief, fit, short, width};
 use crate::tui::theme::{Theme, Tone, job_sign};
@@ -29,7 +30,8 @@ pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, overview: &Ov
         // Workers at most as many lines as failures: both are only begun here.
         let half = usize::from(below.height / 2);
         workers(state, frame, &mut rest, &overview.workers, half);
-        failures(state, frame, &mut rest, &overview.failures);
+        notices(state, frame, &mut rest, overview);
+        failures(state, frame, &mut rest, overview);
     }
 }
 
@@ -132,8 +134,51 @@ fn workers(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, workers: &[Wor
     }
 }
 
-fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, failures: &[JobRow]) {
-    let theme = state.theme;
+/// What a person has to do something about; at most half of what is left.
+fn notices(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, overview: &Overview) {
+    let (theme, notices) = (state.theme, overview.notices.as_slice());
+    if notices.is_empty() || rest.height < 4 {
+        return;
+    }
+    let most = usize::from(rest.height / 2).saturating_sub(2).max(1);
+    let Some(line) = next(rest) else { return };
+    rule(state, frame, line);
+    let Some(line) = next(rest) else { return };
+    let more = notices.len().saturating_sub(most);
+    let more = if more > 0 { format!("  and {more} more") } else { String::new() };
+    let title = vec![span(theme, " ATTENTION", Tone::Title), span(theme, &more, Tone::Faint)];
+    frame.render_widget(Line::from(title), line);
+    let selected = state.page().cursor.at.checked_sub(overview.starts().0).filter(|at| *at < notices.len());
+    let from = selected.map_or(0, |at| (at + 1).saturating_sub(most));
+    for (nth, notice) in notices.iter().enumerate().skip(from).take(most) {
+        let Some(line) = next(rest) else { return };
+        let tone = if notice.bad { Tone::Bad } else { Tone::Wait };
+        let since = notice.since.map_or(String::new(), |at| brief(look(state).now.since(at)));
+        let text = fit(&notice.text, usize::from(line.width).saturating_sub(12), theme.unicode).into_owned();
+        let sign = if notice.bad { theme.sign("✗", "!") } else { theme.sign("◷", "@") };
+        let spans = vec![
+            span(theme, &format!(" {sign} "), tone),
+            span(theme, &text, Tone::Plain),
+            span(theme, &format!("  {since}"), Tone::Faint),
+        ];
+        frame.render_widget(selectable(state, spans, selected == Some(nth)), line);
+    }
+}
+
+/// A line that keys may be on.
+fn selectable(state: &State, mut spans: Vec<Span<'static>>, selected: bool) -> Line<'static> {
+    if !selected {
+        return Line::from(spans);
+    }
+    if let Some(first) = spans.first_mut() {
+        let text = first.content.replacen(' ', state.theme.sign("▌", ">"), 1);
+        first.content = text.into();
+    }
+    Line::from(spans).style(state.theme.selected().add_modifier(Modifier::BOLD))
+}
+
+fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, overview: &Overview) {
+    let (theme, failures) = (state.theme, overview.failures.as_slice());
     let Some(line) = next(rest) else { return };
     rule(state, frame, line);
     let Some(line) = next(rest) else { return };
@@ -142,7 +187,10 @@ fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, failures: &[J
         title.push(span(theme, "  none", Tone::Faint));
     }
     frame.render_widget(Line::from(title), line);
-    for job in failures {
+    let room = usize::from(rest.height).max(1);
+    let selected = state.page().cursor.at.checked_sub(overview.starts().1).filter(|at| *at < failures.len());
+    let from = selected.map_or(0, |at| (at + 1).saturating_sub(room));
+    for (nth, job) in failures.iter().enumerate().skip(from) {
         let Some(line) = next(rest) else { return };
         let sign = job_sign(job.state);
         let glyph = if theme.unicode { "✗" } else { "!" };
@@ -161,6 +209,6 @@ fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, failures: &[J
             span(theme, &head, Tone::Plain),
             span(theme, &error, Tone::Plain),
         ];
-        frame.render_widget(Line::from(spans), line);
+        frame.render_widget(selectable(state, spans, selected == Some(nth)), line);
     }
 }

@@ -7,8 +7,8 @@ use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
 
 use super::span;
 use crate::tui::keys::{self, BINDINGS, Group};
-use crate::tui::state::{Confirm, Overlay, State};
-use crate::tui::text::{fit, lines, width};
+use crate::tui::state::{Confirm, Form, Overlay, State};
+use crate::tui::text::{clean, fit, lines, width};
 use crate::tui::theme::Tone;
 use crate::tui::update;
 
@@ -18,6 +18,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>, body: Rect) {
         Some(Overlay::Help { scroll }) => help(state, frame, body, *scroll),
         Some(Overlay::Palette { input, at }) => palette(state, frame, body, input, *at),
         Some(Overlay::Confirm(confirm)) => question(state, frame, body, confirm),
+        Some(Overlay::Form(form)) => filled_in(state, frame, body, form),
         Some(Overlay::Raw { text, scroll }) => raw(state, frame, body, text, *scroll),
     }
 }
@@ -107,7 +108,10 @@ fn palette(state: &State, frame: &mut Frame<'_>, body: Rect, input: &str, at: us
 fn question(state: &State, frame: &mut Frame<'_>, body: Rect, confirm: &Confirm) {
     let theme = state.theme;
     let room = usize::from(body.width).saturating_sub(8).min(60);
-    let text = lines(&confirm.question, room, 6, theme.unicode);
+    let mut text = lines(&confirm.question, room, 6, theme.unicode);
+    if let Some(counted) = &confirm.counted {
+        text.extend(lines(counted, room, 3, theme.unicode));
+    }
     let area = window(state, frame, body, "Sure?", (room, text.len() + 2));
     let out: Vec<Line<'static>> = text.iter().map(|line| Line::from(span(theme, line, Tone::Plain))).collect();
     scrolled(frame, area, &out, 0);
@@ -119,6 +123,46 @@ fn question(state: &State, frame: &mut Frame<'_>, body: Rect, confirm: &Confirm)
     ]);
     let y = area.y + area.height.saturating_sub(1);
     frame.render_widget(Paragraph::new(buttons), Rect { y, height: area.height.min(1), ..area });
+}
+
+fn filled_in(state: &State, frame: &mut Frame<'_>, body: Rect, form: &Form) {
+    let theme = state.theme;
+    let room = usize::from(body.width).saturating_sub(8).min(72);
+    let title = fit(&form.title, room.saturating_sub(2), theme.unicode).into_owned();
+    let area = window(state, frame, body, &title, (room, form.fields.len() + 3));
+    let mut out = Vec::new();
+    for (nth, field) in form.fields.iter().enumerate() {
+        let name = format!("{:<8} ", field.name);
+        let is_written = nth == form.at;
+        // The end of a long text is what is being written.
+        let columns = usize::from(area.width).saturating_sub(width(&name) + 1);
+        let text = end_of(&clean(&field.text, theme.unicode), columns);
+        let mut spans = vec![
+            span(theme, &name, if is_written { Tone::Title } else { Tone::Faint }),
+            span(theme, &text, Tone::Plain),
+        ];
+        if is_written {
+            spans.push(Span::styled(" ", theme.selected()));
+        }
+        out.push(Line::from(spans));
+    }
+    out.push(Line::default());
+    let told = match &form.error {
+        Some(error) => span(theme, error, Tone::Bad),
+        None => span(theme, "Enter sends it, Tab goes to the next line, Esc leaves", Tone::Faint),
+    };
+    out.push(Line::from(told));
+    scrolled(frame, area, &out, 0);
+}
+
+/// The end of a text that is harmless already, in at most so many columns.
+fn end_of(text: &str, columns: usize) -> String {
+    let mut from = 0;
+    let mut cut = text.char_indices().map(|(at, _)| at).skip(1);
+    while width(&text[from..]) > columns {
+        from = cut.next().unwrap_or(text.len());
+    }
+    text[from..].to_owned()
 }
 
 fn raw(state: &State, frame: &mut Frame<'_>, body: Rect, text: &str, scroll: usize) {

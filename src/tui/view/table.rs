@@ -21,7 +21,7 @@ pub fn rows(state: &State, frame: &mut Frame<'_>, layout: &Layout, rows: &Rows) 
 pub fn draw<T: Row>(state: &State, frame: &mut Frame<'_>, areas: (Rect, Rect), rows: &[T], columns: &[Column<T>]) {
     let (titles, list) = areas;
     let page = state.page();
-    let shown = shown(columns, list.width, state.size.0, page.wide);
+    let shown = shown(columns, list.width, page.wide);
     header(state, frame, titles, columns, &shown, page.sort);
     if rows.is_empty() {
         let text = if page.filter.is_empty() && !page.problems { " nothing here" } else { " nothing matches" };
@@ -35,13 +35,13 @@ pub fn draw<T: Row>(state: &State, frame: &mut Frame<'_>, areas: (Rect, Rect), r
     }
 }
 
-/// Which columns are drawn, and how wide: those that the screen is wide enough for, and of them those
+/// Which columns are drawn, and how wide: those that the list is wide enough for, and of them those
 /// that there is room for.
-fn shown<T>(columns: &[Column<T>], width: u16, screen: u16, wide: bool) -> Vec<(usize, usize)> {
+fn shown<T>(columns: &[Column<T>], width: u16, wide: bool) -> Vec<(usize, usize)> {
     // One for the mark, and one behind each column.
     let mut room = usize::from(width).saturating_sub(1);
     let mut shown = Vec::new();
-    let fits = |column: &Column<T>| wide || column.from <= screen;
+    let fits = |column: &Column<T>| wide || column.from <= width;
     // The last one that grows is what the list is about: it is there before others are.
     let growing = columns.iter().rposition(|column| column.grow).unwrap_or(0);
     let least = columns.get(growing).map_or(0, |column| usize::from(column.width));
@@ -88,7 +88,7 @@ fn header<T>(
     frame.render_widget(Line::from(spans), area);
 }
 
-fn padded(theme: Theme, text: &str, columns: usize, right: bool) -> String {
+pub(super) fn padded(theme: Theme, text: &str, columns: usize, right: bool) -> String {
     let text = fit(text, columns, theme.unicode);
     let space = " ".repeat(columns.saturating_sub(width(&text)));
     if right { format!("{space}{text}") } else { format!("{text}{space}") }
@@ -133,9 +133,9 @@ mod tests {
         for width in 60..260 {
             for wide in [false, true] {
                 let taken = |shown: Vec<(usize, usize)>| shown.iter().map(|(_, w)| w + 1).sum::<usize>() + 1;
-                assert_eq!(taken(shown(jobs::JOBS, width, width, wide)), usize::from(width));
-                assert_eq!(taken(shown(queues::QUEUES, width, width, wide)), usize::from(width));
-                assert_eq!(taken(shown(workers::WORKERS, width, width, wide)), usize::from(width));
+                assert_eq!(taken(shown(jobs::JOBS, width, wide)), usize::from(width));
+                assert_eq!(taken(shown(queues::QUEUES, width, wide)), usize::from(width));
+                assert_eq!(taken(shown(workers::WORKERS, width, wide)), usize::from(width));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::domain::run::{RunState, StepEvent};
 use crate::domain::{Json, RunId};
 use crate::workflow::fact::{Fact, What};
 use crate::workflow::record::{Body, Slot, Stop};
-use crate::workflow::run::{Parent, Run};
+use crate::workflow::run::{Parent, Run, UNDO_OWED};
 use crate::workflow::spec::Verb;
 
 /// Runs below runs; a workflow that calls itself for ever ends here.
@@ -43,7 +43,8 @@ impl Advance<'_> {
         child.rev = 1;
         child.parent = Some(Parent { run: self.out.run.id, step: path, depth });
         child.pins = self.out.run.pins.clone();
-        child.queue = self.out.run.queue.clone();
+        child.above = self.out.run.above.clone();
+        child.above.extend(self.out.run.gate_key());
         child.queue = self.out.run.queue.clone();
         if let Some(record) = self.record_mut(addr) {
             record.body = Some(Box::new(Body::Call(id)));
@@ -66,7 +67,8 @@ impl Advance<'_> {
             return Ok(false);
         }
         // Kept only where the child can be taken up again.
-        let again = *state == RunState::Failed && error.as_ref().is_none_or(|error| error.class != "undo_owed");
+        let owes = *state == RunState::Failed && error.as_ref().is_some_and(|error| error.class == UNDO_OWED);
+        let again = *state == RunState::Failed && !owes;
         let stop = record.stop;
         let expired = record.error.take().filter(|_| matches!(stop, Some(Stop::Failed | Stop::Expired)));
         if !again {
@@ -79,7 +81,14 @@ impl Advance<'_> {
         if *state == RunState::Completed && *undoable {
             self.note_run(&addr, *run);
         }
+        if owes {
+            self.note_owed_run(&addr, *run);
+        }
         let how = match (state, expired) {
+            // It was not let in under its key, and never began.
+            (RunState::Cancelled, None) if error.as_ref().is_some_and(|error| error.class == "conflict") => {
+                End::Failed(error.clone().unwrap_or_else(|| JobError::new("conflict", "it was not let in")))
+            }
             (RunState::Completed, None) => match output {
                 Some(output) => self.completed(&addr, output.clone()),
                 None => End::Completed(None),
@@ -92,7 +101,13 @@ impl Advance<'_> {
                 End::Failed(JobError::new(class, format!("the run of `{workflow}` ended {state}{why}")))
             }
         };
-        self.end(&addr, how, fact.at)?;
+        if owes {
+            // Not tried again on top of what is left of the first attempt.
+            self.close(&addr, how, fact.at)?;
+            self.after_end(&addr)?;
+        } else {
+            self.end(&addr, how, fact.at)?;
+        }
         Ok(true)
     }
 

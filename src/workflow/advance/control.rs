@@ -22,17 +22,24 @@ impl Advance<'_> {
                 Slot::Inline(given) => given.clone(),
                 other => json(&self.value(Some(other), &mut Vec::new())),
             };
-            match input::check(self.def.spec().input.as_deref(), &given) {
-                Ok(input) => self.out.run.input = slot("i".to_owned(), input, &mut self.out.values),
-                Err(error) => {
-                    self.begin_run();
-                    self.agenda.clear();
-                    self.stop(JobError::new("input", error.to_string()))?;
-                    return Ok(true);
+            let checked = match input::check(self.def.spec().input.as_deref(), &given) {
+                Ok(input) => {
+                    self.out.run.input = slot("i".to_owned(), input.clone(), &mut self.out.values);
+                    super::render::concurrency_key(self.def, &input).map(|_| ())
                 }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = checked {
+                self.begin_run();
+                self.agenda.clear();
+                self.stop(JobError::new("input", error.to_string()))?;
+                return Ok(true);
             }
         }
         self.begin_run();
+        if std::mem::take(&mut self.out.run.paused_early) {
+            self.pause();
+        }
         Ok(true)
     }
 
@@ -69,6 +76,11 @@ impl Advance<'_> {
     }
 
     pub(super) fn pause(&mut self) -> bool {
+        if self.out.run.state == RunState::Pending && self.out.run.parent.is_some() {
+            // Its turn may come before whoever called it goes on.
+            self.out.run.paused_early = true;
+            return true;
+        }
         if self.out.run.state != RunState::Running || self.out.run.outcome.is_some() || self.out.run.finished {
             return false;
         }
@@ -78,10 +90,14 @@ impl Advance<'_> {
     }
 
     pub(super) fn resume(&mut self) -> Result<bool, NeedValues> {
-        if self.out.run.state != RunState::Paused {
+        if std::mem::take(&mut self.out.run.paused_early) {
+            return Ok(true);
+        }
+        if !self.out.run.is_held() {
             return Ok(false);
         }
-        self.go_on();
+        self.run_event(RunEvent::Resume, None);
+        self.tell_children(&What::Resume);
         let error = self.out.run.error.as_ref().map(ToString::to_string);
         if error.is_some() && self.compensates() {
             self.run_event(RunEvent::Compensate, error);
@@ -93,23 +109,16 @@ impl Advance<'_> {
         Ok(true)
     }
 
-    fn go_on(&mut self) {
-        self.run_event(RunEvent::Resume, None);
-        self.tell_children(&What::Resume);
-    }
-
     pub(super) fn cancel(&mut self, compensate: bool) -> Result<bool, NeedValues> {
         if self.out.run.is_stopping() || self.out.run.outcome.is_some() {
             return Ok(false);
         }
-        if self.out.run.state == RunState::Paused {
-            self.go_on();
-            self.out.run.held.clear();
-        }
+        self.out.run.held.clear();
         self.out.run.cancel = Some(compensate);
         self.halt_all(true)?;
         self.drop_timeout();
-        if compensate && self.out.run.state == RunState::Running && self.compensates() {
+        let live = matches!(self.out.run.state, RunState::Running | RunState::Paused);
+        if compensate && live && self.compensates() {
             self.run_event(RunEvent::Compensate, Some("cancelled".to_owned()));
         }
         Ok(true)
@@ -163,9 +172,7 @@ impl Advance<'_> {
             self.arm_timeout();
             self.sweep();
         } else {
-            let owed = std::mem::take(&mut run.undo.owed);
-            run.owed.clear();
-            run.undo.top.extend(owed.into_iter().rev());
+            self.take_up_owed();
             self.run_event(RunEvent::RetryUndo, None);
         }
         // What is done at every end is done at the next one too.
@@ -234,18 +241,24 @@ impl Advance<'_> {
         }
     }
 
-    /// The run that called this one compensates.
-    pub(super) fn undo_run(&mut self) -> bool {
+    /// The run that called this one compensates. One in which nothing is left to be undone says so.
+    pub(super) fn undo_run(&mut self) -> Result<bool, NeedValues> {
         let run = &self.out.run;
-        if run.state == RunState::Failed && !run.undo.owed.is_empty() {
-            return self.retry();
+        let owes = !run.undo.owed.is_empty();
+        match run.state {
+            RunState::Failed if owes => Ok(self.retry()),
+            RunState::Completed if owes || !run.undo.is_empty() => {
+                self.take_up_owed();
+                self.out.run.finished_at = None;
+                self.out.run.outcome = None;
+                self.run_event(RunEvent::Undo, None);
+                Ok(true)
+            }
+            state if state.is_terminal() => {
+                self.tell_parent()?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        if run.state != RunState::Completed || run.undo.is_empty() {
-            return false;
-        }
-        self.out.run.finished_at = None;
-        self.out.run.outcome = None;
-        self.run_event(RunEvent::Undo, None);
-        true
     }
 }

@@ -12,7 +12,7 @@ impl Advance<'_> {
     pub(super) fn conclude(&mut self) -> Result<bool, NeedValues> {
         let run = &self.out.run;
         let never_began = run.state == RunState::Pending && run.cancel.is_none();
-        if run.state.is_terminal() || run.state == RunState::Paused || never_began {
+        if run.state.is_terminal() || run.is_held() || never_began {
             return Ok(false);
         }
         let main = self.def.graph().main.min(run.steps.len());
@@ -105,7 +105,7 @@ impl Advance<'_> {
         self.tell_parent()
     }
 
-    fn tell_parent(&mut self) -> Result<(), NeedValues> {
+    pub(super) fn tell_parent(&mut self) -> Result<(), NeedValues> {
         let Some(parent) = self.out.run.parent.clone() else { return Ok(()) };
         let output = match self.out.run.output.clone() {
             Some(output) => self.flat(&output)?.ok(),
@@ -117,7 +117,7 @@ impl Advance<'_> {
             state: run.state,
             output,
             error: run.error.clone(),
-            undoable: !run.undo.is_empty(),
+            undoable: !run.undo.is_empty() || !run.undo.owed.is_empty(),
         };
         let fact = Fact { step: parent.step, ..Fact::of_run(what, self.now) };
         self.out.tell.push((parent.run, fact));

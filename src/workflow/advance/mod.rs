@@ -134,6 +134,18 @@ pub fn start_pinned(
     Ok(advance.out)
 }
 
+/// Puts a run that another one calls under the concurrency key of its workflow, `def`. It holds the
+/// place of a run above it that has the same key: else it would wait for that one for ever.
+pub fn enter(def: &Definition, run: &mut Run) {
+    let Slot::Inline(input) = &run.input else { return };
+    // With an input or a key that is wrong it fails as soon as it begins.
+    let Ok(input) = input::check(def.spec().input.as_deref(), input) else { return };
+    run.key = render::concurrency_key(def, &input).ok().flatten();
+    if run.gate_key().is_some_and(|key| run.above.contains(&key)) {
+        run.key = None;
+    }
+}
+
 fn records(def: &Definition) -> Vec<StepRecord> {
     let spec = def.spec();
     spec.steps.iter().chain(&spec.finally).map(|step| StepRecord::new(step.id.clone())).collect()
@@ -210,8 +222,9 @@ impl<'a> Advance<'a> {
         self.budget = BUDGET;
         let taken = match &fact.what {
             What::Retry => self.retry(),
-            What::Undo => self.undo_run(),
-            What::Signal { name, data } => self.signal(name, data, fact.at)?,
+            What::Undo => self.undo_run()?,
+            What::Signal { key: Some(key), .. } if !self.hears(key) => false,
+            What::Signal { name, data, .. } => self.signal(name, data, fact.at)?,
             _ if self.out.run.state.is_terminal() => false,
             What::Go => self.go()?,
             What::Timer { key } => self.timer(key, fact.at)?,
@@ -259,7 +272,7 @@ impl<'a> Advance<'a> {
     /// Whether a step may start where it is, as far as what is around it goes.
     fn may_start(&self, addr: &Addr) -> bool {
         let run = &self.out.run;
-        if run.state == RunState::Paused || run.state == RunState::Pending {
+        if run.is_held() || run.state == RunState::Pending {
             return false;
         }
         let phase = match self.is_final(addr) {
@@ -301,6 +314,8 @@ fn slot(key: String, value: Json, values: &mut Vec<(String, Json)>) -> Slot {
     Slot::Stored { key, size }
 }
 
+#[cfg(test)]
+mod calls;
 #[cfg(test)]
 mod constructs;
 #[cfg(test)]

@@ -56,6 +56,13 @@ fn a_paused_run_can_be_cancelled() {
     bench.undone("a", done());
     assert_eq!(bench.states(), "cancelled a:compensated g:cancelled each:cancelled b:cancelled");
     bench.check_history();
+    assert!(bench.told().iter().all(|told| !told.starts_with("run.resumed")), "nobody has resumed it");
+    let mut quiet = Bench::start(&MIX.replace(", compensate: {job: noop}", ""), "null");
+    quiet.completes("a", "null").tells(What::Pause).tells(What::Cancel { compensate: true });
+    assert_eq!(quiet.take(&[Fact::of_run(What::Resume, Ms(1))]), 1, "it is about to end");
+    quiet.stops("g/x").stops("each[0]");
+    assert_eq!(quiet.states(), "cancelled a:completed g:cancelled each:cancelled b:cancelled");
+    quiet.check_history();
     let mut plain = Bench::start(MIX, "null");
     plain.completes("a", "null").tells(What::Cancel { compensate: false }).stops("g/x").stops("each[0]");
     assert_eq!(plain.states(), "cancelled a:completed g:cancelled each:cancelled b:cancelled");

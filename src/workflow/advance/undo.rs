@@ -9,7 +9,7 @@ use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
 use crate::domain::{Epoch, Json, RunId};
 use crate::workflow::fact::{Fact, What};
 use crate::workflow::graph::{Layer, Node};
-use crate::workflow::run::{UndoEntry, UndoPart, UndoWhat};
+use crate::workflow::run::{UNDO_OWED, UndoEntry, UndoPart, UndoWhat};
 use crate::workflow::spec::CompensateScope;
 
 /// How much of the undo log lies in the header: entries, and bytes of their payloads.
@@ -46,6 +46,15 @@ impl Advance<'_> {
         if self.node(addr).spec.compensate.is_none() && !self.is_final(addr) {
             let order = self.out.run.ended + 1;
             self.push_undo(addr, order, UndoWhat::Run(run));
+        }
+    }
+
+    /// A run that a step called could not undo all that it did: that is owed here too.
+    pub(super) fn note_owed_run(&mut self, addr: &Addr, run: RunId) {
+        if !self.is_final(addr) {
+            let (step, order) = (self.path(addr), self.out.run.ended + 1);
+            self.out.run.owed.push(step.clone());
+            self.out.run.undo.owed.push(UndoEntry { step, order, what: UndoWhat::Run(run), epoch: Epoch(0) });
         }
     }
 
@@ -91,12 +100,14 @@ impl Advance<'_> {
     pub(super) fn unwind(&mut self) -> Result<bool, NeedValues> {
         let told = self.out.run.error.as_ref().map(ToString::to_string);
         let cancelled = self.out.run.cancel;
+        let end = if cancelled.is_some() { RunState::Cancelled } else { RunState::Failed };
         let undoes = cancelled != Some(false) && !self.out.run.undo.is_empty();
-        if undoes && self.out.run.state == RunState::Running {
-            self.run_event(RunEvent::Compensate, told.clone());
+        if undoes && matches!(self.out.run.state, RunState::Running | RunState::Paused) {
+            self.run_event(RunEvent::Compensate, told);
         }
         if self.out.run.state != RunState::Compensating {
-            return self.conclude_as(if cancelled.is_some() { RunState::Cancelled } else { RunState::Failed });
+            let end = if self.tell_owed() { RunState::Failed } else { end };
+            return self.conclude_as(end);
         }
         if self.out.run.undo.current.is_some() {
             return Ok(false);
@@ -107,26 +118,36 @@ impl Advance<'_> {
             }
         }
         self.close_undone();
-        if !self.out.run.owed.is_empty() {
-            let owed = self.out.run.owed.join("`, `");
-            let why = told.unwrap_or_else(|| "the run was cancelled".to_owned());
-            let why = why.split_once("is owed; ").map_or(why.as_str(), |(_, first)| first);
-            let error = JobError::new("undo_owed", format!("the undo of `{owed}` is owed; {why}"));
-            self.out.run.error = Some(error);
+        if self.tell_owed() {
             return self.conclude_as(RunState::Failed);
         }
-        self.nothing_is_owed();
-        if cancelled.is_some() {
-            return self.conclude_as(RunState::Cancelled);
-        }
-        self.conclude_as(RunState::Compensated)
+        self.conclude_as(if cancelled.is_some() { RunState::Cancelled } else { RunState::Compensated })
     }
 
-    /// What was owed is done: the error that is left is the one that made the run fail.
-    fn nothing_is_owed(&mut self) {
-        let error = self.out.run.error.as_ref().filter(|error| error.class == "undo_owed");
-        if let Some((_, first)) = error.and_then(|error| error.message.split_once("is owed; ")) {
-            self.out.run.error = first.split_once(": ").map(|(class, message)| JobError::new(class, message));
+    /// Says which undos are owed, if any are: with them the run fails, whatever else it would have done.
+    fn tell_owed(&mut self) -> bool {
+        let run = &mut self.out.run;
+        if run.owed.is_empty() {
+            return false;
+        }
+        if run.cancel == Some(false) {
+            // What nobody wants undone is not undone with what is owed either.
+            (run.undo.top, run.undo.below) = (Vec::new(), None);
+        }
+        let owed = run.owed.join("`, `");
+        run.cause = run.error.take();
+        let why = run.cause.as_ref().map_or_else(|| "the run was cancelled".to_owned(), ToString::to_string);
+        run.error = Some(JobError::new(UNDO_OWED, format!("the undo of `{owed}` is owed; {why}")));
+        true
+    }
+
+    /// Tries what is owed again. Until it is owed once more, the error is what made the run fail.
+    pub(super) fn take_up_owed(&mut self) {
+        let run = &mut self.out.run;
+        run.undo.take_up_owed();
+        run.owed.clear();
+        if run.cause.is_some() || run.cancel.is_some() {
+            run.error = run.cause.take();
         }
     }
 

@@ -17,6 +17,8 @@ use crate::workflow::spec::{ApprovalSpec, OnTimeout, Verb, WaitSpec};
 
 /// Signals of one run that are kept without anybody waiting for them.
 const KEPT_SIGNALS: usize = 500;
+/// Keys of signals that a run remembers, the latest: each costs the header its length.
+const KEPT_KEYS: usize = 200;
 
 impl Advance<'_> {
     pub(super) fn begin_wait(&mut self, addr: &Addr) -> Result<(), NeedValues> {
@@ -46,6 +48,19 @@ impl Advance<'_> {
             roots.push(("signal".into(), signal));
         })?;
         Ok(matching.eval_bool(&scope).unwrap_or(false))
+    }
+
+    /// Notes the key of a signal; false if a signal came under it before.
+    pub(super) fn hears(&mut self, key: &str) -> bool {
+        let heard = &mut self.out.run.heard;
+        if heard.iter().any(|other| other == key) {
+            return false;
+        }
+        if heard.len() >= KEPT_KEYS {
+            heard.remove(0);
+        }
+        heard.push(key.to_owned());
+        true
     }
 
     /// A signal goes to the first step that waits for it; else it is kept.

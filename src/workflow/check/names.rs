@@ -43,6 +43,10 @@ const LOOP: &[&str] = &["index", "key"];
 const FIXED: &[&str] = &["input", "steps", "needs", "run", "step", "loop", "signal", "payload", "headers", "job"];
 const JOB: &[&str] = &["id", "type", "queue", "attempt"];
 
+/// Why no expression sees the environment, and what to do instead.
+const MACHINE: &str = "what an expression gives is kept for all to read: let a handler of the worker's configuration have it, \
+     `handlers: {pay: {run: [./pay], env: {TOKEN: \"${TOKEN}\"}}}`, and do the step by `job: pay`";
+
 pub struct Graph<'a> {
     outline: &'a Outline,
     input: Option<&'a [Field]>,
@@ -317,7 +321,9 @@ fn part(reader: &mut Reader<'_>, site: &Site, found: &Ref, nth: usize, known: &[
 
 fn root(reader: &mut Reader<'_>, site: &Site, found: &Ref, known: &[&str], steps: Option<&BTreeMap<&str, usize>>) {
     let name = &found.path[0];
-    let hint = if steps.is_some_and(|steps| steps.contains_key(name.as_str())) {
+    let hint = if ["env", "secrets"].contains(&name.as_str()) {
+        MACHINE.to_owned()
+    } else if steps.is_some_and(|steps| steps.contains_key(name.as_str())) {
         format!("a step is read as `steps.{name}`")
     } else if let Some(name) = nearest(name, known.iter().copied()) {
         format!("did you mean `{name}`?")

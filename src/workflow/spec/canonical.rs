@@ -46,6 +46,11 @@ impl Field {
         map.insert("type".into(), json!(self.kind.as_str()));
         put(&mut map, "required", self.required.then_some(json!(true)));
         put(&mut map, "default", self.default.clone());
+        let Bounds { allowed, minimum, maximum, items } = &self.bounds;
+        put(&mut map, "enum", (!allowed.is_empty()).then(|| json!(allowed)));
+        put(&mut map, "minimum", minimum.clone().map(Json::Number));
+        put(&mut map, "maximum", maximum.clone().map(Json::Number));
+        put(&mut map, "items", items.map(|kind| json!({"type": kind.as_str()})));
         (self.name.clone(), Json::Object(map))
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::canonical::{exact, put, word};
 pub use crate::domain::schedule::{Catchup, Overlap};
+pub use crate::domain::signature::Scheme as WebhookScheme;
+use crate::domain::signature::TOLERANCE;
 use crate::domain::{Name, Rate};
 use crate::workflow::expr::Template;
 use crate::workflow::manifest::API_VERSION;
@@ -49,29 +51,12 @@ pub struct WebhookSpec {
     /// Where the secrets are found: `env:NAME` or `file:PATH`; several during a rotation. None means the one
     /// of the configuration.
     pub secrets: Vec<String>,
+    /// How far the time that a sender signed may be from ours.
+    pub tolerance: Duration,
     pub target: WebhookTarget,
     /// Makes the input out of `payload` and `headers`; where nothing is said the payload is the input.
     pub transform: Option<Template>,
     pub enabled: bool,
-}
-
-/// How a request shows that it comes from who it should.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WebhookScheme {
-    #[default]
-    Goflow,
-    StandardWebhooks,
-    Github,
-    Stripe,
-}
-
-impl WebhookScheme {
-    pub const WORDS: [(&str, WebhookScheme); 4] = [
-        ("goflow", WebhookScheme::Goflow),
-        ("standard-webhooks", WebhookScheme::StandardWebhooks),
-        ("github", WebhookScheme::Github),
-        ("stripe", WebhookScheme::Stripe),
-    ];
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +128,7 @@ impl WebhookSpec {
         map.insert("path".into(), json!(self.path));
         map.insert("scheme".into(), word(&WebhookScheme::WORDS, self.scheme));
         put(&mut map, "secret", (!self.secrets.is_empty()).then(|| json!(self.secrets)));
+        put(&mut map, "tolerance", (self.tolerance != TOLERANCE).then(|| exact(self.tolerance)));
         match &self.target {
             WebhookTarget::Job { kind, queue } => put_job(&mut map, kind, queue.as_ref()),
             WebhookTarget::Workflow(name) => put(&mut map, "workflow", Some(json!(name.as_str()))),

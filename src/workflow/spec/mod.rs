@@ -67,6 +67,41 @@ pub struct Field {
     pub kind: FieldType,
     pub required: bool,
     pub default: Option<Json>,
+    pub bounds: Bounds,
+}
+
+/// What a value of the right type must keep to, in the words of JSON Schema.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// `enum`; empty lets everything be.
+    pub allowed: Vec<Json>,
+    pub minimum: Option<serde_json::Number>,
+    pub maximum: Option<serde_json::Number>,
+    /// The type of each item of an array.
+    pub items: Option<FieldType>,
+}
+
+impl Bounds {
+    /// How a value breaks them, as what follows its name: `is 7, more than 5`.
+    pub fn broken_by(&self, value: &Json) -> Option<String> {
+        if !self.allowed.is_empty() && !self.allowed.contains(value) {
+            let allowed: Vec<String> = self.allowed.iter().map(Json::to_string).collect();
+            return Some(format!("is {value}, not one of {}", allowed.join(", ")));
+        }
+        let beyond = |bound: &Option<serde_json::Number>, beyond: fn(f64, f64) -> bool| {
+            let (bound, real) = (bound.as_ref()?, value.as_f64()?);
+            beyond(real, bound.as_f64()?).then(|| bound.to_string())
+        };
+        if let Some(least) = beyond(&self.minimum, |real, bound| real < bound) {
+            return Some(format!("is {value}, less than {least}"));
+        }
+        if let Some(most) = beyond(&self.maximum, |real, bound| real > bound) {
+            return Some(format!("is {value}, more than {most}"));
+        }
+        let (items, kind) = (value.as_array()?, self.items?);
+        let wrong = items.iter().position(|item| !kind.fits(item))?;
+        Some(format!("holds at [{wrong}] what is not of type {}", kind.as_str()))
+    }
 }
 
 /// The types of JSON Schema that the input may name.

@@ -171,6 +171,24 @@ impl Verb {
         matches!(self, Verb::Run(_) | Verb::Http(_) | Verb::Job { .. })
     }
 
+    /// Its key in a manifest.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verb::Run(_) => "run",
+            Verb::Http(_) => "http",
+            Verb::Job { .. } => "job",
+            Verb::Call { .. } => "call",
+            Verb::Steps { .. } => "steps",
+            Verb::Switch { .. } => "switch",
+            Verb::Parallel { .. } => "parallel",
+            Verb::Wait(_) => "wait",
+            Verb::Approval(_) => "approval",
+            Verb::Sleep(_) => "sleep",
+            Verb::Set(_) => "set",
+            Verb::End(_) => "end",
+        }
+    }
+
     /// What holds for a step that names no `retry`: only jobs are tried again by themselves.
     pub fn usual_retry(&self) -> RetryPolicy {
         let max = if self.is_job() { RetryPolicy::default().max } else { 0 };

@@ -53,6 +53,7 @@ impl World {
             parentage: exec::Parentage::Shared,
             clock: self.clock.clone(),
             processors: 1,
+            secrets: Arc::default(),
         }));
         let alerts = Alerts::new(self.store.clone(), machine, rules);
         tokio::spawn(alerts.run(self.stop.clone()));
@@ -137,6 +138,20 @@ fn what_lay_there_before_is_no_news_and_a_panic_ends_nothing() {
         world.bury("image", 1).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(told.lock().expect("no panic holds it").len(), 2);
+    });
+}
+
+#[test]
+fn more_deaths_than_a_page_holds_are_all_counted() {
+    run(async {
+        let world = World::new();
+        let (target, told) = listener();
+        world.watch(vec![AlertRule { on: On::JobDead, targets: vec![target] }]);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        world.bury("mail", 1_700).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let lines = told.lock().expect("no panic holds it").clone();
+        assert!(lines.len() == 1 && lines[0].ends_with("(and 1,699 more)"), "{lines:?}");
     });
 }
 

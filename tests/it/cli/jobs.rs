@@ -92,6 +92,9 @@ fn waiting_ends_when_the_time_runs_out() {
 #[test]
 fn a_paused_queue_gives_nothing_out() {
     let env = TestEnvironment::new();
+    for queue in ["mail", "default"] {
+        env.run(&format!("queue set {queue} --weight 1")).ok();
+    }
     assert_eq!(env.run("queue pause mail default").ok().line(), "paused mail, default");
     assert_eq!(env.run("queue pause mail").ok().line(), "mail was paused already");
     env.run("enqueue noop -q mail").ok();

@@ -170,6 +170,7 @@ fn what_is_deleted_is_gone_and_a_schedule_with_its_ticks() {
 #[test]
 fn a_queues_manifest_sets_what_it_says_and_leaves_the_rest() {
     let env = TestEnvironment::new();
+    env.run("queue set mail --weight 1").ok();
     env.run("queue pause mail").ok();
     env.file("q.yaml", "kind: Queue\nname: mail\nweight: 3\nrate_limit: 100/m\n");
     env.run("apply q.yaml").ok();
@@ -201,4 +202,20 @@ fn the_schema_is_as_committed_and_served_for_each_kind() {
     assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), files.len());
     let unknown = env.run("explain --schema flows");
     assert_eq!(unknown.status, Some(2), "{}", unknown.text());
+}
+
+#[test]
+fn every_mistake_of_a_schedule_is_told_at_once() {
+    let env = TestEnvironment::new();
+    env.file("s.yaml", "kind: Schedule\nname: s\ncron: '61 * * * *'\noverlap: skipp\ncatchup: lst\n");
+    let told = env.run("validate s.yaml");
+    assert_eq!(told.status, Some(2), "{}", told.text());
+    for part in
+        ["says nothing that it starts", "`61` is not from 0 to 59", "did you mean `skip`?", "did you mean `last`?"]
+    {
+        assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
+    }
+    env.file("w.yaml", "name: w\nsteps: [{id: a, wait: 7}]\n");
+    let told = env.run("validate w.yaml");
+    assert!(told.stderr.contains("`wait` names a signal, it is not"), "{}", told.stderr);
 }

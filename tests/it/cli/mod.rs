@@ -2,6 +2,8 @@
 
 mod acting;
 mod bad_input;
+mod console;
+mod console_runs;
 mod contract;
 mod enqueue;
 pub mod env;
@@ -13,6 +15,8 @@ mod redis;
 mod replaced;
 mod run;
 mod schedule;
+mod secrets;
+mod shards;
 mod signals;
 mod terminal;
 mod verbs;

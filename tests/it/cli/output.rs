@@ -106,6 +106,7 @@ fn settings_are_shown_with_their_sources_and_without_secrets() {
     store                    redis://:***@db:6379  goflow.yaml:1:21
     database.address         db:6379               goflow.yaml:1:21
     database.password        ***                   goflow.yaml:1:42
+    shards.strategy          hash                  default
     queue.name               default               default
     queue.max_retries        3                     default
     worker.concurrency       4                     environment WORKER_CONCURRENCY

@@ -65,6 +65,7 @@ fn a_bulk_enqueue_that_is_interrupted_tells_what_it_has_stored() {
 #[test]
 fn a_worker_tells_that_a_queue_it_serves_is_paused() {
     let env = TestEnvironment::new();
+    env.run("queue set mail --weight 1").ok();
     env.run("queue pause mail").ok();
     let told = env.run("worker --until-empty").ok();
     assert!(told.stderr.contains("queue mail is paused"), "{}", told.text());

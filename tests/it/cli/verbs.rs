@@ -190,3 +190,83 @@ fn an_id_that_several_have_lists_them() {
     assert!(names.lines().all(|id| told.stderr.contains(id)) && told.stderr.contains("GF0013"), "{}", told.stderr);
     assert_eq!(env.run("job list -s pending -o name").ok().stdout.lines().count(), 2);
 }
+
+#[test]
+fn queues_are_paused_by_name_and_by_filter_and_a_misspelt_one_is_not_made() {
+    let env = TestEnvironment::new();
+    for queue in ["mail", "mail-bulk", "reports"] {
+        env.run(&format!("queue set {queue} --weight 1")).ok();
+    }
+    let paused = |env: &TestEnvironment| env.run("queue list --where paused:yes -o name").ok().stdout;
+    let wrong = env.run("queue pause reports mial");
+    assert_eq!(wrong.status, Some(3), "{}", wrong.text());
+    assert!(wrong.stderr.contains("`mial`") && wrong.stderr.contains("did you mean `mail`?"), "{}", wrong.stderr);
+    assert_eq!(paused(&env), "", "nothing is done to any");
+    assert_eq!(env.run("queue list -o name").ok().stdout.lines().count(), 3);
+    let would = env.run("queue pause --where name:mail* --dry-run").ok();
+    assert_eq!(would.line(), "would pause mail, mail-bulk");
+    let asks = env.run("queue pause --where name:mail*");
+    assert!(asks.status == Some(2) && asks.stderr.contains("pause 2 queues?"), "{}", asks.text());
+    assert_eq!(env.run("queue pause --where name:mail* --yes").ok().line(), "paused mail, mail-bulk");
+    assert_eq!(paused(&env), "mail\nmail-bulk\n");
+    let told = env.run("queue resume --all --yes -o json").ok().json();
+    assert_eq!(told, json!({"dry_run": false, "changed": ["mail", "mail-bulk"], "unchanged": ["reports"]}));
+    assert_eq!(env.run("queue pause").status, Some(2));
+    assert_eq!(env.run("queue pause --where nane:mail").status, Some(2));
+}
+
+#[test]
+fn schedules_and_runs_are_asked_for_in_the_one_filter_language() {
+    let env = TestEnvironment::new();
+    env.file(
+        "all.yaml",
+        "kind: Schedule\nname: nightly\ncron: '@daily'\njob: echo\nqueue: reports\n---\n\
+         kind: Schedule\nname: hourly\ncron: '@hourly'\nworkflow: good\n---\n\
+         name: good\nsteps: [{id: a, job: noop}]\n---\nname: bad\nsteps: [{id: a, job: fail, with: {message: no room}, retry: {max: 0}}]\n",
+    );
+    env.run("apply all.yaml").ok();
+    assert_eq!(env.run("schedule list --where queue:rep* -o name").ok().line(), "nightly");
+    assert_eq!(env.run("schedule pause --where workflow:good --yes").ok().line(), "paused hourly");
+    assert_eq!(env.run("schedule list --where paused:yes -o name").ok().line(), "hourly");
+    let wrong = env.run("schedule resume hourli");
+    assert!(wrong.status == Some(3) && wrong.stderr.contains("did you mean `hourly`?"), "{}", wrong.text());
+    let good = env.run("workflow start good").ok().line().to_owned();
+    let bad = env.run("workflow start bad").ok().line().to_owned();
+    env.run("worker --until-empty").ok();
+    for (filter, id) in
+        [("state:failed", &bad), ("workflow:go* age<1h", &good), ("error~room", &bad), ("!state:failed", &good)]
+    {
+        let found = env.args(["workflow", "list", "-o", "name", "--where", filter]).ok();
+        assert_eq!(found.line(), id, "{filter}");
+    }
+    let wrong = env.run("workflow list --where stat:failed");
+    assert!(wrong.status == Some(2) && wrong.stderr.contains("did you mean `state:"), "{}", wrong.text());
+}
+
+#[test]
+fn a_job_shows_its_limits_and_what_it_waits_for() {
+    let env = TestEnvironment::new();
+    let id = env.run("enqueue no-such-type --max-retries 0").ok().line().to_owned();
+    let child = env.run(&format!("enqueue noop --after {id}")).ok().line().to_owned();
+    let told = env.run(&format!("job show {child}")).ok().stdout;
+    assert!(told.contains(&format!("the end of {id}")), "{told}");
+    let mut worker = env.command(["worker"]).spawn().expect("it starts");
+    let waits = || env.run(&format!("job show {id} -o json")).ok().json()["waits_for"].clone();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while waits() != "a worker that handles the type `no-such-type`" {
+        assert!(std::time::Instant::now() < end, "{}", waits());
+    }
+    worker.kill().expect("it runs");
+    worker.wait().expect("it ends");
+}
+
+#[test]
+fn retry_with_an_edit_is_for_dead_jobs_alone() {
+    let mut env = TestEnvironment::new();
+    env.set("EDITOR", "true");
+    let id = env.run("enqueue noop --delay 1h").ok().line().to_owned();
+    env.run(&format!("job cancel {id}")).ok();
+    let refused = env.run(&format!("dlq retry {id} --edit"));
+    assert_eq!(refused.status, Some(4), "{}", refused.text());
+    assert_eq!(state(&env, &id), "cancelled");
+}

@@ -36,7 +36,7 @@ fn events_tell_what_happened_in_order() {
     let latest = env.run("events -n 1").ok();
     assert_eq!(latest.stdout.lines().count(), 2, "{}", latest.stdout);
     assert!(latest.stdout.contains("worker.stopped"), "{}", latest.stdout);
-    assert_eq!(latest.stderr, "only the latest 1 are listed; -n 0 lists all\n");
+    assert_eq!(latest.stderr, "only the latest one is listed; -n 0 lists all\n");
 }
 
 #[test]
@@ -111,6 +111,10 @@ fn the_log_is_json_on_request_and_tells_no_secret() {
         assert!(told.stderr.contains("the key is ***, the hook ***"), "{}", told.stderr);
         if format == "json" {
             let all = lines(&told.stderr);
+            for line in &all {
+                let keys: Vec<&String> = line.as_object().expect("an object").keys().take(3).collect();
+                assert_eq!(keys, ["time", "level", "msg"], "{line}");
+            }
             let line = all.iter().find(|line| line["type"] == "tell").expect("the job's line");
             assert!(line["time"].is_string() && line["level"] == "info" && line["job_id"].is_string(), "{line}");
         }
@@ -127,6 +131,7 @@ fn the_log_is_json_on_request_and_tells_no_secret() {
 fn queues_are_listed_by_what_is_in_them() {
     let env = TestEnvironment::new();
     env.feed("enqueue noop -q mail --text-lines", "a\nb\nc\n").ok();
+    env.run("queue set other --weight 1").ok();
     env.run("queue pause other").ok();
     for (filter, names) in [
         ("pending>2", vec!["mail"]),
@@ -139,7 +144,7 @@ fn queues_are_listed_by_what_is_in_them() {
         assert_eq!(found.stdout.lines().collect::<Vec<_>>(), names, "{filter}");
     }
     for n in 0..25 {
-        env.run(&format!("queue pause q{n}")).ok();
+        env.run(&format!("queue set q{n} --weight 1")).ok();
     }
     let cut = env.run("queue list -o json").ok();
     assert_eq!(cut.json().as_array().map(Vec::len), Some(20));

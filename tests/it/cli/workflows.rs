@@ -67,6 +67,9 @@ fn a_simulation_plays_people_and_branches() {
     assert_eq!(late["state"], "failed", "{late}");
     for (line, part) in [
         ("--fail pad", "did you mean `paid`?"),
+        ("--fail paid", "`paid` is a `wait`, which nobody does who could fail"),
+        ("--fail route", "let a step inside of it fail"),
+        ("--workflow v", "w.yaml holds no workflow `v`"),
         ("--timeout nothing-like-it", "there is no step"),
         ("--signal paid={", "not JSON"),
         ("-i {\"m\":1}", "there is no input `m`"),
@@ -102,4 +105,124 @@ fn a_run_is_started_listed_shown_and_told_in_its_order() {
     assert!(started.stderr.contains("did you mean `amount`?") && started.stderr.contains("[GF0027]"));
     let state = env.run("workflow list -s runing");
     assert!(state.stderr.contains("did you mean `running`?"), "{}", state.text());
+}
+
+#[test]
+fn a_run_that_was_tried_again_is_followed_to_its_new_end() {
+    let env = TestEnvironment::new();
+    env.file("w.yaml", "name: w\nsteps: [{id: a, run: \"test -e mended\", retry: {max: 0}}]\n");
+    assert_eq!(env.run("run w.yaml").status, Some(1));
+    let id = env.run("workflow list -o name").ok().line().to_owned();
+    env.file("mended", "");
+    env.run(&format!("workflow retry {id}")).ok();
+    let again = env.run(&format!("run --id {id} -o json")).ok().json();
+    assert_eq!(again["state"], "completed", "{again}");
+    // Without anything new its end is told at once.
+    env.run(&format!("run --id {id}")).ok();
+}
+
+#[test]
+fn what_a_called_run_could_not_undo_is_told_and_taken_up_by_the_one_that_called_it() {
+    let env = TestEnvironment::new();
+    env.file(
+        "w.yaml",
+        "name: parent\nsteps:\n\
+         \x20 - {id: first, job: noop, compensate: {run: \"echo first >> undone\"}}\n\
+         \x20 - {id: sub, needs: [first], call: child}\n---\n\
+         name: child\nsteps:\n\
+         \x20 - {id: x, job: noop, compensate: {run: \"test -e mended && echo x >> undone\", retry: {max: 0}}}\n\
+         \x20 - {id: y, needs: [x], job: fail, retry: {max: 0}}\n",
+    );
+    let failed = env.run("run w.yaml --workflow parent -o json");
+    assert_eq!(failed.status, Some(1), "{}", failed.text());
+    let run = failed.json();
+    assert_eq!((&run["state"], &run["error"]["class"]), (&"failed".into(), &"undo_owed".into()), "{run}");
+    let told = run["error"]["message"].as_str().expect("text");
+    assert!(told.starts_with("the undo of `sub` is owed;") && told.contains("the undo of `x` is owed"), "{told}");
+    let undone = || std::fs::read_to_string(env.path().join("undone")).unwrap_or_default();
+    assert_eq!(undone(), "first\n", "the others are undone all the same");
+    env.file("mended", "");
+    let id = run["id"].as_str().expect("an id");
+    env.run(&format!("workflow retry {id}")).ok();
+    let ended = env.run(&format!("run --id {id} -o json")).json();
+    assert_eq!(ended["state"], "compensated", "{ended}");
+    assert!(!ended["error"]["message"].as_str().is_some_and(|text| text.starts_with("the undo")), "{ended}");
+    assert_eq!(undone(), "first\nx\n");
+}
+
+#[test]
+fn runs_that_are_called_keep_to_the_concurrency_key_of_their_workflow() {
+    let env = TestEnvironment::new();
+    let child = |more: &str| {
+        format!(
+            "name: child\nconcurrency: {{key: one, limit: 1{more}}}\n\
+             steps: [{{id: x, run: \"echo in >> log; sleep 0.2; echo out >> log\"}}]\n---\n\
+             name: parent\nsteps: [{{id: each, foreach: {{items: '[1, 2, 3]'}}, call: child}}]\n"
+        )
+    };
+    env.file("w.yaml", child(", on_conflict: queue"));
+    env.run("run w.yaml --workflow parent").ok();
+    let log = std::fs::read_to_string(env.path().join("log")).expect("a log");
+    assert_eq!(log, "in\nout\n".repeat(3), "one after the other");
+    env.file("w.yaml", child(""));
+    let refused = env.run("run w.yaml --workflow parent");
+    assert_eq!(refused.status, Some(1), "{}", refused.text());
+    assert!(refused.text().contains("as many runs of `child` as may be are under way"), "{}", refused.text());
+}
+
+#[test]
+fn a_runs_history_tells_that_a_step_was_tried_again_and_show_the_signals_that_came_late() {
+    let env = TestEnvironment::new();
+    env.file(
+        "w.yaml",
+        "name: w\nsteps: [{id: flaky, run: \"test -e once || { touch once; exit 7; }\", retry: {max: 2, initial: 10ms}}]\n",
+    );
+    let id = env.run("run w.yaml -o json").ok().json()["id"].as_str().expect("an id").to_owned();
+    let history = env.run(&format!("workflow history {id} -o json")).ok().json();
+    let told: Vec<(&str, &str)> = history
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| (event["type"].as_str().unwrap_or("?"), event["step"].as_str().unwrap_or("")))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("run.started", ""),
+            ("step.started", "flaky"),
+            ("job.retried", "flaky"),
+            ("step.completed", "flaky"),
+            ("run.completed", "")
+        ]
+    );
+    assert!(history[2]["data"].as_str().is_some_and(|data| data.starts_with("exit:7")), "{history}");
+    assert!(!env.run(&format!("workflow show {id}")).ok().stdout.contains("signal"));
+    env.run(&format!("workflow signal {id} paid -d {{\"n\":1}}")).ok();
+    env.run(&format!("run --id {id}")).ok();
+    let shown = env.run(&format!("workflow show {id}")).ok().stdout;
+    assert!(shown.contains("paid (late) at ") && shown.contains("{\"n\":1}"), "{shown}");
+    let json = env.run(&format!("workflow show {id} -o json")).ok().json();
+    assert_eq!((&json["signals"][0]["name"], &json["signals"][0]["late"]), (&"paid".into(), &true.into()), "{json}");
+}
+
+#[test]
+fn a_simulation_tells_each_retry_when_it_comes() {
+    let env = TestEnvironment::new();
+    env.file(
+        "w.yaml",
+        "name: w\nsteps: [{id: pay, job: noop, retry: {max: 2, backoff: constant, initial: 1m, jitter: 0}}, {id: other, job: noop}]\n",
+    );
+    let told = env.run("workflow simulate w.yaml --fail pay*2 -o json").ok().json();
+    let events: Vec<(&str, &str)> = told["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| (event["type"].as_str().unwrap_or("?"), event["at"].as_str().unwrap_or("?")))
+        .collect();
+    let retried: Vec<jiff::Timestamp> =
+        events.iter().filter(|(kind, _)| *kind == "job.retried").map(|(_, at)| at.parse().expect("a time")).collect();
+    assert_eq!(retried.len(), 2, "{events:?}");
+    let apart = retried[1].duration_since(retried[0]).as_secs();
+    assert!((60..62).contains(&apart), "{events:?}");
+    assert!(events.iter().map(|(_, at)| at).is_sorted(), "{events:?}");
 }

@@ -13,6 +13,7 @@ use goflow::domain::{JobId, QueueSettings};
 use goflow::store::open::{OpenOptions, open};
 use goflow::store::{Store, StoreUrl};
 use goflow::sys::clock::SystemClock;
+use goflow::sys::entropy::SystemEntropy;
 
 use crate::torture::site::{Ground, Site};
 
@@ -70,7 +71,9 @@ fn beside<T>(site: &Site, work: impl AsyncFnOnce(Arc<dyn Store>) -> T) -> T {
     let url: StoreUrl = url.parse().expect("a URL");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build();
     runtime.expect("a runtime").block_on(async {
-        let store = open(&url, Arc::new(SystemClock), OpenOptions::default()).await.expect("the store opens");
+        let store = open(&url, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), OpenOptions::default())
+            .await
+            .expect("the store opens");
         work(store).await
     })
 }

@@ -31,6 +31,7 @@ impl Place {
             shutdown_timeout: Duration::from_secs(1),
             queue: "default".parse().expect("a name"),
             max_retries: 3,
+            secrets: goflow::sys::secrets::Secrets::new(Default::default(), None),
         };
         let log: goflow::server::AccessLog = Arc::new(|_| {});
         let server = Server::bind("127.0.0.1", 0, client.clone(), options, log).await.expect("it listens");

@@ -4,5 +4,6 @@
 mod client;
 mod doors;
 mod skeleton;
+mod webhooks;
 
 pub use client::{Reply, Site};

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use goflow::domain::{Clock, Ms};
-use goflow::store::{MemoryStore, PostgresStore, RedisOptions, RedisStore, SqliteOptions, SqliteStore, Store};
+use goflow::domain::{Clock, Entropy, Ms, Shard};
+use goflow::store::sharded::{Map, Opener, ShardedOptions, State, Strategy};
+use goflow::store::{
+    MemoryStore, PostgresStore, RedisOptions, RedisStore, ShardedStore, SqliteOptions, SqliteStore, Store, StoreError,
+};
+use goflow::sys::clock::SystemClock;
 
 use crate::remote::place::Place;
 use crate::servers::{postgres::Cluster, redis::Server};
@@ -64,6 +68,85 @@ pub async fn sqlite() -> Subject {
     let path = folder.path().join("queue.db");
     let store = SqliteStore::open(&path, clock.clone(), SqliteOptions::default()).expect("the store opens");
     Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(folder) }
+}
+
+/// Counts up: the tests of a sharded store need no better randomness.
+pub struct Count(std::sync::atomic::AtomicU64);
+
+impl Count {
+    pub fn new() -> Count {
+        Count(7.into())
+    }
+}
+
+impl Entropy for Count {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+/// A store over shards that are opened by their place in a list.
+pub async fn sharded_over(stores: Vec<Arc<dyn Store>>, clock: Arc<dyn Clock>, strategy: Strategy) -> ShardedStore {
+    let urls: Vec<String> = (0..stores.len()).map(|nth| format!("test:{nth}")).collect();
+    sharded_by(Map::of_urls(&urls, strategy), stores, clock).await
+}
+
+/// The laws make their ids for shard 0: there everything is at home, and the others are asked as well.
+async fn at_home_on_the_first(stores: Vec<Arc<dyn Store>>, clock: Arc<dyn Clock>) -> ShardedStore {
+    let urls: Vec<String> = (0..stores.len()).map(|nth| format!("test:{nth}")).collect();
+    let mut map = Map::of_urls(&urls, Strategy::Hash);
+    map.shards.iter_mut().skip(1).for_each(|entry| entry.state = State::Draining);
+    sharded_by(map, stores, clock).await
+}
+
+async fn sharded_by(map: Map, stores: Vec<Arc<dyn Store>>, clock: Arc<dyn Clock>) -> ShardedStore {
+    let opener: Opener = Arc::new(move |id, _| {
+        let store = stores.get(usize::from(id)).cloned();
+        Box::pin(async move { store.ok_or_else(|| StoreError::Refused("no such shard".into())) })
+    });
+    let entropy = Arc::new(Count::new());
+    let options = ShardedOptions { opener, clock, entropy, only: None };
+    ShardedStore::open(map, options).await.expect("the shards open")
+}
+
+/// One shard: nothing is put together, and everything passes through.
+pub async fn sharded_one() -> Subject {
+    let clock = TestClock::new();
+    let store = sharded_over(vec![Arc::new(MemoryStore::new(clock.clone()))], clock.clone(), Strategy::Hash).await;
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(()) }
+}
+
+pub async fn sharded() -> Subject {
+    let clock = TestClock::new();
+    let memory = || -> Arc<dyn Store> { Arc::new(MemoryStore::new(clock.clone())) };
+    let store = at_home_on_the_first(vec![memory(), memory(), memory()], clock.clone()).await;
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(()) }
+}
+
+/// Three key spaces of one Redis.
+pub async fn sharded_redis() -> Subject {
+    let server = Server::start(&[]);
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for shard in 0..3 {
+        let options = RedisOptions { shard: Shard(shard), ..RedisOptions::default() };
+        stores.push(Arc::new(RedisStore::open(&server.url(), options).await.expect("opens")));
+    }
+    let store = at_home_on_the_first(stores, Arc::new(SystemClock)).await;
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
+}
+
+/// A Redis, a PostgreSQL and a file.
+pub async fn sharded_mixed() -> Subject {
+    let (server, cluster) = (Server::start(&[]), Cluster::start());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sqlite = SqliteStore::open(&folder.path().join("q.db"), Arc::new(SystemClock), SqliteOptions::default());
+    let stores: Vec<Arc<dyn Store>> = vec![
+        Arc::new(RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens")),
+        Arc::new(PostgresStore::open(&cluster.url()).await.expect("opens")),
+        Arc::new(sqlite.expect("opens")),
+    ];
+    let store = at_home_on_the_first(stores, Arc::new(SystemClock)).await;
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new((server, cluster, folder)) }
 }
 
 pub async fn postgres() -> Subject {

@@ -10,6 +10,7 @@ mod postgres_alone;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
+mod sharded_alone;
 mod shared_laws;
 mod talk_laws;
 mod unreadable;
@@ -88,6 +89,10 @@ suite!(sqlite);
 suite!(postgres);
 suite!(redis);
 suite!(remote);
+suite!(sharded_one);
+suite!(sharded);
+suite!(sharded_redis);
+suite!(sharded_mixed);
 
 /// The laws that a backend learns next are asked of those that have learnt them.
 macro_rules! wide {
@@ -159,3 +164,43 @@ wide!(postgres_wide postgres);
 wide!(redis_wide redis);
 wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
+wide!(sharded_one_wide sharded_one);
+
+/// A queue's limits are divided among the shards, which `sharded` looks at; the other laws hold as they are.
+macro_rules! over_shards {
+    ($module:ident $backend:ident) => {
+        mod $module {
+            use super::{backends, schedule_laws, talk_laws, wide_run_laws};
+            suite! { @ $backend talk_laws:
+                who_can_end_a_job_is_told
+                an_end_takes_the_mark_away
+                notes_need_the_lease
+                logs_are_bounded_and_told
+                a_deleted_job_takes_its_log_along
+                a_child_is_held_until_its_parent_ends
+                every_end_of_a_parent_is_told
+                a_child_of_several_waits_for_all
+                an_unknown_parent_is_refused
+                a_parent_that_lives_again_is_waited_for
+                a_worker_is_told_to_drain
+                definitions_can_be_taken_back
+            }
+            suite! { @ $backend wide_run_laws:
+                facts_reach_any_run
+                an_advance_asks_starts_and_tells
+                a_gate_lets_so_many_in
+                a_full_gate_turns_away
+                a_parent_run_learns_of_a_refusal
+            }
+            suite! { @ $backend schedule_laws:
+                a_schedule_changes_by_who_saw_it
+                a_tick_is_one_commit
+                racing_schedulers_tick_once
+            }
+        }
+    };
+}
+
+over_shards!(sharded_wide sharded);
+over_shards!(sharded_redis_wide sharded_redis);
+over_shards!(sharded_mixed_wide sharded_mixed);

@@ -218,6 +218,29 @@ async fn a_fresh_database_is_set_up_once_and_a_newer_one_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_runs_while_a_newer_goflow_migrates_is_told_so() {
+    let cluster = Cluster::start();
+    let store = open(&cluster).await;
+    let known = store.health().await.expect("health answers").schema;
+    put(&*store, job()).await;
+    cluster.sql("UPDATE goflow.version SET number = 99");
+    cluster.sql(
+        "DO $$ DECLARE old regprocedure; BEGIN
+            FOR old IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'goflow'::regnamespace LOOP
+                EXECUTE 'DROP FUNCTION ' || old;
+            END LOOP; END $$",
+    );
+    let newer = StoreError::TooNew { found: 99, known };
+    let someone = worker();
+    let idle = Exchange { commits: vec![], claim: Some(wish(someone, &["default"], 1)) };
+    assert_eq!(store.exchange(&idle).await.err(), Some(newer.clone()));
+    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![now(job())], runs: vec![] };
+    assert_eq!(store.enqueue(&batch).await.err(), Some(newer.clone()));
+    let beat = Heartbeat { info: info(someone, &["noop"]), lease: LONG };
+    assert_eq!(store.heartbeat(&beat).await.err(), Some(newer));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_say_what_can_be_done() {
     let mut cluster = Cluster::start();
     let store = open(&cluster).await;

@@ -2,6 +2,8 @@
 //! happened outside is told by the handlers themselves, in a witness file; what goflow says about it
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
+mod bulk;
+mod graphs;
 mod kills;
 mod proxy;
 mod sagas;

@@ -1,18 +1,30 @@
-//! Three real schedulers over one store, one of them killed with -9 every few seconds: each second of
-//! two minutes has its tick, and each tick one job.
+//! Three real schedulers over one store, one of them killed with -9 every few seconds, their clocks 90 s
+//! apart: each second of two minutes has its tick, and each tick one job.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::site::Site;
+use super::site::{Ground, Site};
 
 const SCHEDULE: &str = "kind: Schedule\nname: tick\nevery: 1s\njob: noop\noverlap: allow\n";
 const TICKS: usize = 120;
 
+/// How wrong the clocks of the three are, in milliseconds. A SQLite file has no clock but that of its
+/// machine.
+fn skews(site: &Site) -> [&'static str; 3] {
+    match site.ground {
+        Ground::Sqlite => ["0", "0", "0"],
+        Ground::Redis(_) | Ground::Postgres(_) => ["-90000", "0", "90000"],
+    }
+}
+
 fn a_tick_a_second(site: &Site) {
+    let skews = skews(site);
+    let spawn =
+        |nth: usize| site.start_with(&format!("scheduler{nth}"), "scheduler", Some(("GOFLOW_SKEW", skews[nth])));
     site.env.file("tick.yaml", SCHEDULE);
     site.env.run("apply tick.yaml").ok();
-    let mut schedulers: Vec<_> = (0..3).map(|nth| site.start(&format!("scheduler{nth}"), "scheduler")).collect();
+    let mut schedulers: Vec<_> = (0..3).map(spawn).collect();
     let (begun, mut kills) = (Instant::now(), 0);
     let mut ticked = 0;
     while ticked < TICKS as u64 {
@@ -21,7 +33,7 @@ fn a_tick_a_second(site: &Site) {
         let until = Instant::now() + pause;
         site.wait("a pause", Duration::from_secs(60), || Instant::now() >= until);
         schedulers.remove(victim).kill();
-        schedulers.insert(victim, site.start(&format!("scheduler{victim}"), "scheduler"));
+        schedulers.insert(victim, spawn(victim));
         kills += 1;
         ticked = site.env.run("schedule list -o json").ok().json()[0]["ticked"].as_u64().expect("a count");
     }
@@ -48,6 +60,50 @@ fn a_tick_a_second(site: &Site) {
     let shown = site.env.run("schedule list -o json").ok().json();
     assert_eq!((shown[0]["missed"].as_u64(), shown[0]["skipped"].as_u64()), (Some(0), Some(0)));
     site.verify();
+}
+
+/// A schedule that replaces: its run, which is at work, is cancelled with all its processes, and the next
+/// one begins.
+fn a_running_run_is_replaced(site: &Site) {
+    site.env.file(
+        "slow.yaml",
+        "kind: Schedule\nname: slow\nevery: 3s\nworkflow: slow\noverlap: replace\n---\n\
+         name: slow\nsteps: [{id: a, run: \"echo $$ >> pids; exec sleep 600\", retry: {max: 0}}]\n",
+    );
+    site.env.run("apply slow.yaml").ok();
+    let up = site.start("up", "up");
+    let pids = || std::fs::read_to_string(site.env.path().join("pids")).unwrap_or_default();
+    let runs = |state: &str| {
+        let found = site.env.run(&format!("workflow list -s {state} -n 0 -o json")).ok().json();
+        found.as_array().map_or(0, Vec::len)
+    };
+    let limit = Duration::from_secs(120);
+    site.wait("a run is at work", limit, || pids().lines().count() == 1);
+    site.wait("two were replaced", limit, || runs("cancelled") >= 2);
+    site.env.run("schedule pause slow").ok();
+    let begun: Vec<String> = pids().lines().map(str::to_owned).collect();
+    assert!(begun.len() >= 2, "{begun:?}");
+    // W4: what was cancelled has no process left.
+    let lives = |pid: &String| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+    assert_eq!(begun[..2].iter().filter(|pid| lives(pid)).count(), 0, "{begun:?}");
+    assert!(runs("running") <= 1);
+    drop(up);
+    site.verify();
+}
+
+#[test]
+fn sqlite_replaces_a_running_run() {
+    a_running_run_is_replaced(&Site::sqlite());
+}
+
+#[test]
+fn redis_replaces_a_running_run() {
+    a_running_run_is_replaced(&Site::redis());
+}
+
+#[test]
+fn postgres_replaces_a_running_run() {
+    a_running_run_is_replaced(&Site::postgres());
 }
 
 #[test]

@@ -71,12 +71,18 @@ impl Site {
 
     /// Starts a process of goflow whose talk goes to a log file of that name.
     pub fn start(&self, name: &str, line: &str) -> Process {
+        self.start_with(name, line, None)
+    }
+
+    /// The same, with a variable of its own.
+    pub fn start_with(&self, name: &str, line: &str, variable: Option<(&str, &str)>) -> Process {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.env.path().join(format!("{name}.log")))
             .expect("a log file");
         let mut command: Command = self.env.command(line.split_whitespace());
+        command.envs(variable);
         let out = log.try_clone().expect("a log file");
         let child = command.stdout(out).stderr(log).stdin(Stdio::null()).spawn().expect("goflow starts");
         Process { child }

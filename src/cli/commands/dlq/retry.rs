@@ -4,11 +4,13 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::Verb;
+use crate::api::verbs::Left;
 use crate::cli::codes::Code;
 use crate::cli::context::Context;
 use crate::cli::error::{Result, fail};
 use crate::cli::verbs::{self, Consent, Order};
 use crate::cli::{complete, edit};
+use crate::domain::JobState;
 
 /// Give dead jobs a new life: all their retries, at the end of their queue
 ///
@@ -79,6 +81,9 @@ fn edited(context: &Context, ids: &[String]) -> Result {
         let client = context.client().await?;
         for id in ids {
             let stored = client.job(id).await?;
+            if stored.place.state() != JobState::Dead {
+                return Err(verbs::refused(Verb::Retry, stored.job.id, &Left::Outside(stored.place.state())));
+            }
             edit::one(context, &client, &stored, true).await?;
         }
         Ok(())

@@ -56,7 +56,10 @@ fn fields(stored: &Stored, view: &JobView, ui: &Ui) -> Vec<(&'static str, String
     some("started", view.started_at.map(|at| at.0.rfc3339()));
     some("finished", view.finished_at.map(|at| at.0.rfc3339()));
     some("timeout", job.timeout_ms.map(|ms| format_duration(std::time::Duration::from_millis(ms))));
+    some("deadline", view.deadline_at.map(|at| at.0.rfc3339()));
     some("unique key", view.unique_key.clone());
+    some("concurrency", job.concurrency.as_ref().map(|one| format!("{} (at most {})", one.key, one.limit)));
+    some("waits for", view.waits_for.clone());
     some("run", view.run_id.clone());
     some("step", view.step.clone());
     some("worker", view.worker.clone());

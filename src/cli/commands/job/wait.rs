@@ -44,6 +44,10 @@ pub fn run(context: &Context, args: &WaitArgs) -> Result {
         context.ui.result(&view, &format!("job {id} {}", view.state))?;
         match (view.state, &stored.job.error) {
             (JobState::Completed, _) => Ok(()),
+            // The class of a cancelled job's error only says once more that it is.
+            (state, Some(error)) if error.class == state.as_str() => {
+                Err(fail(Code::JobFailed, format!("job {id} is {state}: {}", error.message)))
+            }
             (state, Some(error)) => Err(fail(Code::JobFailed, format!("job {id} is {state}: {error}"))
                 .hint(format!("`goflow job show {}` tells every attempt", id.short()))),
             (state, None) => Err(fail(Code::JobFailed, format!("job {id} is {state}"))),

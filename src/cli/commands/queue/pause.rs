@@ -1,4 +1,4 @@
-//! `goflow queue pause`, and what it shares with `goflow queue resume`.
+//! `goflow queue pause`.
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -6,6 +6,7 @@ use clap_complete::ArgValueCompleter;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
+use crate::cli::toggles::{self, Noun, Several};
 use crate::domain::Name;
 
 /// Pause queues: they take new jobs and give none out; what runs goes on
@@ -13,42 +14,18 @@ use crate::domain::Name;
 #[command(after_long_help = "\
 Examples:
   Stop sending while the mail server is down:
-    goflow queue pause mail")]
+    goflow queue pause mail
+  All queues of one team, after a look at which those are:
+    goflow queue pause --where 'name:billing-*' --dry-run
+    goflow queue pause --where 'name:billing-*' --yes")]
 pub struct PauseArgs {
     /// The queues
-    #[arg(value_name = "QUEUE", required = true, add = ArgValueCompleter::new(complete::queues))]
+    #[arg(value_name = "QUEUE", conflicts_with_all = ["all", "filter"], add = ArgValueCompleter::new(complete::queues))]
     queues: Vec<Name>,
+    #[command(flatten)]
+    several: Several,
 }
 
 pub fn run(context: &Context, args: &PauseArgs) -> Result {
-    set(context, &args.queues, true)
-}
-
-#[derive(serde::Serialize)]
-struct Outcome {
-    changed: Vec<String>,
-    unchanged: Vec<String>,
-}
-
-/// Pauses or resumes, and says which queues that changed.
-pub fn set(context: &Context, queues: &[Name], paused: bool) -> Result {
-    context.block_on(async {
-        let client = context.client().await?;
-        let mut outcome = Outcome { changed: Vec::new(), unchanged: Vec::new() };
-        for queue in queues {
-            let changed = client.set_paused(queue, paused).await?;
-            let names = if changed { &mut outcome.changed } else { &mut outcome.unchanged };
-            names.push(queue.to_string());
-        }
-        let (verb, already) = if paused { ("paused", "paused already") } else { ("resumed", "not paused") };
-        let mut parts = Vec::new();
-        if !outcome.changed.is_empty() {
-            parts.push(format!("{verb} {}", outcome.changed.join(", ")));
-        }
-        if !outcome.unchanged.is_empty() {
-            let were = if outcome.unchanged.len() == 1 { "was" } else { "were" };
-            parts.push(format!("{} {were} {already}", outcome.unchanged.join(", ")));
-        }
-        context.ui.result(&outcome, &parts.join("; "))
-    })
+    toggles::run(context, Noun::Queue, &args.queues, &args.several, true)
 }

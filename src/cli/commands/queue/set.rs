@@ -3,12 +3,13 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use clap_complete::ArgValueCompleter;
 
+use crate::cli::codes::Code;
 use crate::cli::complete;
 use crate::cli::context::Context;
-use crate::cli::error::Result;
+use crate::cli::error::{Result, fail};
 use crate::domain::queue::Retention;
 use crate::domain::time::parse_duration;
 use crate::domain::{Name, QueueSettings, Rate, limits};
@@ -17,7 +18,7 @@ use crate::domain::{Name, QueueSettings, Rate, limits};
 ///
 /// What is not named stays as it is; `none` takes a setting back. Workers follow within seconds.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("setting").required(true).multiple(true), after_long_help = "\
+#[command(after_long_help = "\
 Examples:
   At most three at once, and a hundred a second, over all workers:
     goflow queue set mail --concurrency 3 --rate-limit 100/s
@@ -30,16 +31,16 @@ pub struct SetArgs {
     #[arg(value_name = "QUEUE", add = ArgValueCompleter::new(complete::queues))]
     queue: Name,
     /// Its share among the queues of a worker: 1 to 1000, or none
-    #[arg(long, value_name = "N", group = "setting", value_parser = read::<Weight>)]
+    #[arg(long, value_name = "N", value_parser = read::<Weight>)]
     weight: Option<Wanted<Weight>>,
     /// Starts in a time, as in 100/s, 5/m, 10/h, or none
-    #[arg(long, value_name = "RATE", group = "setting", value_parser = read::<Rate>)]
+    #[arg(long, value_name = "RATE", value_parser = read::<Rate>)]
     rate_limit: Option<Wanted<Rate>>,
     /// Jobs at the same time, or none
-    #[arg(long, value_name = "N", group = "setting", value_parser = read::<AtOnce>)]
+    #[arg(long, value_name = "N", value_parser = read::<AtOnce>)]
     concurrency: Option<Wanted<AtOnce>>,
     /// How long finished jobs are kept, and at most how many, or none
-    #[arg(long, value_name = "AGE[,COUNT]", group = "setting", value_parser = read::<Kept>)]
+    #[arg(long, value_name = "AGE[,COUNT]", value_parser = read::<Kept>)]
     retention: Option<Wanted<Kept>>,
 }
 
@@ -111,6 +112,12 @@ impl FromStr for Kept {
 }
 
 pub fn run(context: &Context, args: &SetArgs) -> Result {
+    let named =
+        [args.weight.is_some(), args.rate_limit.is_some(), args.concurrency.is_some(), args.retention.is_some()];
+    if !named.contains(&true) {
+        return Err(fail(Code::Usage, format!("nothing was named to set of {}", args.queue))
+            .hint("give --weight, --rate-limit, --concurrency or --retention"));
+    }
     let change = |settings: &mut QueueSettings| {
         if let Some(wanted) = args.weight {
             wanted.apply(&mut settings.weight, |weight| weight.0);

@@ -3,21 +3,31 @@
 use clap::Args;
 
 use crate::api::ScheduleView;
+use crate::api::schedules::SCHEDULE_FIELDS;
 use crate::cli::commands::rows::{id_text, time_text};
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::cli::output::{Column, Listed, Tone};
+use crate::cli::select::{self, Limit};
 use crate::domain::text::thousands;
 
 /// List schedules: what they start, when next, and what became of their ticks
+///
+/// The list is cut at 20 schedules, and says so; `-n 0` lists all.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   With zone, policies and counts:
     goflow schedule list -o wide
   The paused ones:
-    goflow schedule list -o json | jq -r '.[] | select(.paused) | .name'")]
-pub struct ListArgs {}
+    goflow schedule list --where paused:yes -o name")]
+pub struct ListArgs {
+    #[command(flatten)]
+    limit: Limit,
+    /// Only schedules that match, as in 'workflow:report-* paused:no missed>0'
+    #[arg(long = "where", value_name = "FILTER")]
+    filter: Option<String>,
+}
 
 impl Listed for ScheduleView {
     fn name(&self) -> &str {
@@ -60,9 +70,14 @@ const SCHEDULES: &[Column<ScheduleView>] = &[
         .tone(|schedule| (schedule.missed > 0).then_some(Tone::Bad)),
 ];
 
-pub fn run(context: &Context, _: &ListArgs) -> Result {
+pub fn run(context: &Context, args: &ListArgs) -> Result {
+    let filter = select::things(args.filter.as_deref(), SCHEDULE_FIELDS)?;
     context.block_on(async {
-        let schedules = context.client().await?.schedules().await?;
-        context.ui.list(&schedules, SCHEDULES)
+        let (now, mut schedules) = (context.clock.now(), context.client().await?.schedules().await?);
+        schedules.retain(|schedule| filter.matches(schedule, now));
+        let cut = args.limit.cut(&mut schedules);
+        context.ui.list(&schedules, SCHEDULES)?;
+        args.limit.tell_cut(context, "first", cut);
+        Ok(())
     })
 }

@@ -6,6 +6,7 @@ use clap_complete::ArgValueCompleter;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
+use crate::cli::toggles::{self, Noun, Several};
 use crate::domain::Name;
 
 /// Let paused schedules go on, from their next tick
@@ -15,13 +16,17 @@ use crate::domain::Name;
 #[command(after_long_help = "\
 Examples:
   Go on after a pause:
-    goflow schedule resume nightly-report")]
+    goflow schedule resume nightly-report
+  All that are paused:
+    goflow schedule resume --all")]
 pub struct ResumeArgs {
     /// The schedules
-    #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::schedules))]
+    #[arg(value_name = "NAME", conflicts_with_all = ["all", "filter"], add = ArgValueCompleter::new(complete::schedules))]
     names: Vec<Name>,
+    #[command(flatten)]
+    several: Several,
 }
 
 pub fn run(context: &Context, args: &ResumeArgs) -> Result {
-    super::pause::set(context, &args.names, false)
+    toggles::run(context, Noun::Schedule, &args.names, &args.several, false)
 }

@@ -3,6 +3,7 @@
 mod drain;
 mod list;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,9 +19,9 @@ use crate::cli::context::{Context, runtime};
 use crate::cli::error::{CommandError, Result, fail};
 use crate::cli::ui::Ui;
 use crate::cli::{alerts, complete, handlers, log};
-use crate::domain::Name;
 use crate::domain::text::{count, thousands};
 use crate::domain::time::parse_duration;
+use crate::domain::{Name, Shard};
 use crate::engine::{Summary, Worker, WorkerOptions};
 
 /// Run jobs; list and drain workers
@@ -67,6 +68,9 @@ pub struct WorkerArgs {
     /// End once nothing waits, runs or is due to retry
     #[arg(long)]
     until_empty: bool,
+    /// Work for these shards only, as in 0-1 or 0,2; others must have workers of their own
+    #[arg(long, value_name = "SHARDS", value_parser = shard_set)]
+    pub shards: Option<ShardSet>,
     /// How long running jobs may go on after a stop [default: 25s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     shutdown_timeout: Option<Duration>,
@@ -76,6 +80,24 @@ pub struct WorkerArgs {
 enum WorkerVerb {
     List(list::ListArgs),
     Drain(drain::DrainArgs),
+}
+
+/// Numbers of shards.
+#[derive(Clone, Debug)]
+pub struct ShardSet(pub BTreeSet<u16>);
+
+fn shard_set(text: &str) -> std::result::Result<ShardSet, String> {
+    let bad = || format!("`{text}` does not name shards: write 0-1, or 0,2");
+    let mut shards = BTreeSet::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to): (u16, u16) = (from.parse().map_err(|_| bad())?, to.parse().map_err(|_| bad())?);
+        if from > to || to > Shard::MAX {
+            return Err(bad());
+        }
+        shards.extend(from..=to);
+    }
+    Ok(ShardSet(shards))
 }
 
 fn weighted(text: &str) -> std::result::Result<(Name, Option<u32>), String> {
@@ -110,9 +132,10 @@ pub fn run(context: &Context, command: WorkerCommand) -> Result {
 
 fn serve(context: &Context, args: WorkerArgs) -> Result {
     log::start(context, false)?;
+    let shards = args.shards.clone();
     let options = options(context, args)?;
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
-    let (done, interrupted) = runtime.block_on(work(context, options))?;
+    let (done, interrupted) = runtime.block_on(work(context, options, shards))?;
     let Summary { completed, retried, dead, cancelled, released, lost } = done;
     context.ui.result(&Done { completed, retried, dead, cancelled, released, lost }, &summary(done))?;
     if interrupted { Err(CommandError::Silent(exit::INTERRUPTED)) } else { Ok(()) }
@@ -132,6 +155,7 @@ pub fn options(context: &Context, args: WorkerArgs) -> Result<WorkerOptions> {
         lease: context.config()?.lease(),
         host: crate::sys::host::name(),
         pid: std::process::id(),
+        spans: context.spans()?,
         ..WorkerOptions::default()
     })
 }
@@ -153,8 +177,8 @@ pub fn summary(done: Summary) -> String {
     parts.join("; ")
 }
 
-async fn work(context: &Context, options: WorkerOptions) -> Result<(Summary, bool)> {
-    let client = context.client().await?;
+async fn work(context: &Context, options: WorkerOptions, shards: Option<ShardSet>) -> Result<(Summary, bool)> {
+    let client = context.client_for(shards.map(|shards| shards.0)).await?;
     let sink = Arc::new(log::StderrLog::new(context.global.verbose));
     let (handlers, machine) = handlers::all(context, sink)?;
     handlers::sweep(context, &machine).await;

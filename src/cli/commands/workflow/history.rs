@@ -25,9 +25,7 @@ pub fn run(context: &Context, args: &HistoryArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
         let id = client.find_run(&args.id).await?;
-        // That there is such a run at all: one without events is none.
-        client.run_header(id).await?;
-        let events: Vec<EventView> = client.store().history(id).await?.iter().map(EventView::from).collect();
+        let events: Vec<EventView> = client.run_history(id).await?.iter().map(EventView::from).collect();
         context.ui.list(&events, EVENTS)
     })
 }

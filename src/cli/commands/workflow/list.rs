@@ -4,11 +4,13 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::RunView;
+use crate::api::runs::{RUN_FIELDS, run_state};
 use crate::cli::codes::Code;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::{Result, fail};
 use crate::cli::output::{Column, Tone};
+use crate::cli::select::{self, Limit};
 use crate::cli::ui::Ui;
 use crate::domain::text::{age, nearest};
 use crate::domain::{Name, RunState};
@@ -21,7 +23,7 @@ use crate::domain::{Name, RunState};
 Examples:
   What waits or runs, and what has failed:
     goflow workflow list -s running
-    goflow workflow list -s failed
+    goflow workflow list --where 'state:failed error~timeout age<1d'
   All runs of one workflow, for a program:
     goflow workflow list -w order-saga -n 0 -o json")]
 pub struct ListArgs {
@@ -31,33 +33,27 @@ pub struct ListArgs {
     /// Only runs of this workflow
     #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(complete::workflows))]
     workflow: Option<Name>,
-    /// At most so many; 0 means all
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    /// Only runs that match, as in 'state:failed workflow:order-* error~timeout age<1d'
+    #[arg(long = "where", value_name = "FILTER")]
+    filter: Option<String>,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 pub fn run(context: &Context, args: &ListArgs) -> Result {
     let state = args.state.as_deref().map(state).transpose()?;
+    let filter = args.filter.as_deref().map(|text| select::things(Some(text), RUN_FIELDS)).transpose()?;
     context.block_on(async {
         let client = context.client().await?;
-        let found = client.runs(state, args.workflow.as_ref(), args.limit).await?;
+        let found = client.runs_where(state, args.workflow.as_ref(), filter.as_ref(), args.limit.limit).await?;
         context.ui.list(&found.runs, RUNS)?;
-        if found.cut {
-            context.ui.say(&format!("the first {} are shown; -n 0 shows all", args.limit));
-        }
+        args.limit.tell_cut(context, "first", found.cut);
         Ok(())
     })
 }
 
 fn state(text: &str) -> Result<RunState> {
-    // As the systems that goflow stands in for call them.
-    let word = match text {
-        "done" => "completed",
-        "active" | "processing" => "running",
-        "queued" | "waiting" => "pending",
-        word => word,
-    };
-    RunState::parse(word).ok_or_else(|| {
+    run_state(text).ok_or_else(|| {
         let names = RunState::ALL.iter().map(|state| state.as_str());
         let hint = match nearest(text, names.clone()) {
             Some(near) => format!("did you mean `{near}`?"),

@@ -5,7 +5,7 @@ mod history;
 mod list;
 mod show;
 mod simulate;
-mod source;
+pub mod source;
 mod start;
 mod steer;
 

@@ -69,7 +69,12 @@ fn head(run: &RunView, ui: &crate::cli::ui::Ui) -> Vec<String> {
         ("created", Some(run.created_at.0.rfc3339())),
         ("finished", time(&run.finished_at)),
     ];
-    let shown = fields.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    let signals = run.signals.iter().map(|signal| {
+        let late = if signal.late { " (late)" } else { "" };
+        let data = clip(&signal.data.0.to_string(), SHOWN).into_owned();
+        ("signal", format!("{}{late} at {}: {data}", signal.name, signal.at.0.rfc3339()))
+    });
+    let shown = fields.into_iter().filter_map(|(name, text)| Some((name, text?))).chain(signals);
     shown
         .map(|(name, text)| {
             // The state is painted already; everything else may hold anything.

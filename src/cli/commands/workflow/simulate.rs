@@ -17,6 +17,7 @@ use crate::domain::time::format_duration;
 use crate::domain::{Event, Json, Ms, Name, RunState};
 use crate::workflow::Definition;
 use crate::workflow::simulate::{Failure, Script, SimulateError, Simulated, simulate};
+use crate::workflow::spec::StepSpec;
 
 /// Tell what a run would do, without doing anything: its events, branches and compensations
 ///
@@ -73,7 +74,7 @@ struct Outcome {
 }
 
 pub fn run(context: &Context, args: &SimulateArgs) -> Result {
-    let input = enqueue::payload(args.input.as_deref())?;
+    let input = enqueue::input(args.input.as_deref())?;
     context.block_on(async {
         let (definition, others) = args.source.load(context).await?;
         let script = script(args, &definition, &others)?;
@@ -93,6 +94,7 @@ fn script(args: &SimulateArgs, definition: &Definition, others: &[Definition]) -
                 .hint("write STEP, STEP=CLASS, STEP*2 or STEP=CLASS*2, as in pay=http:503*2")
         })?;
         known.step("--fail", &step)?;
+        known.may_fail(&step)?;
         script.failures.insert(step, failure);
     }
     for (flag, steps, into) in
@@ -122,29 +124,57 @@ fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, Json)> {
     Ok((name, enqueue::payload(Some(data)).map_err(|error| error.after(&format!("it stands in {flag} {name}")))?))
 }
 
-/// The ids that a script may name.
-struct Known(Vec<String>);
+/// The ids that a script may name, and the verb of each where only what it needs can make it fail.
+struct Known(Vec<(String, Option<&'static str>)>);
 
 impl Known {
     fn of(definition: &Definition, others: &[Definition]) -> Known {
         let all = [definition].into_iter().chain(others);
-        Known(all.flat_map(|one| one.spec().all_steps().into_iter().map(|step| step.id.clone())).collect())
+        let steps = all.flat_map(|one| one.spec().all_steps());
+        let verb = |step: &StepSpec| (!step.verb.is_job()).then(|| step.verb.word());
+        Known(steps.map(|step| (step.id.clone(), verb(step))).collect())
     }
 
     /// That a step exists: a misspelt one would silently do nothing. A path (`a/b`, `a[3]`) ends in its id.
     fn step(&self, flag: &str, name: &str) -> Result {
-        let bare = name.strip_prefix("undo:").unwrap_or(name);
-        let id = bare.rsplit('/').next().unwrap_or(bare);
-        let id = id.split(['[', '#']).next().unwrap_or(id);
-        if self.0.iter().any(|known| known == id) {
+        let id = id_of(name);
+        if self.0.iter().any(|(known, _)| known == id) {
             return Ok(());
         }
         let told = fail(Code::Usage, format!("{flag}: there is no step `{name}`"));
-        Err(match nearest(id, self.0.iter().map(String::as_str)) {
+        Err(match nearest(id, self.0.iter().map(|(known, _)| known.as_str())) {
             Some(near) => told.hint(format!("did you mean `{near}`?")),
-            None => told.hint(format!("the steps are {}", self.0.join(", "))),
+            None => {
+                let all: Vec<&str> = self.0.iter().map(|(known, _)| known.as_str()).collect();
+                told.hint(format!("the steps are {}", all.join(", ")))
+            }
         })
     }
+
+    /// That somebody does the step, who can fail: else the flag would silently do nothing.
+    fn may_fail(&self, name: &str) -> Result {
+        let id = id_of(name);
+        let verbs: Vec<Option<&str>> = self.0.iter().filter(|(known, _)| known == id).map(|(_, verb)| *verb).collect();
+        // What undoes a step is a job whatever the step is.
+        if name.starts_with("undo:") || verbs.iter().any(Option::is_none) {
+            return Ok(());
+        }
+        let verb = verbs.into_iter().flatten().next().unwrap_or("step");
+        let told = fail(Code::Usage, format!("--fail: `{name}` is a `{verb}`, which nobody does who could fail"));
+        Err(told.hint(match verb {
+            "steps" | "switch" | "parallel" | "call" => "let a step inside of it fail",
+            "approval" => "--reject answers with no, --timeout lets nobody answer",
+            "wait" => "--timeout lets nobody send the signal",
+            _ => "steps that `run`, `http` or `job` does can be made to fail",
+        }))
+    }
+}
+
+/// The id at the end of a path.
+fn id_of(name: &str) -> &str {
+    let bare = name.strip_prefix("undo:").unwrap_or(name);
+    let id = bare.rsplit('/').next().unwrap_or(bare);
+    id.split(['[', '#']).next().unwrap_or(id)
 }
 
 fn outcome(definition: &Definition, told: &Simulated) -> Outcome {

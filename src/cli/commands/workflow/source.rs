@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{Result, fail};
 use crate::cli::manifests;
 use crate::domain::Name;
+use crate::domain::text::nearest;
 use crate::workflow::manifest::Kind;
 use crate::workflow::{Definition, Manifest};
 
@@ -62,22 +63,33 @@ impl SourceArgs {
     }
 }
 
-fn pick(mut all: Vec<Definition>, wanted: Option<&Name>, file: &str) -> Result<(Definition, Vec<Definition>)> {
-    let names: Vec<String> = all.iter().map(|one| one.name().to_string()).collect();
+/// The workflow of a file that is meant, and its others.
+///
+/// # Errors
+/// None or several and nobody says which one; one that is not among them.
+pub fn pick(mut all: Vec<Definition>, wanted: Option<&Name>, file: &str) -> Result<(Definition, Vec<Definition>)> {
+    let names: Vec<&str> = all.iter().map(|one| one.name().as_str()).collect();
+    let holds = if names.is_empty() { "no workflow".to_owned() } else { names.join(", ") };
     let at = match wanted {
         Some(wanted) => all.iter().position(|one| one.name() == wanted),
         None if all.len() == 1 => Some(0),
         None => None,
     };
-    match at {
-        Some(at) => {
+    match (at, wanted) {
+        (Some(at), _) => {
             let main = all.remove(at);
             Ok((main, all))
         }
-        None if names.is_empty() => Err(fail(Code::Manifest, format!("{file} holds no workflow"))),
-        None => {
-            let which = format!("{file} holds {}", names.join(", "));
-            Err(fail(Code::Usage, which).hint("say which one with --workflow NAME"))
+        (None, Some(wanted)) => {
+            let told = fail(Code::Usage, format!("{file} holds no workflow `{wanted}`"));
+            Err(match nearest(wanted.as_str(), names.iter().copied()) {
+                Some(near) => told.hint(format!("did you mean `{near}`?")),
+                None => told.hint(format!("it holds {holds}")),
+            })
+        }
+        (None, None) if names.is_empty() => Err(fail(Code::Manifest, format!("{file} holds no workflow"))),
+        (None, None) => {
+            Err(fail(Code::Usage, format!("{file} holds {holds}")).hint("say which one with --workflow NAME"))
         }
     }
 }

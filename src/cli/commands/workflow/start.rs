@@ -33,7 +33,7 @@ pub struct StartArgs {
 }
 
 pub fn run(context: &Context, args: &StartArgs) -> Result {
-    let input = enqueue::payload(args.input.as_deref())?;
+    let input = enqueue::input(args.input.as_deref())?;
     context.block_on(async {
         let client = context.client().await?;
         let definition = stored(&client, &args.name).await?;

@@ -1,0 +1,117 @@
+//! Shards, as every face shows them, and the verbs on them. What moves is decided in the store; here it is
+//! gone on with until nothing is left.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{ApiError, Client, Result};
+use crate::store::{Carried, Left, ShardList, ShardStatus, Shards};
+
+/// A shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShardView {
+    /// Its number, as text.
+    pub id: String,
+    pub url: String,
+    /// `joining`, `active`, `draining` or `removed`.
+    pub state: String,
+    /// Where what lay on it has gone, or is going.
+    pub moved_to: Option<u16>,
+    /// Why it does not answer now.
+    pub trouble: Option<String>,
+    pub workers: u64,
+    pub scheduled: u64,
+    pub pending: u64,
+    pub running: u64,
+    pub retrying: u64,
+    pub dead: u64,
+    pub finished: u64,
+    /// Up to 2,000 are counted.
+    pub runs: u64,
+    pub finished_runs: u64,
+    pub schedules: u64,
+}
+
+impl From<ShardStatus> for ShardView {
+    fn from(status: ShardStatus) -> ShardView {
+        let Left { scheduled, pending, running, retrying, dead, finished, runs, finished_runs, schedules } =
+            status.left;
+        ShardView {
+            id: status.id.to_string(),
+            url: status.url,
+            state: status.state,
+            moved_to: status.moved_to,
+            trouble: status.trouble,
+            workers: status.workers,
+            scheduled,
+            pending,
+            running,
+            retrying,
+            dead,
+            finished,
+            runs,
+            finished_runs,
+            schedules,
+        }
+    }
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    pub carried: Carried,
+    pub left: Left,
+}
+
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl Client {
+    /// The shards and their verbs.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] for a store that has none.
+    pub fn shard_verbs(&self) -> Result<&dyn Shards> {
+        let none = || ApiError::Conflict(format!("{} is one store, without shards", self.store().describe()));
+        self.store().shards().ok_or_else(none)
+    }
+
+    /// # Errors
+    /// [`ApiError::Conflict`] for a store that has none; the store's.
+    pub async fn shards(&self) -> Result<ShardList> {
+        Ok(self.shard_verbs()?.list().await?)
+    }
+
+    /// Lets a shard run empty: what will still be done is waited for, and with `into` what can be carried is
+    /// carried there. `told` hears how far it has come.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] for a store that has none; the store's, when it stays away.
+    pub async fn drain_shard(&self, id: u16, into: Option<u16>, mut told: impl FnMut(&Drained)) -> Result<Drained> {
+        let shards = self.shard_verbs()?;
+        self.patiently(|| shards.drain(id, into)).await?;
+        let mut drained = Drained::default();
+        loop {
+            let mut step = Carried::default();
+            if into.is_some() {
+                step = self.patiently(|| shards.carry(id)).await?;
+                drained.carried.jobs += step.jobs;
+                drained.carried.schedules += step.schedules;
+            }
+            drained.left = self.patiently(|| shards.left(id)).await?;
+            told(&drained);
+            let is_over = match into {
+                // Steps, and jobs that wait for others, cannot be carried: they end where they are.
+                Some(_) => drained.left.all() == drained.left.finished_runs + drained.left.dead + drained.left.finished,
+                None => drained.left.work() == 0,
+            };
+            if step == Carried::default() {
+                if is_over {
+                    return Ok(drained);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `goflow shard drain`, and what it shares with `goflow scale`.
+
+use clap::Args;
+
+use crate::api::Client;
+use crate::api::shards::Drained;
+use crate::cli::codes::Code;
+use crate::cli::context::Context;
+use crate::cli::error::{Result, fail};
+use crate::domain::text::count;
+use crate::store::Left;
+
+/// Let a shard run empty: it takes no new work, and what it holds is done
+///
+/// Ends when nothing is left there that waits or runs. With --move its jobs are carried to another shard,
+/// scheduled, dead and finished ones too, and its schedules; runs end where they began. Interrupted, it goes
+/// on draining; said again, this command goes on looking and carrying.
+///
+/// What a job has printed is not carried with it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  Empty shard 3 and take it away:
+    goflow shard drain 3 --move && goflow shard remove 3")]
+pub struct DrainArgs {
+    /// The number of the shard
+    #[arg(value_name = "SHARD")]
+    id: u16,
+    /// Carry what lies there to another shard
+    #[arg(long = "move")]
+    carry: bool,
+    /// The shard to carry it to [default: where the least waits]
+    #[arg(long, value_name = "SHARD", requires = "carry")]
+    to: Option<u16>,
+}
+
+#[derive(serde::Serialize)]
+struct Outcome {
+    shard: u16,
+    moved_to: Option<u16>,
+    jobs_moved: u64,
+    schedules_moved: u64,
+    /// What is still kept there: dead and finished jobs, runs that have ended.
+    left: u64,
+}
+
+pub fn run(context: &Context, args: &DrainArgs) -> Result {
+    context.block_on(async {
+        let client = context.client().await?;
+        let into = if args.carry { Some(target(&client, args.id, args.to).await?) } else { None };
+        let drained = drain(context, &client, args.id, into).await?;
+        let outcome = Outcome {
+            shard: args.id,
+            moved_to: into,
+            jobs_moved: drained.carried.jobs,
+            schedules_moved: drained.carried.schedules,
+            left: drained.left.all(),
+        };
+        context.ui.result(&outcome, &sentence(args.id, into, &drained))
+    })
+}
+
+/// Where a shard is carried to: where it was begun, else as asked, else where the least waits.
+pub async fn target(client: &Client, id: u16, asked: Option<u16>) -> Result<u16> {
+    let list = client.shards().await?;
+    let begun = list.shards.iter().find(|shard| shard.id == id).and_then(|shard| shard.moved_to);
+    let fit = |shard: &&crate::store::ShardStatus| shard.id != id && shard.state == "active" && shard.trouble.is_none();
+    let least = list.shards.iter().filter(fit).min_by_key(|shard| shard.left.work()).map(|shard| shard.id);
+    let none = || fail(Code::StateConflict, format!("there is no other active shard for what lies on shard {id}"));
+    asked.or(begun).or(least).ok_or_else(none)
+}
+
+/// Drains with a bar.
+pub async fn drain(context: &Context, client: &Client, id: u16, into: Option<u16>) -> Result<Drained> {
+    let start = client.shard_verbs()?.left(id).await?;
+    let matters = |left: &Left| if into.is_some() { left.all() } else { left.work() };
+    let total = matters(&start);
+    let bar = context.ui.progress(total.max(1), "left the shard");
+    let drained =
+        client.drain_shard(id, into, |drained| bar.set_position(total.saturating_sub(matters(&drained.left))));
+    let drained = drained.await;
+    bar.finish_and_clear();
+    Ok(drained?)
+}
+
+fn sentence(id: u16, into: Option<u16>, drained: &Drained) -> String {
+    let mut text = format!("nothing waits or runs on shard {id}");
+    if let Some(into) = into {
+        text = format!("{text}; {} went to shard {into}", count(drained.carried.jobs, "job"));
+    }
+    match drained.left.all() {
+        0 => text,
+        left => format!("{text}; {left} that have ended are still kept there"),
+    }
+}

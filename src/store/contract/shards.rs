@@ -1,0 +1,112 @@
+//! What an operator may do to the shards of a store that has several.
+
+use async_trait::async_trait;
+
+use super::Result;
+
+/// A shard, for those who look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStatus {
+    pub id: u16,
+    /// With the password hidden.
+    pub url: String,
+    /// `joining`, `active`, `draining` or `removed`.
+    pub state: String,
+    /// Where what lies on it has gone, or is going.
+    pub moved_to: Option<u16>,
+    /// Why it does not answer now.
+    pub trouble: Option<String>,
+    /// Workers that are registered with it.
+    pub workers: u64,
+    pub left: Left,
+}
+
+/// What lies on a shard. While it is away, as it was last known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Scheduled jobs, and those that wait for their parents.
+    pub scheduled: u64,
+    pub pending: u64,
+    pub running: u64,
+    pub retrying: u64,
+    pub dead: u64,
+    /// Completed and cancelled jobs that are still kept.
+    pub finished: u64,
+    /// Runs that are under way, as far as one page shows.
+    pub runs: u64,
+    /// Runs that have ended and are still kept, as far as one page shows.
+    pub finished_runs: u64,
+    pub schedules: u64,
+}
+
+impl Left {
+    /// What will still be done.
+    pub fn work(&self) -> u64 {
+        self.scheduled + self.pending + self.running + self.retrying + self.runs
+    }
+
+    /// Everything.
+    pub fn all(&self) -> u64 {
+        self.work() + self.dead + self.finished + self.finished_runs + self.schedules
+    }
+}
+
+/// The shards of a store, and how new work is spread over them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardList {
+    /// Rises with every change of the map.
+    pub epoch: u64,
+    pub strategy: String,
+    pub shards: Vec<ShardStatus>,
+}
+
+/// What one step of carrying a shard over has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    pub jobs: u64,
+    pub schedules: u64,
+}
+
+/// The verbs. Each change is a new map that every process follows within seconds; one that is cut in
+/// between is said again and goes on.
+#[async_trait]
+pub trait Shards: Send + Sync {
+    async fn list(&self) -> Result<ShardList>;
+
+    /// Shards that do not answer now, each with the reason.
+    fn away(&self) -> Vec<(u16, String)>;
+
+    /// Adds an empty store as a shard; its number. Takes some seconds: everybody knows of it before
+    /// anything is born on it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`](super::StoreError::Refused) for a store that is in use, or when a queue's
+    /// limit cannot be divided among so many.
+    async fn add(&self, url: &str) -> Result<u16>;
+
+    /// Adds a key space on one of the servers in use, each in turn, as a shard; its number.
+    ///
+    /// # Errors
+    /// As [`Shards::add`]; [`StoreError::Refused`](super::StoreError::Refused) for a PostgreSQL, where each
+    /// shard needs a database that somebody has made.
+    async fn add_beside(&self) -> Result<u16>;
+
+    /// Lets nothing new be born on a shard. `into`: where its jobs will be carried.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`](super::StoreError::Refused) for the last active shard, and for one that is
+    /// not active.
+    async fn drain(&self, id: u16, into: Option<u16>) -> Result<()>;
+
+    /// What is left on a shard.
+    async fn left(&self, id: u16) -> Result<Left>;
+
+    /// Carries a batch of what lies on a draining shard to where it goes. Nothing more to carry: zeros.
+    async fn carry(&self, id: u16) -> Result<Carried>;
+
+    /// Takes an empty shard out of the map.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`](super::StoreError::Refused) while anything is left on it.
+    async fn remove(&self, id: u16) -> Result<()>;
+}
