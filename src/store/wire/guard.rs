@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::answer::Refusal;
 use super::{NEWS_WAIT, VERSION};
 use crate::domain::{Event, Job, JobId, Json};
-use crate::store::advanced::{effects, gate};
+use crate::store::advanced::{called, effects_with, gate};
 use crate::store::contract::*;
 use crate::workflow::{self, Definition as Workflow, Slot, is_reserved};
 
@@ -134,18 +134,28 @@ impl<'a> Guard<'a> {
             return not_so("its input or its definition is missing");
         };
         let Ok(definition) = Workflow::load(&kept.text) else { return not_so("its definition cannot be read") };
-        match begin(&definition, &header, input) {
+        match begin(self.store, &definition, &header, input).await? {
             Some(begun) if begun == *run => Ok(()),
             _ => not_so("it is another one"),
         }
     }
 }
 
-fn begin(definition: &Workflow, header: &workflow::Run, input: Json) -> Option<NewRun> {
+/// `None` if it cannot begin so at all.
+async fn begin(
+    store: &dyn Store,
+    definition: &Workflow,
+    header: &workflow::Run,
+    input: Json,
+) -> Result<Option<NewRun>> {
     let (now, pins, queue) = (header.created_at, header.pins.clone(), header.queue.clone());
-    let advanced = workflow::start_pinned(definition, header.id, input, now, pins, queue).ok()?;
-    let gate = gate(&advanced.run, definition, now).ok()?;
-    Some(NewRun { effects: effects(advanced, now).ok()?, gate })
+    let Ok(mut advanced) = workflow::start_pinned(definition, header.id, input, now, pins, queue) else {
+        return Ok(None);
+    };
+    advanced.run.trace.clone_from(&header.trace);
+    let gate = gate(&advanced.run, definition, now)?;
+    let called = called(store, &advanced).await?;
+    Ok(Some(NewRun { effects: effects_with(advanced, &called, now)?, gate }))
 }
 
 /// A job that nobody has run yet, of an ordinary type, that does no step of a run.
