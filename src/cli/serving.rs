@@ -89,7 +89,7 @@ pub async fn listen(
         );
     }
     // Workers that speak only HTTP do nothing for each other.
-    let caretaker = Caretaker::new(client.store().clone(), &*context.clock, context.entropy.clone());
+    let caretaker = Caretaker::new(client.store().clone(), &*context.clock, context.entropy.clone(), context.spans()?);
     Ok(Listening { server, log, caretaker })
 }
 

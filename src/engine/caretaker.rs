@@ -15,6 +15,7 @@ use super::housekeeping::{Done, Housekeeper};
 use super::options::WorkerOptions;
 use super::runs::Runs;
 use super::time::StoreTime;
+use crate::domain::trace::Spans;
 use crate::domain::{Clock, Entropy, Shard, WorkerId};
 use crate::store::{Exchange, Result, Store};
 
@@ -38,9 +39,15 @@ pub struct Caretaker {
 }
 
 impl Caretaker {
-    pub fn new(store: Arc<dyn Store>, clock: &dyn Clock, entropy: Arc<dyn Entropy>) -> Caretaker {
+    /// `spans` takes those of what ends here, if anybody does.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: &dyn Clock,
+        entropy: Arc<dyn Entropy>,
+        spans: Option<Arc<dyn Spans>>,
+    ) -> Caretaker {
         let options = WorkerOptions::default();
-        let runs = Arc::new(Runs::new(store.clone()));
+        let runs = Arc::new(Runs::new(store.clone(), spans));
         let housekeeper = Housekeeper::new(&store, &runs, &entropy, &options);
         let now = clock.now();
         let nobody = WorkerId::from_parts(now, Shard::default(), entropy.next());

@@ -15,6 +15,7 @@ use super::runs::Runs;
 use super::settle::{Decided, commits, unreadable};
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::limits::CLAIM_BATCH;
+use crate::domain::trace::Spans;
 use crate::domain::{Clock, Entropy, Epoch, Job, JobId, JobState, Ms, Name, Place, Rate, Shard, WorkerId};
 use crate::store::{
     Claim, Claimed, Exchange, Expect, Heartbeat, ListQuery, Move, Moved, Note, PermitRequest, Result, Store, Stored,
@@ -84,8 +85,14 @@ pub struct Pull {
 }
 
 impl Pull {
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Pull {
-        Pull { runs: Runs::new(store.clone()), store, clock, entropy, permits: Mutex::default() }
+    /// `spans` takes those of what ends here, if anybody does.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        spans: Option<Arc<dyn Spans>>,
+    ) -> Pull {
+        Pull { runs: Runs::new(store.clone(), spans), store, clock, entropy, permits: Mutex::default() }
     }
 
     /// An id for a worker that has none yet.
@@ -333,14 +340,15 @@ impl Pull {
             return Ok(Vec::new());
         }
         let batch = commits(decided, now, &self.runs).await?;
-        let (answer, _) = batch.send(&*self.store, &self.runs, None).await?;
+        let answer = batch.send(&*self.store, &self.runs, None).await?.answer;
         Ok(answer.commits.into_iter().flat_map(|committed| committed.moves).collect())
     }
 }
 
 fn decide(job: Job, epoch: Epoch, outcome: Outcome, now: Ms, entropy: &dyn Entropy) -> Decided {
+    let waited_from = Some(job.updated_at.unwrap_or(job.id.created_at()));
     let step = Move::new(Expect::Lease(epoch), job.settle(outcome, now, entropy.fraction()));
-    Decided { step, record: None }
+    Decided { step, record: None, waited_from }
 }
 
 /// The record with its lease noted, as the worker that holds it has it.

@@ -55,7 +55,12 @@ impl App {
     pub(super) fn new(client: Client, options: Options, hosts: Hosts, needs_token: bool) -> App {
         let tokens = Tokens::new(options.admin_token.as_deref(), needs_token);
         let hub = Hub::new(client.clone());
-        let pull = Pull::new(client.store().clone(), client.clock().clone(), client.entropy().clone());
+        let pull = Pull::new(
+            client.store().clone(),
+            client.clock().clone(),
+            client.entropy().clone(),
+            client.spans().cloned(),
+        );
         App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, stop: CancellationToken::new() }))
     }
 
