@@ -101,8 +101,8 @@ pub const EVENT_FIELDS: &[Field<EventView>] = &[
 
 /// Events read at once.
 const PAGE: usize = 1_000;
-/// Looks again this often for what comes next; the log gives no sign.
-const POLL: Duration = Duration::from_millis(200);
+/// How long one call waits for what comes next.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Some of the events that match.
 #[derive(Clone, Debug)]
@@ -154,14 +154,15 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn next_events(&self, filter: &Where<EventView>, after: &Cursor) -> Result<(Vec<EventView>, Cursor)> {
+        let mut after = after.clone();
         loop {
-            let (events, next) = self.patiently(|| self.store().events(Some(after), PAGE)).await?;
+            let (events, next) = self.patiently(|| self.store().news(&after, PAGE, WAIT)).await?;
             if !events.is_empty() {
                 let now = self.clock().now();
                 let views = events.iter().map(EventView::from).filter(|view| filter.matches(view, now));
                 return Ok((views.collect(), next));
             }
-            tokio::time::sleep(POLL).await;
+            after = next;
         }
     }
 }

@@ -235,6 +235,8 @@ fn typed_flags() -> Global {
     Global {
         store: value("--store"),
         redis: value("--redis"),
+        server: value("--server"),
+        token_file: value("--token-file").map(Into::into),
         config: value("--config").map(Into::into),
         allow_eviction: words.iter().any(|word| word == "--allow-eviction"),
         ..Global::default()

@@ -221,11 +221,12 @@ impl From<BadUrl> for CommandError {
 
 impl From<NoStore> for CommandError {
     fn from(error: NoStore) -> Self {
-        let code = match &error {
-            NoStore::NoHome => Code::StoreUrl,
-            NoStore::Dsn(_) => Code::Environment,
+        let (code, hint) = match &error {
+            NoStore::NoHome => (Code::StoreUrl, "name one with --store, as in --store sqlite:goflow.db"),
+            NoStore::Dsn(_) => (Code::Environment, "name one with --store, as in --store sqlite:goflow.db"),
+            NoStore::Server(_) => (Code::StoreUrl, "it is given by --server or GOFLOW_SERVER"),
         };
-        fail(code, error.to_string()).hint("name one with --store, as in --store sqlite:goflow.db")
+        fail(code, error.to_string()).hint(hint)
     }
 }
 

@@ -18,6 +18,7 @@ use super::error::{Result, fail};
 use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
+use crate::engine::Caretaker;
 use crate::server::{Answered, Options, Server};
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
@@ -38,6 +39,7 @@ pub struct ListenArgs {
 pub struct Listening {
     server: Server,
     log: LogThread,
+    caretaker: Caretaker,
 }
 
 /// Records that wait to be written. Beyond it requests are not held up: what is left out is counted
@@ -86,17 +88,21 @@ pub async fn listen(
              can use this server",
         );
     }
-    Ok(Listening { server, log })
+    // Workers that speak only HTTP do nothing for each other.
+    let caretaker = Caretaker::new(client.store().clone(), &*context.clock, context.entropy.clone(), context.spans()?);
+    Ok(Listening { server, log, caretaker })
 }
 
 impl Listening {
     /// Answers until `gently`, then lets requests end, or cuts them off `at_once`.
     pub async fn run(self, gently: CancellationToken, at_once: CancellationToken) {
+        let house = tokio::spawn(self.caretaker.run(gently.clone()));
         tokio::select! {
             biased;
             () = at_once.cancelled() => {}
-            () = self.server.run(gently) => {}
+            () = self.server.run(gently.clone()) => {}
         }
+        house.abort();
         self.log.finish();
     }
 

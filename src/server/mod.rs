@@ -7,16 +7,19 @@
 
 pub mod app;
 pub mod auth;
+mod calls;
 pub mod compat;
 pub mod health;
 mod hosts;
 mod idempotency;
 pub mod limits;
 mod listen;
+mod live;
 mod log;
 mod metrics;
 pub mod openapi;
 pub mod problem;
+mod pull;
 pub mod scopes;
 pub mod v1;
 pub mod webhooks;

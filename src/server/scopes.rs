@@ -8,8 +8,9 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{compat, health, hosts, idempotency, log, metrics, openapi, problem, v1, webhooks};
+use super::{calls, compat, health, hosts, idempotency, live, log, metrics, openapi, problem, pull, v1, webhooks};
 use crate::api::tokens::Scope;
+use crate::store::wire::with_calls;
 
 /// What lets a request in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ macro_rules! table {
     };
 }
 
-use Access::{Needs, Open, Signed};
+use Access::{Needs, Open, Signed, Socket};
 use Scope::{Admin, Enqueue, Operate, Read};
 
 /// Every route there is. An area adds its rows under its own comment.
@@ -162,12 +163,44 @@ pub const TABLE: &[Row] = table! {
     DELETE "/api/v1/webhooks/{name}" Needs(Admin) => webhooks::remove;
     POST "/api/v1/webhooks/{name}/enable" Needs(Operate) => webhooks::enable;
     POST "/api/v1/webhooks/{name}/disable" Needs(Operate) => webhooks::disable;
+    // Another goflow that has this server instead of a store.
+    GET "/api/v1/store" Needs(Read) => calls::greet;
+    POST "/api/v1/store/hints" Needs(Operate) => calls::hints;
+    // Workers over HTTP.
+    POST "/api/v1/lease" Needs(Operate) => pull::lease;
+    POST "/api/v1/heartbeat" Needs(Operate) => pull::heartbeat;
+    POST "/api/v1/farewell" Needs(Operate) => pull::farewell;
+    POST "/api/v1/progress" Needs(Operate) => pull::progress;
+    POST "/api/v1/settle" Needs(Operate) => pull::settle;
+    // Live events.
+    GET "/ws" Socket(Read) => live::socket;
+    GET "/events" Needs(Read) => live::stream;
 };
+
+/// A row for each call of the store contract, with the right that the contract's own table names.
+macro_rules! calls {
+    ($($name:ident $call:ident ($($argument:ident: $given:ty = $owned:ty => $pass:expr),*)
+        -> $answer:ty as $wire:ty, $right:ident;)*) => {
+        /// The calls by which another goflow uses this server as its store.
+        pub const CALLS: &[Row] = &[$(Row {
+            method: Method::POST,
+            path: concat!("/api/v1/store/", stringify!($name)),
+            access: Needs(Scope::$right),
+            handler: || on(MethodFilter::POST, calls::call),
+        },)*];
+    };
+}
+with_calls!(calls);
+
+/// Every row there is.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().chain(CALLS)
+}
 
 /// All of it, with what stands before every route.
 pub(super) fn router(app: &App, access: log::AccessLog) -> Router {
     let mut router = Router::new();
-    for row in TABLE {
+    for row in rows() {
         let gate = Gate { app: app.clone(), access: row.access };
         let mut handler = (row.handler)();
         if row.method == Method::POST && matches!(row.access, Access::Needs(_)) {

@@ -207,8 +207,20 @@ fn a_store_that_is_away_is_told_by_every_command_that_needs_one() {
 }
 
 fn own_args(command: &Command) -> impl Iterator<Item = &Arg> {
-    let global =
-        ["help", "version", "store", "redis", "allow_eviction", "config", "output", "color", "log_format", "verbose"];
+    let global = [
+        "help",
+        "version",
+        "store",
+        "redis",
+        "server",
+        "token_file",
+        "allow_eviction",
+        "config",
+        "output",
+        "color",
+        "log_format",
+        "verbose",
+    ];
     command.get_arguments().filter(move |arg| !global.contains(&arg.get_id().as_str()))
 }
 
