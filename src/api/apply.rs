@@ -1,17 +1,21 @@
 //! Keeping definitions: what `apply` would change, and doing it. Knows manifests and what each kind
 //! means to the store; reads no files.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use sha2::{Digest, Sha256};
 
 use super::{ApiError, Client, Result};
+use crate::domain::text::nearest;
 use crate::domain::{Name, QueueSettings};
 use crate::store::Definition;
-use crate::workflow::Manifest;
 use crate::workflow::manifest::Kind;
 use crate::workflow::spec::{QueueSpec, WebhookSpec};
+use crate::workflow::{Manifest, Problem, Reference};
 
 /// What applying one definition means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Created,
@@ -58,6 +62,38 @@ pub fn definition(manifest: &Manifest) -> Definition {
 }
 
 impl Client {
+    /// All that manifests name and that is neither among them nor in the store, each where it is named.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn missing(&self, manifests: &[Manifest], references: &[Reference]) -> Result<Vec<Problem>> {
+        let is_here = |reference: &Reference| {
+            manifests.iter().any(|one| one.kind() == reference.kind && *one.name() == reference.name)
+        };
+        let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
+        let mut missing = Vec::new();
+        for reference in references.iter().filter(|reference| !is_here(reference)) {
+            let names: &[Name] = match kept.entry(reference.kind) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(free) => {
+                    let found = self.definitions(reference.kind).await?;
+                    free.insert(found.into_iter().map(|one| one.name).collect())
+                }
+            };
+            if names.contains(&reference.name) {
+                continue;
+            }
+            let here = manifests.iter().filter(|one| one.kind() == reference.kind).map(Manifest::name);
+            let known = names.iter().chain(here).map(Name::as_str);
+            let mut problem = reference.missing.clone();
+            if let Some(near) = nearest(reference.name.as_str(), known) {
+                problem.hint = Some(format!("did you mean `{near}`?"));
+            }
+            missing.push(problem);
+        }
+        Ok(missing)
+    }
+
     /// What applying these would change, in order.
     ///
     /// # Errors

@@ -5,6 +5,9 @@
 use super::ApiError;
 use super::filter::BadFilter;
 use super::runs::StartError;
+use super::verbs::Left;
+use super::wanted::BadJob;
+use crate::domain::json::BadJson;
 use crate::store::StoreError;
 
 /// What the process ends with; a contract that others script against.
@@ -104,6 +107,12 @@ codes! {
     Signature = "GF0081", USAGE;
     /// A webhook's request that its expressions do not fit.
     Delivery = "GF0082", USAGE;
+    /// All slots of a lock are taken, or it has another number of them.
+    LockHeld = "GF0085", CONFLICT;
+    /// A lock was lost while a command ran under it.
+    LockLost = "GF0086", FAILED;
+    /// A command that cannot be started.
+    NoCommand = "GF0087", USAGE;
     Interrupted = "GF0130", INTERRUPTED;
 }
 
@@ -130,6 +139,7 @@ impl From<&ApiError> for Code {
             ApiError::Ambiguous { .. } => Code::Ambiguous,
             ApiError::KeyHeld { .. } => Code::KeyHeld,
             ApiError::Conflict(_) => Code::StateConflict,
+            ApiError::BadCursor(_) => Code::Usage,
         }
     }
 }
@@ -139,6 +149,30 @@ impl From<&StartError> for Code {
         match error {
             StartError::Input(_) => Code::RunInput,
             StartError::Api(error) => error.into(),
+        }
+    }
+}
+
+impl From<&BadJob> for Code {
+    fn from(error: &BadJob) -> Code {
+        match error {
+            BadJob::Reserved(_) => Code::ReservedType,
+            BadJob::Field { .. } => Code::Usage,
+            BadJob::Time(_) | BadJob::Past { .. } => Code::PastTime,
+            BadJob::TooLarge(_) | BadJob::Payload(BadJson::TooLarge { .. } | BadJson::TooDeep { .. }) => {
+                Code::PayloadTooLarge
+            }
+            BadJob::Payload(BadJson::Syntax { .. }) => Code::PayloadNotJson,
+        }
+    }
+}
+
+impl From<&Left> for Code {
+    fn from(left: &Left) -> Code {
+        match left {
+            Left::Held(_) => Code::KeyHeld,
+            Left::Gone => Code::NotFound,
+            Left::Step { .. } | Left::State(_) | Left::Outside(_) | Left::Asked | Left::Changed => Code::StateConflict,
         }
     }
 }

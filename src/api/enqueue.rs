@@ -59,10 +59,12 @@ impl Client {
             }
             _ => {}
         }
-        match self.store().get(&[record.id]).await?.into_iter().next().flatten() {
-            Some(stored) => Ok(stored),
+        match self.store().get(&[record.id]).await {
             // A worker was quicker, and what it finished was deleted at once: tell what was added.
-            None => Ok(as_added(record, start, self)),
+            Ok(found) => Ok(found.into_iter().next().flatten().unwrap_or_else(|| as_added(record, start, self))),
+            // Somebody who may add and not look.
+            Err(StoreError::Refused(_)) => Ok(as_added(record, start, self)),
+            Err(error) => Err(error.into()),
         }
     }
 }

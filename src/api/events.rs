@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::filter::{Field, Found, Kind, Where};
@@ -15,7 +16,7 @@ use crate::domain::{Event, Ms};
 use crate::store::Cursor;
 
 /// An event, as every face shows it. Keys that do not apply are left out; `data` never is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct EventView {
     /// Made from what happened: the same fact has the same id whoever reads it. Begins with its time.
     pub id: String,
@@ -100,8 +101,8 @@ pub const EVENT_FIELDS: &[Field<EventView>] = &[
 
 /// Events read at once.
 const PAGE: usize = 1_000;
-/// Looks again this often for what comes next; the log gives no sign.
-const POLL: Duration = Duration::from_millis(200);
+/// How long one call waits for what comes next.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Some of the events that match.
 #[derive(Clone, Debug)]
@@ -153,14 +154,15 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn next_events(&self, filter: &Where<EventView>, after: &Cursor) -> Result<(Vec<EventView>, Cursor)> {
+        let mut after = after.clone();
         loop {
-            let (events, next) = self.patiently(|| self.store().events(Some(after), PAGE)).await?;
+            let (events, next) = self.patiently(|| self.store().news(&after, PAGE, WAIT)).await?;
             if !events.is_empty() {
                 let now = self.clock().now();
                 let views = events.iter().map(EventView::from).filter(|view| filter.matches(view, now));
                 return Ok((views.collect(), next));
             }
-            tokio::time::sleep(POLL).await;
+            after = next;
         }
     }
 }

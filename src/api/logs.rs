@@ -1,6 +1,7 @@
 //! What jobs have printed, as every face shows it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::wire::Time;
 use super::{Client, Result};
@@ -8,7 +9,7 @@ use crate::domain::JobId;
 use crate::store::{JobLog, LogChunk};
 
 /// A piece of a job's log. Pieces end anywhere, also within a line.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct LogView {
     /// Rises within a job.
     pub seq: u64,

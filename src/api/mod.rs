@@ -10,8 +10,13 @@ pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod jobs;
+pub mod locks;
+pub mod live;
 pub mod logs;
+pub mod metrics;
+pub mod pages;
 pub mod queues;
+pub mod remote;
 pub mod run_list;
 pub mod runs;
 pub mod schedules;
@@ -21,6 +26,7 @@ pub mod tokens;
 pub mod told;
 mod traces;
 pub mod verbs;
+pub mod wanted;
 pub mod webhooks;
 pub mod wire;
 pub mod workers;
@@ -62,6 +68,9 @@ pub enum ApiError {
     /// A live job holds the unique key.
     #[error("the unique key `{key}` is held by job {holder}")]
     KeyHeld { key: String, holder: JobId },
+    /// A cursor that this store did not give.
+    #[error("`{0}` is not a cursor of this list: leave it out to begin anew")]
+    BadCursor(String),
     /// The state does not allow the verb.
     #[error("{0}")]
     Conflict(String),
@@ -84,6 +93,12 @@ pub struct Client {
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
         Client { store, clock, entropy, spans: None, trace: None }
+    }
+
+    /// The same client with another clock and other randomness.
+    #[must_use]
+    pub fn by(self, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
+        Client { clock, entropy, ..self }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::filter::{Field, Found, Kind, Where};
 use super::wire::{ErrorView, Time, Value};
@@ -23,14 +24,17 @@ const SHOWN_OUTPUTS: usize = 1_000;
 const HISTORY_JOBS: usize = 1_000;
 
 /// A run, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct RunView {
     pub id: String,
     pub workflow: String,
     /// The hash of the definition it began with.
     pub version: String,
+    #[schema(value_type = String)]
     pub state: RunState,
+    #[schema(value_type = serde_json::Value)]
     pub input: Option<Value>,
+    #[schema(value_type = serde_json::Value)]
     pub output: Option<Value>,
     pub error: Option<ErrorView>,
     pub parent_id: Option<String>,
@@ -44,23 +48,27 @@ pub struct RunView {
 }
 
 /// A signal that is kept: nobody waits for it yet, or it came late.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SignalView {
     pub name: String,
     pub at: Time,
+    #[schema(value_type = serde_json::Value)]
     pub data: Value,
     /// It came after the end of the run.
     pub late: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct StepView {
     pub id: String,
     pub path: String,
     /// Which item of a list it does, from 0; none outside of one.
+    #[schema(value_type = serde_json::Value)]
     pub item: Option<Value>,
+    #[schema(value_type = String)]
     pub state: StepState,
     pub attempt: u32,
+    #[schema(value_type = serde_json::Value)]
     pub output: Option<Value>,
     pub error: Option<ErrorView>,
     pub job_id: Option<String>,

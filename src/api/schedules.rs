@@ -1,6 +1,7 @@
 //! Schedules: setting, listing, triggering, pausing. Ticks are the scheduler's; here are the verbs.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::apply::Change;
 use super::filter::{Field, Kind, yes_or_no};
@@ -20,7 +21,7 @@ use crate::workflow::spec::{ScheduleRule, ScheduleSpec, ScheduleTarget};
 const TRIES: u32 = 50;
 
 /// A schedule, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ScheduleView {
     pub name: String,
     pub rule: String,
@@ -28,6 +29,7 @@ pub struct ScheduleView {
     pub workflow: Option<String>,
     pub job: Option<String>,
     pub queue: Option<String>,
+    #[schema(value_type = serde_json::Value)]
     pub input: Value,
     pub overlap: String,
     pub catchup: String,
@@ -47,7 +49,7 @@ pub struct ScheduleView {
 }
 
 /// What triggering started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Triggered {
     pub schedule: String,
     pub job_id: Option<String>,

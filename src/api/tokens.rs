@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
 use super::wire::Time;
 use super::{ApiError, Client, Result};
@@ -23,8 +24,8 @@ const KIND: &str = "token";
 const PREFIX: &str = "gft_";
 
 /// What a token may do. Each route of a server needs one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Scope {
     /// Look at everything.
     Read,
@@ -73,6 +74,14 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Scope, BadScope> {
         Scope::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| BadScope(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = BadScope;
+
+    fn try_from(text: String) -> Result<Scope, BadScope> {
+        text.parse()
     }
 }
 
@@ -125,7 +134,7 @@ struct Kept {
 }
 
 /// A token, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct TokenView {
     pub id: String,
     pub name: String,

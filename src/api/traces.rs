@@ -15,6 +15,11 @@ impl Client {
         Client { spans, ..self }
     }
 
+    /// Who takes them.
+    pub fn spans(&self) -> Option<&Arc<dyn Spans>> {
+        self.spans.as_ref()
+    }
+
     /// A client that acts within a trace: what it enqueues and starts belongs to it, unless it says another.
     #[must_use]
     pub fn within(self, trace: Option<Trace>) -> Client {

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::time::{format_duration, millis};
 use crate::domain::{JobState, Json, Ms, Place, QueueSettings, QueueStats};
@@ -32,7 +35,28 @@ impl Serialize for Time {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What an id looks like, for descriptions.
+pub enum Id {}
+
+impl PartialSchema for Id {
+    fn schema() -> RefOr<Schema> {
+        let format = Some(SchemaFormat::Custom("uuid".to_owned()));
+        ObjectBuilder::new().schema_type(Type::String).format(format).into()
+    }
+}
+
+impl ToSchema for Id {}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        let format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
+        ObjectBuilder::new().schema_type(Type::String).format(format).into()
+    }
+}
+
+impl ToSchema for Time {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ErrorView {
     /// One word or a path of words: `exit:1`, `timeout`, `poison`.
     pub class: String,
@@ -40,7 +64,7 @@ pub struct ErrorView {
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ProgressView {
     /// 0 to 100, if the handler counts.
     pub percent: Option<f64>,
@@ -49,13 +73,14 @@ pub struct ProgressView {
 }
 
 /// A job, as every face shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct JobView {
     pub id: String,
     #[serde(rename = "type")]
     pub kind: String,
     pub queue: String,
     #[serde(serialize_with = "state_text")]
+    #[schema(value_type = String)]
     pub state: JobState,
     pub priority: i8,
     /// The number of the attempt that runs or ran last; 0 before the first.
@@ -63,7 +88,9 @@ pub struct JobView {
     pub max_retries: u32,
     /// Deaths of its workers that are still counted.
     pub crashes: usize,
+    #[schema(value_type = serde_json::Value)]
     pub payload: Value,
+    #[schema(value_type = serde_json::Value)]
     pub result: Option<Value>,
     pub error: Option<ErrorView>,
     /// What it told last of how far it has come.
@@ -156,7 +183,7 @@ impl From<&Stored> for JobView {
 }
 
 /// A queue's counters, as every face shows them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct QueueView {
     pub name: String,
     pub paused: bool,

@@ -1,6 +1,7 @@
 //! Workers, as every face shows them.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::filter::{Field, Found, Kind, yes_or_no};
 use super::wire::Time;
@@ -9,7 +10,7 @@ use crate::domain::{Name, WorkerId};
 use crate::store::WorkerStatus;
 
 /// A worker that is registered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct WorkerView {
     pub id: String,
     pub host: String,

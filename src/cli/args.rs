@@ -33,7 +33,9 @@ Examples:
     printf 'a\\nb\\nc\\n' | goflow enqueue echo --text-lines
     goflow job list
   Use another store for every command of this shell:
-    export GOFLOW_STORE=redis://localhost:6379"
+    export GOFLOW_STORE=redis://localhost:6379
+  Use a server instead of a store, with a token that only you can read:
+    goflow --server https://jobs.example.com --token-file ~/.goflow-token job list"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -46,12 +48,18 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The store: sqlite:PATH, redis://…, postgres://…, memory:
+    /// The store: sqlite:PATH, redis://…, postgres://…, memory:, or a server, http(s)://…
     #[arg(long, global = true, hide_short_help = true, value_name = "URL", conflicts_with = "redis")]
     pub store: Option<String>,
     /// The store at redis://ADDRESS
     #[arg(long, global = true, hide_short_help = true, value_name = "ADDRESS")]
     pub redis: Option<String>,
+    /// Instead of a store, the `goflow server` at this http:// or https:// URL
+    #[arg(long, global = true, hide_short_help = true, value_name = "URL", conflicts_with_all = ["store", "redis"])]
+    pub server: Option<String>,
+    /// A file that holds the token for a server; else GOFLOW_TOKEN counts
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Use a Redis even if its maxmemory-policy lets it throw jobs away
     #[arg(long, global = true, hide_short_help = true)]
     pub allow_eviction: bool,
@@ -142,6 +150,10 @@ pub enum Command {
     Shard(commands::shard::ShardCommand),
     #[command(subcommand)]
     Webhook(commands::webhook::WebhookCommand),
+    #[command(subcommand)]
+    Lock(commands::lock::LockCommand),
+    #[command(subcommand)]
+    Semaphore(commands::lock::SemaphoreCommand),
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
     #[command(subcommand)]

@@ -113,6 +113,12 @@ pub fn schedules(current: &OsStr) -> Vec<CompletionCandidate> {
     starting_with(current, found.unwrap_or_default().into_iter().map(|schedule| schedule.name))
 }
 
+/// Names of locks that are held.
+pub fn locks(current: &OsStr) -> Vec<CompletionCandidate> {
+    let found = ask(|client| async move { client.locks().await.ok() });
+    starting_with(current, found.unwrap_or_default().into_iter().map(|lock| lock.name))
+}
+
 /// Names of workflows that were applied.
 pub fn workflows(current: &OsStr) -> Vec<CompletionCandidate> {
     let found = ask(|client| async move { client.definitions(Kind::Workflow).await.ok() });
@@ -229,6 +235,8 @@ fn typed_flags() -> Global {
     Global {
         store: value("--store"),
         redis: value("--redis"),
+        server: value("--server"),
+        token_file: value("--token-file").map(Into::into),
         config: value("--config").map(Into::into),
         allow_eviction: words.iter().any(|word| word == "--allow-eviction"),
         ..Global::default()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::args::{Global, LogFormat};
 use super::codes::Code;
-use super::error::{Result, fail, unusable};
+use super::error::{Result, fail, reason, unusable};
 use super::ui::Ui;
 use crate::api::Client;
 #[cfg(feature = "otlp")]
@@ -18,13 +18,17 @@ use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, Name};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open};
+use crate::store::remote::Token;
 use crate::store::sharded::Strategy;
 use crate::sys::clock::SystemClock;
 use crate::sys::config::store::{StoreChoice, StoreFlags};
-use crate::sys::config::{Config, Search};
+use crate::sys::config::{Config, Origin, Search};
 use crate::sys::entropy::SystemEntropy;
 use crate::sys::env::Env;
 use crate::sys::paths::Paths;
+
+/// Names the token for a server, and on a server the one that may do everything.
+pub const TOKEN: &str = "GOFLOW_TOKEN";
 
 pub struct Context {
     pub ui: Ui,
@@ -102,7 +106,8 @@ impl Context {
     /// # Errors
     /// A URL that is none; no home folder for the embedded store.
     pub fn store_choice(&self) -> Result<(StoreUrl, StoreChoice)> {
-        let flags = StoreFlags { store: self.global.store.as_deref(), redis: self.global.redis.as_deref() };
+        let Global { store, redis, server, .. } = &self.global;
+        let flags = StoreFlags { store: store.as_deref(), redis: redis.as_deref(), server: server.as_deref() };
         let choice = self.config()?.store(flags, &self.env, self.paths.as_ref())?;
         match choice.url.parse() {
             Ok(url) => Ok((url, choice)),
@@ -141,7 +146,11 @@ impl Context {
         let (url, choice) = self.store_choice()?;
         self.ui.whisper(&format!("store {url}"));
         let strategy = self.strategy()?;
-        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, ..options };
+        let token = match &url {
+            StoreUrl::Server(_) => self.token()?.map(|(token, _)| token),
+            _ => None,
+        };
+        let options = OpenOptions { allow_eviction: self.global.allow_eviction, strategy, token, ..options };
         let store = open(&url, self.clock.clone(), self.entropy.clone(), options).await;
         let store = store.map_err(|error| unusable(error, &url, &choice.origin.to_string()))?;
         // What lies there is left out of lists and counts: whoever looks is to know.
@@ -152,6 +161,29 @@ impl Context {
         }
         let store = self.with_faults(store)?;
         Ok(Client::new(store, self.clock.clone(), self.entropy.clone()).with_spans(self.spans()?).within(self.trace()))
+    }
+
+    /// The token for a server, and who gave it: a file, or the environment; never the command line, which
+    /// everybody on the machine can read.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds no token.
+    pub fn token(&self) -> Result<Option<(Token, Origin)>> {
+        let (text, origin, what) = match (&self.global.token_file, self.env.get(TOKEN)) {
+            (Some(path), _) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    fail(Code::Unreadable, format!("the token file {shown} cannot be read: {}", reason(&error)))
+                })?;
+                (text, Origin::Flag("--token-file"), format!("the token file {shown}"))
+            }
+            (None, Some(text)) => (text.to_owned(), Origin::Environment(TOKEN), TOKEN.to_owned()),
+            (None, None) => return Ok(None),
+        };
+        match Token::new(&text) {
+            Ok(token) => Ok(Some((token, origin))),
+            Err(why) => Err(fail(Code::Usage, format!("{what}: {why}"))),
+        }
     }
 
     /// Who takes the spans of what this process does, if the environment names a collector.

@@ -176,6 +176,7 @@ impl From<ApiError> for CommandError {
                     "run" => "goflow workflow list",
                     "worker" => "goflow worker list",
                     "token" => "goflow token list",
+                    "lock" | "lock holder" => "goflow lock list",
                     _ => "goflow job list -n 0 -o name",
                 };
                 failed.hint(format!("`{list}` shows what there is"))
@@ -188,7 +189,7 @@ impl From<ApiError> for CommandError {
             ApiError::KeyHeld { .. } => {
                 failed.hint("it is free again when that job has ended, and its --unique-for is over")
             }
-            ApiError::Conflict(_) => failed,
+            ApiError::Conflict(_) | ApiError::BadCursor(_) => failed,
         }
     }
 }
@@ -220,11 +221,12 @@ impl From<BadUrl> for CommandError {
 
 impl From<NoStore> for CommandError {
     fn from(error: NoStore) -> Self {
-        let code = match &error {
-            NoStore::NoHome => Code::StoreUrl,
-            NoStore::Dsn(_) => Code::Environment,
+        let (code, hint) = match &error {
+            NoStore::NoHome => (Code::StoreUrl, "name one with --store, as in --store sqlite:goflow.db"),
+            NoStore::Dsn(_) => (Code::Environment, "name one with --store, as in --store sqlite:goflow.db"),
+            NoStore::Server(_) => (Code::StoreUrl, "it is given by --server or GOFLOW_SERVER"),
         };
-        fail(code, error.to_string()).hint("name one with --store, as in --store sqlite:goflow.db")
+        fail(code, error.to_string()).hint(hint)
     }
 }
 

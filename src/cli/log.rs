@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::args::LogFormat;
 use super::codes::Code;
-use super::context::Context;
+use super::context::{Context, TOKEN};
 use super::error::{Result, fail};
 use crate::domain::secret::{self, Secrets};
 use crate::domain::text::{display_safe, json_safe};
@@ -157,7 +157,8 @@ pub fn secrets(context: &Context) -> Result<Secrets> {
     let config = context.config()?;
     let mut secrets = config.secrets();
     secrets.extend(config.handlers.iter().flat_map(|handler| secret::of_manifest(&handler.fields)));
-    secrets.extend(context.env.get("GOFLOW_TOKEN").map(str::to_owned));
+    secrets.extend(context.env.get(TOKEN).map(str::to_owned));
+    secrets.extend(context.token()?.map(|(token, _)| token.secret().to_owned()));
     let url = context.store_choice()?.1.url;
     secrets.extend(passwords(&url).into_iter().map(|place| url[place].to_owned()));
     Ok(Secrets::new(secrets))

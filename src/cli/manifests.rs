@@ -1,7 +1,5 @@
 //! Manifests from files, folders and standard input. Reads and checks; changes nothing.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -12,9 +10,8 @@ use super::error::{CommandError, Result, fail, mistake, reason};
 use super::ui::Ui;
 use crate::api::Client;
 use crate::domain::limits::MANIFEST_BYTES;
-use crate::domain::text::{count, nearest};
-use crate::domain::{Name, secret};
-use crate::workflow::manifest::Kind;
+use crate::domain::secret;
+use crate::domain::text::count;
 use crate::workflow::{self, Manifest, Problem, Reference};
 
 /// What files say, and what they refer to.
@@ -100,27 +97,7 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
 /// # Errors
 /// All that is missing, each where it is named; the store's.
 pub async fn check_references(client: &Client, found: &Found) -> Result {
-    let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
-    let mut missing = Vec::new();
-    for reference in found.unresolved() {
-        let names: &[Name] = match kept.entry(reference.kind) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(free) => {
-                let found = client.definitions(reference.kind).await?;
-                free.insert(found.into_iter().map(|one| one.name).collect())
-            }
-        };
-        if names.contains(&reference.name) {
-            continue;
-        }
-        let here = found.manifests.iter().filter(|one| one.kind() == reference.kind).map(Manifest::name);
-        let known = names.iter().chain(here).map(Name::as_str);
-        let mut problem = reference.missing.clone();
-        if let Some(near) = nearest(reference.name.as_str(), known) {
-            problem.hint = Some(format!("did you mean `{near}`?"));
-        }
-        missing.push(problem);
-    }
+    let missing = client.missing(&found.manifests, &found.references).await?;
     if missing.is_empty() { Ok(()) } else { Err(wrong(&missing)) }
 }
 

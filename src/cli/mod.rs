@@ -101,6 +101,8 @@ fn dispatch(context: &Context, command: Command) -> Result {
         Command::Scheduler(args) => commands::scheduler::run(context, &args),
         Command::Server(args) => commands::server::run(context, &args),
         Command::Up(args) => commands::up::run(context, args),
+        Command::Lock(command) => commands::lock::run(context, command),
+        Command::Semaphore(command) => commands::lock::run_semaphore(context, command),
         Command::Token(command) => commands::token::run(context, command),
         Command::Bench(command) => commands::bench::run(context, command),
         Command::Doctor(args) => commands::doctor::run(context, &args),

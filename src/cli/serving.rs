@@ -18,7 +18,8 @@ use super::error::{Result, fail};
 use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
-use crate::server::{Access, Options, Server};
+use crate::engine::Caretaker;
+use crate::server::{Answered, Options, Server};
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
 
@@ -38,6 +39,7 @@ pub struct ListenArgs {
 pub struct Listening {
     server: Server,
     log: LogThread,
+    caretaker: Caretaker,
 }
 
 /// Records that wait to be written. Beyond it requests are not held up: what is left out is counted
@@ -86,17 +88,21 @@ pub async fn listen(
              can use this server",
         );
     }
-    Ok(Listening { server, log })
+    // Workers that speak only HTTP do nothing for each other.
+    let caretaker = Caretaker::new(client.store().clone(), &*context.clock, context.entropy.clone(), context.spans()?);
+    Ok(Listening { server, log, caretaker })
 }
 
 impl Listening {
     /// Answers until `gently`, then lets requests end, or cuts them off `at_once`.
     pub async fn run(self, gently: CancellationToken, at_once: CancellationToken) {
+        let house = tokio::spawn(self.caretaker.run(gently.clone()));
         tokio::select! {
             biased;
             () = at_once.cancelled() => {}
-            () = self.server.run(gently) => {}
+            () = self.server.run(gently.clone()) => {}
         }
+        house.abort();
         self.log.finish();
     }
 
@@ -107,7 +113,7 @@ impl Listening {
 }
 
 enum Line {
-    Access(Access),
+    Request(Answered),
     Note(String),
     End,
 }
@@ -133,7 +139,7 @@ impl LogThread {
     fn sink(&self) -> crate::server::AccessLog {
         let (lines, lost) = (self.lines.clone(), self.lost.clone());
         Arc::new(move |access| {
-            if lines.try_send(Line::Access(access)).is_err() {
+            if lines.try_send(Line::Request(access)).is_err() {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -158,7 +164,7 @@ fn write_all(lines: &Receiver<Line>, lost: &AtomicU64) {
         // What came meanwhile goes in one write.
         while let Some(line) = next.take() {
             match line {
-                Line::Access(access) => push(&mut batch, &access_line(&access)),
+                Line::Request(access) => push(&mut batch, &access_line(&access)),
                 Line::Note(text) => push(&mut batch, &note_line("info", &text)),
                 Line::End => over = true,
             }
@@ -188,7 +194,7 @@ fn note_line(level: &str, text: &str) -> serde_json::Value {
 }
 
 /// `duration` is in milliseconds.
-fn access_line(access: &Access) -> serde_json::Value {
+fn access_line(access: &Answered) -> serde_json::Value {
     let level = if access.status >= 500 { "error" } else { "info" };
     json!({
         "time": SystemClock.now().rfc3339(),

@@ -177,17 +177,13 @@ fn tell(context: &Context, order: &Order<'_>, acted: &Acted) -> Result {
 
 /// The error for a named job to which nothing could be done.
 pub fn refused(verb: Verb, id: JobId, left: &Left) -> CommandError {
-    let message = format!("job {id} {}", predicate(verb, left));
+    let failed = fail(Code::from(left), format!("job {id} {}", predicate(verb, left)));
     match left {
-        Left::Step { .. } => {
-            fail(Code::StateConflict, message).hint("a step is never moved alone: its run decides what is done again")
-        }
-        Left::Held(_) => {
-            fail(Code::KeyHeld, message).hint("it is free again when that job has ended, and its --unique-for is over")
-        }
-        Left::Gone => fail(Code::NotFound, message),
+        Left::Step { .. } => failed.hint("a step is never moved alone: its run decides what is done again"),
+        Left::Held(_) => failed.hint("it is free again when that job has ended, and its --unique-for is over"),
+        Left::Gone => failed,
         Left::State(_) | Left::Outside(_) | Left::Asked | Left::Changed => {
-            fail(Code::StateConflict, message).hint(format!("`goflow job show {}` tells how it is now", id.short()))
+            failed.hint(format!("`goflow job show {}` tells how it is now", id.short()))
         }
     }
 }

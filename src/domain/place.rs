@@ -158,7 +158,7 @@ impl JobState {
 /// queue's line, or alone after a crash, or parked until a worker comes that knows its type, or
 /// blocked until another job of its concurrency key ends; a scheduled one waits for its time, or is
 /// held until its parents have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Place {
     Scheduled,
     Held,
@@ -223,7 +223,7 @@ impl Place {
 }
 
 /// Where a move takes a job. Delays count from the store's own now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum To {
     /// The end of its queue's line, within its priority. A job with crashes goes to
     /// [`To::Suspect`] instead: see [`Job::is_suspect`](super::job::Job::is_suspect).

@@ -40,7 +40,7 @@ pub struct Retention {
 /// The counters of a queue, as the store keeps them. `pending` includes jobs that wait to be run
 /// alone after a crash, jobs parked for a worker that knows their type, and jobs blocked by their
 /// concurrency key; `scheduled` includes jobs held until their parents end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStats {
     pub name: Name,
     pub paused: bool,

@@ -23,6 +23,7 @@
 //! reference store under a paused clock does the same for the same seed.
 
 mod alerts;
+mod caretaker;
 mod commands;
 mod handlers;
 mod housekeeping;
@@ -32,6 +33,7 @@ mod options;
 mod pace;
 mod permits;
 mod plan;
+pub mod pull;
 mod runs;
 mod scheduler;
 mod settle;
@@ -41,7 +43,9 @@ mod traces;
 mod worker;
 
 pub use alerts::{AlertRule, Alerts, Callback, Target as AlertTarget};
+pub use caretaker::Caretaker;
 pub use handlers::{Closing, Ending, Endings, Handler, Handlers, Limits, Task};
 pub use options::{Summary, WorkerOptions};
+pub use pull::Pull;
 pub use scheduler::{Scheduler, Ticks};
 pub use worker::Worker;

@@ -25,6 +25,7 @@ mod batch;
 mod builtin;
 mod cgroup;
 mod command;
+mod foreground;
 mod http;
 mod job_text;
 pub mod notify;
@@ -58,6 +59,7 @@ use crate::workflow::{Command, Request};
 
 pub use batch::perform_batch;
 pub use builtin::Builtin;
+pub use foreground::Foreground;
 pub use output::Captured;
 pub use pool::Pool;
 pub use tree::Swept;

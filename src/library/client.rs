@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_postgres::Transaction;
 
 use super::{Error, Result};
 use crate::api;
 use crate::domain::{Concurrency, Job, JobId, JobState, Json, Ms, Name, RetryPolicy, limits};
 use crate::store::open::{OpenOptions, open};
+use crate::store::postgres::enqueue_in;
 use crate::store::url::BadUrl;
-use crate::store::{NewJob, Start, Store, StoreUrl, Stored};
+use crate::store::{Enqueued, NewJob, Start, Store, StoreUrl, Stored};
 use crate::sys::clock::SystemClock;
 use crate::sys::entropy::SystemEntropy;
 
@@ -80,6 +82,37 @@ impl Client {
             queue: "default".to_owned(),
             payload: Ok(Json::null()),
             more: More::default(),
+        }
+    }
+
+    /// Adds a job in a transaction of one's own on the PostgreSQL database that this client's store is in:
+    /// the job is there exactly if the transaction commits, and workers hear of it then.
+    ///
+    /// ```no_run
+    /// # async fn order(client: goflow::Client, database: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let transaction = database.transaction().await?;
+    /// transaction.execute("INSERT INTO orders (id) VALUES (7)", &[]).await?;
+    /// let id = client.enqueue_in(&transaction, client.job("ship").payload(&7).unique("ship:7")).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Enqueue::enqueue`]. After an error of the database the transaction can only be rolled back.
+    pub async fn enqueue_in(&self, transaction: &Transaction<'_>, job: Enqueue<'_>) -> Result<JobId> {
+        let new = job.into_job()?;
+        let id = new.job.id;
+        match enqueue_in(transaction, &new).await? {
+            Enqueued::Created => Ok(id),
+            Enqueued::Conflict(holder) => {
+                let key = new.job.unique_key.unwrap_or_default();
+                Err(api::ApiError::KeyHeld { key, holder }.into())
+            }
+            Enqueued::NoParent(parent) => Err(api::ApiError::NotFound { noun: "job", id: parent.to_string() }.into()),
+            Enqueued::Exists | Enqueued::Busy => {
+                Err(api::ApiError::Conflict(format!("a job {id} is kept already")).into())
+            }
         }
     }
 
@@ -239,6 +272,11 @@ impl Enqueue<'_> {
     /// # Errors
     /// As [`Client::enqueue`], and [`api::ApiError::KeyHeld`] when a live job holds its unique key.
     pub async fn enqueue(self) -> Result<JobId> {
+        let client = self.client;
+        Ok(client.api.enqueue(self.into_job()?).await?.job.id)
+    }
+
+    fn into_job(self) -> Result<NewJob> {
         let Enqueue { client, kind, queue, payload, more } = self;
         let kind = own_kind(&kind)?;
         let bytes: usize = more.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -265,7 +303,7 @@ impl Enqueue<'_> {
             ..Job::new(id, kind, queue.parse()?, payload?)
         };
         let start = more.start.unwrap_or(Start::Now);
-        Ok(client.api.enqueue(NewJob { job, start, unique_for: more.unique_for }).await?.job.id)
+        Ok(NewJob { job, start, unique_for: more.unique_for })
     }
 }
 

@@ -37,13 +37,16 @@ mod client;
 mod failure;
 mod function;
 mod job;
+mod lock;
 mod worker;
 
 pub use client::{Client, Enqueue};
 pub use failure::Failure;
 pub use job::Job;
+pub use lock::{Lock, Semaphore};
 pub use worker::Worker;
 
+pub use crate::api::locks::Held;
 pub use crate::workflow::Batching;
 
 use crate::api::ApiError;

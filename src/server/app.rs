@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::auth::Tokens;
 use super::hosts::Hosts;
 use crate::api::Client;
+use crate::api::live::Hub;
 use crate::domain::Name;
+use crate::engine::Pull;
 use crate::sys::secrets::Secrets;
 
 /// What a server is told at its start.
@@ -42,13 +44,24 @@ struct Inner {
     options: Options,
     tokens: Tokens,
     hosts: Hosts,
+    /// Who reads the event log along.
+    hub: Arc<Hub>,
+    /// What workers over HTTP ask.
+    pull: Pull,
     stop: CancellationToken,
 }
 
 impl App {
     pub(super) fn new(client: Client, options: Options, hosts: Hosts, needs_token: bool) -> App {
         let tokens = Tokens::new(options.admin_token.as_deref(), needs_token);
-        App(Arc::new(Inner { client, options, tokens, hosts, stop: CancellationToken::new() }))
+        let hub = Hub::new(client.clone());
+        let pull = Pull::new(
+            client.store().clone(),
+            client.clock().clone(),
+            client.entropy().clone(),
+            client.spans().cloned(),
+        );
+        App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, stop: CancellationToken::new() }))
     }
 
     pub fn client(&self) -> &Client {
@@ -61,6 +74,14 @@ impl App {
 
     pub fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
+    }
+
+    pub fn pull(&self) -> &Pull {
+        &self.0.pull
     }
 
     pub(super) fn hosts(&self) -> &Hosts {

@@ -21,6 +21,9 @@ use crate::api::{Client, Result};
 
 /// A token that was revoked opens nothing after this time.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// A token that was made elsewhere is known after this time: who comes with one that is not known makes
+/// us ask the store, but not more often.
+const LOOKED_AGAIN: Duration = Duration::from_millis(100);
 /// What whoever needs no token is called.
 const NOBODY: &str = "anonymous";
 /// What the bearer of `GOFLOW_TOKEN` is called.
@@ -53,10 +56,10 @@ impl Tokens {
         Tokens { admin: admin.map(Hashed::of), always, kept: RwLock::new(None) }
     }
 
-    /// Those of the store, at most [`REMEMBERED`] old.
-    async fn of_store(&self, client: &Client) -> Result<Arc<Vec<Token>>> {
+    /// Those of the store, at most so old.
+    async fn of_store(&self, client: &Client, oldest: Duration) -> Result<Arc<Vec<Token>>> {
         let fresh = |kept: &Option<(Instant, Arc<Vec<Token>>)>| {
-            kept.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, tokens)| tokens.clone())
+            kept.as_ref().filter(|(at, _)| at.elapsed() < oldest).map(|(_, tokens)| tokens.clone())
         };
         if let Some(tokens) = fresh(&*self.kept.read().await) {
             return Ok(tokens);
@@ -83,7 +86,7 @@ impl Tokens {
         {
             return Ok(Caller { name: ADMIN.to_owned(), scopes: vec![Scope::Admin] });
         }
-        let tokens = self.of_store(client).await?;
+        let tokens = self.of_store(client, REMEMBERED).await?;
         let Some(hashed) = hashed else {
             let is_open = !self.always && self.admin.is_none() && tokens.is_empty();
             return match is_open {
@@ -91,12 +94,20 @@ impl Tokens {
                 false => Err(unknown("a token is needed: Authorization: Bearer TOKEN")),
             };
         };
-        // All are looked at, so that the time tells nothing.
-        let found =
-            tokens.iter().fold(None, |found, token| if token.hashed.is_same(&hashed) { Some(token) } else { found });
-        let token = found.ok_or_else(|| unknown("no such token, or it was revoked"))?;
-        Ok(Caller { name: token.name.to_string(), scopes: token.scopes.clone() })
+        let token = match known(&tokens, &hashed) {
+            Some(token) => token.clone(),
+            None => {
+                let tokens = self.of_store(client, LOOKED_AGAIN).await?;
+                known(&tokens, &hashed).cloned().ok_or_else(|| unknown("no such token, or it was revoked"))?
+            }
+        };
+        Ok(Caller { name: token.name.to_string(), scopes: token.scopes })
     }
+}
+
+/// All are looked at, so that the time tells nothing.
+fn known<'a>(tokens: &'a [Token], hashed: &Hashed) -> Option<&'a Token> {
+    tokens.iter().fold(None, |found, token| if token.hashed.is_same(hashed) { Some(token) } else { found })
 }
 
 /// The challenge of RFC 6750.

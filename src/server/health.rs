@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::ACCEPT;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::problem::Problem;
@@ -17,7 +18,7 @@ use crate::api::codes::Code;
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// That the process lives.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct HealthView {
     pub status: &'static str,
     /// What `ENV` says.
@@ -25,7 +26,7 @@ pub struct HealthView {
 }
 
 /// That the store can be reached.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct ReadyView {
     pub status: &'static str,
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::api::codes::Code;
+use crate::api::wanted::Object;
 use crate::domain::json::{BadJson, Json};
 use crate::domain::limits::PAYLOAD_BYTES;
 
@@ -73,7 +74,19 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
     }
 }
 
-/// Reads JSON of this shape.
+/// The same where nothing need be sent.
+pub struct Maybe<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for Maybe<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Maybe<T>, Problem> {
+        let Raw(bytes) = Raw::from_request(request, state).await?;
+        if bytes.is_empty() { Ok(Maybe(T::default())) } else { parse(&bytes).map(Maybe) }
+    }
+}
+
+/// Reads a JSON object of this shape.
 ///
 /// # Errors
 /// 400 with the place of the mistake.
@@ -87,5 +100,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         BadJson::TooLarge { .. } => Problem::new(Code::PayloadTooLarge, error.to_string()),
         _ => wrong(format!("the body is {error}")),
     })?;
-    serde_json::from_str(text).map_err(|error| Problem::new(Code::Usage, format!("the body does not fit: {error}")))
+    serde_json::from_str(text)
+        .map(|Object(sent)| sent)
+        .map_err(|error| Problem::new(Code::Usage, format!("the body does not fit: {error}")))
 }

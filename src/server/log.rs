@@ -16,7 +16,7 @@ use crate::api::codes::Code;
 
 /// One request that was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct Answered {
     pub method: Method,
     pub path: String,
     pub status: u16,
@@ -25,7 +25,7 @@ pub struct Access {
 }
 
 /// Takes what was answered; must not block.
-pub type AccessLog = Arc<dyn Fn(Access) + Send + Sync>;
+pub type AccessLog = Arc<dyn Fn(Answered) + Send + Sync>;
 
 pub(super) async fn tell(log: AccessLog, request: Request, next: Next) -> Response {
     let began = tokio::time::Instant::now();
@@ -34,6 +34,6 @@ pub(super) async fn tell(log: AccessLog, request: Request, next: Next) -> Respon
     let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let response =
         response.unwrap_or_else(|_| Problem::new(Code::Bug, "goflow broke: its log tells more").into_response());
-    log(Access { method, path, status: response.status().as_u16(), duration: began.elapsed() });
+    log(Answered { method, path, status: response.status().as_u16(), duration: began.elapsed() });
     response
 }

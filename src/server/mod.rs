@@ -7,16 +7,23 @@
 
 pub mod app;
 pub mod auth;
-mod health;
+mod calls;
+pub mod compat;
+pub mod health;
 mod hosts;
+mod idempotency;
 pub mod limits;
 mod listen;
+mod live;
 mod log;
+mod metrics;
+pub mod openapi;
 pub mod problem;
+mod pull;
 pub mod scopes;
 pub mod v1;
 pub mod webhooks;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};
-pub use self::log::{Access, AccessLog};
+pub use self::log::{AccessLog, Answered};

@@ -11,6 +11,7 @@ use crate::api::ApiError;
 use crate::api::codes::Code;
 use crate::api::filter::BadFilter;
 use crate::api::runs::StartError;
+use crate::api::wanted::BadJob;
 use crate::store::StoreError;
 
 /// A failure to be told, boxed because it is rare and answers are not.
@@ -26,7 +27,8 @@ struct Inner {
 }
 
 /// The document.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemView<'a> {
     /// Where the code is explained.
     #[serde(rename = "type")]
@@ -96,7 +98,7 @@ macro_rules! problems {
     };
 }
 
-problems!(ApiError, StoreError, StartError, BadFilter);
+problems!(ApiError, StoreError, StartError, BadFilter, BadJob);
 
 /// What is no route.
 pub(super) async fn no_route(method: Method, uri: Uri) -> Problem {

@@ -144,11 +144,10 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         let fact = fact.map_err(|error| StoreError::Corrupt(error.to_string()))?;
         Ok(Timer { key, delay, fact })
     };
-    let place = Placed::of_run(advanced.run.id, advanced.run.trace.as_deref());
-    let mut jobs = advanced.jobs;
     // A run that was given no trace names its own: its steps find it by the id of their run.
-    let given = advanced.run.trace.is_some();
-    if given {
+    let place = advanced.run.trace.as_deref().map(|given| Placed::of_run(advanced.run.id, Some(given)));
+    let mut jobs = advanced.jobs;
+    if let Some(place) = place {
         for job in &mut jobs {
             job.metadata.insert(TRACEPARENT.to_owned(), place.trace.to_string());
         }
@@ -161,7 +160,7 @@ pub fn effects(advanced: Advanced, now: Ms) -> Result<Effects> {
         drop_timers: advanced.drop_timers,
         events: advanced.events,
         cancel: advanced.cancel_jobs,
-        runs: advanced.runs.into_iter().map(|run| begun(run, given.then_some(place))).collect::<Result<_>>()?,
+        runs: advanced.runs.into_iter().map(|run| begun(run, place)).collect::<Result<_>>()?,
         tell: advanced.tell.iter().map(told).collect::<Result<_>>()?,
     })
 }

@@ -9,12 +9,15 @@ pub mod memory;
 pub mod open;
 pub mod postgres;
 pub mod redis;
+pub mod remote;
 pub mod scheduled;
 pub mod sharded;
 pub mod sqlite;
 pub mod url;
+pub mod wire;
 
 pub use self::redis::{RedisOptions, RedisStore};
+pub use self::remote::RemoteStore;
 pub use contract::*;
 pub use memory::MemoryStore;
 pub use postgres::PostgresStore;

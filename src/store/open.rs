@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::remote::Token;
 use super::sharded::{Map, Opener, ShardedOptions, Strategy, map_of};
 use super::url::redis_shard;
 use super::{
-    MemoryStore, PostgresStore, RedisOptions, RedisStore, Result, ShardedStore, SqliteOptions, SqliteStore, Store,
-    StoreError, StoreUrl,
+    MemoryStore, PostgresStore, RedisOptions, RedisStore, RemoteStore, Result, ShardedStore, SqliteOptions,
+    SqliteStore, Store, StoreError, StoreUrl,
 };
 use crate::domain::{Clock, Entropy};
 
@@ -16,6 +17,8 @@ use crate::domain::{Clock, Entropy};
 pub struct OpenOptions {
     /// Take a Redis that may throw jobs away when its memory is full. The other backends never do.
     pub allow_eviction: bool,
+    /// Who asks, if the store is behind a server.
+    pub token: Option<Token>,
     /// How the shards of a list share new work, until their map says so.
     pub strategy: Strategy,
     /// The shards that this process works for; all, if nothing is said.
@@ -36,6 +39,13 @@ pub async fn open(
     options: OpenOptions,
 ) -> Result<Arc<dyn Store>> {
     let map = match url {
+        // Its shards are the server's own business: to those who ask it, it is one store.
+        StoreUrl::Server(_) if options.only.is_some() || options.begin => {
+            return Err(StoreError::Refused(
+                "shards are looked after where the store is, not through a server".to_owned(),
+            ));
+        }
+        StoreUrl::Server(url) => return Ok(Arc::new(RemoteStore::open(url, options.token.as_ref()).await?)),
         StoreUrl::Shards(urls) => Map::of_urls(urls, options.strategy),
         one => {
             let store = open_one(one, clock.clone(), options.allow_eviction).await?;
@@ -79,6 +89,7 @@ async fn open_one(url: &StoreUrl, clock: Arc<dyn Clock>, allow_eviction: bool) -
     match url {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new(clock))),
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path, clock, SqliteOptions::default())?)),
+        StoreUrl::Server(_) => Err(StoreError::Refused("a shard is a store, not a server".to_owned())),
         StoreUrl::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?)),
         StoreUrl::Redis(url) => {
             let (url, shard) = redis_shard(url).map_err(|why| StoreError::Refused(why.to_owned()))?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::remote::ServerUrl;
 use crate::domain::Shard;
 
 /// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`, or several, comma-separated:
@@ -18,6 +19,8 @@ pub enum StoreUrl {
     Redis(String),
     /// A URL as libpq reads it.
     Postgres(String),
+    /// Behind a `goflow server`.
+    Server(ServerUrl),
     /// The shards of one store, each the URL of one.
     Shards(Vec<String>),
 }
@@ -26,7 +29,9 @@ pub enum StoreUrl {
 pub enum BadUrl {
     #[error("a store URL is empty")]
     Empty,
-    #[error("`{0}` is not a store URL: it starts with sqlite:, redis://, postgres:// or memory:")]
+    #[error(
+        "`{0}` is not a store URL: it starts with sqlite:, redis://, postgres://, memory: or, for a server, http(s)://"
+    )]
     Scheme(String),
     #[error("`{url}` is not a store URL: {why}")]
     Malformed { url: String, why: String },
@@ -40,7 +45,17 @@ impl FromStr for StoreUrl {
         if text.is_empty() {
             return Err(BadUrl::Empty);
         }
-        let schemes = ["sqlite:", "memory:", "redis:", "rediss:", "redis+cluster:", "postgres:", "postgresql:"];
+        let schemes = [
+            "sqlite:",
+            "memory:",
+            "redis:",
+            "rediss:",
+            "redis+cluster:",
+            "postgres:",
+            "postgresql:",
+            "http:",
+            "https:",
+        ];
         let is_url = |part: &str| schemes.iter().any(|scheme| part.trim_start().starts_with(scheme));
         if text.split(',').skip(1).any(is_url) {
             return several(text, is_url);
@@ -60,7 +75,7 @@ impl FromStr for StoreUrl {
                     path => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
                 }
             }
-            "redis" => match rest.strip_prefix("//") {
+            "redis" | "rediss" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => match redis::ConnectionInfo::from_str(text) {
                     Ok(_) => match redis_shard(text) {
                         Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
@@ -70,7 +85,7 @@ impl FromStr for StoreUrl {
                 },
                 _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
             },
-            "rediss" | "redis+cluster" => Err(malformed("TLS and clusters are not supported yet; use redis://")),
+            "redis+cluster" => Err(malformed("clusters are not supported yet; use redis:// or rediss://")),
             "postgres" | "postgresql" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => match tokio_postgres::Config::from_str(text) {
                     Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),
@@ -81,6 +96,12 @@ impl FromStr for StoreUrl {
                 },
                 _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
             },
+            "http" | "https" => text.parse().map(StoreUrl::Server).map_err(|why: String| {
+                // What stands before the host may be a token.
+                let host =
+                    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("{scheme}://***@{host}"));
+                BadUrl::Malformed { url: host, why }
+            }),
             _ => Err(BadUrl::Scheme(hide_password(text))),
         }
     }
@@ -146,6 +167,7 @@ impl fmt::Display for StoreUrl {
             StoreUrl::Memory => f.write_str("memory:"),
             StoreUrl::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             StoreUrl::Redis(url) | StoreUrl::Postgres(url) => f.write_str(&hide_password(url)),
+            StoreUrl::Server(url) => fmt::Display::fmt(url, f),
             StoreUrl::Shards(urls) => {
                 let shown: Vec<String> = urls.iter().map(|url| hide_password(url)).collect();
                 f.write_str(&shown.join(","))

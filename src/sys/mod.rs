@@ -13,3 +13,4 @@ pub mod paths;
 pub mod process;
 pub mod procfs;
 pub mod secrets;
+pub mod tls;

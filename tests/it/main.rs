@@ -16,6 +16,7 @@ mod handlers;
 mod house;
 mod jobs;
 mod readme;
+mod remote;
 mod server;
 mod servers;
 mod simulation;

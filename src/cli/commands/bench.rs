@@ -67,7 +67,8 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
         BenchCommand::Jobs(args) => ("jobs", args),
         BenchCommand::Workflows(args) => ("workflows", args),
     };
-    let is_named = context.global.store.is_some() || context.global.redis.is_some();
+    let named = &context.global;
+    let is_named = named.store.is_some() || named.redis.is_some() || named.server.is_some();
     let scratch = if is_named { None } else { Some(Scratch::make(context)?) };
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let report = runtime.block_on(async {

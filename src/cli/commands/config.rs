@@ -7,6 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::cli::output::{Column, Listed};
 use crate::domain::secret;
+use crate::store::StoreUrl;
 
 /// Look at the configuration
 #[derive(Debug, Subcommand)]
@@ -48,6 +49,10 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
     let config = context.config()?;
     // The store is what flags, environment and both its keys come to.
     let store = ("store", url.to_string(), choice.origin.to_string());
+    let token = match &url {
+        StoreUrl::Server(_) => context.token()?.map(|(_, origin)| ("token", "***".to_owned(), origin.to_string())),
+        _ => None,
+    };
     let others = config.show().into_iter().filter(|(key, ..)| *key != "store");
     let handlers = config.handlers.iter().map(|handler| {
         let shown = without_secrets(&handler.fields).to_string();
@@ -60,6 +65,7 @@ pub fn run(context: &Context, command: ConfigCommand) -> Result {
         (format!("alerts.{nth}"), format!("{}: {}", rule.on, targets.join(", ")), raw.origin.to_string())
     });
     let settings: Vec<Setting> = std::iter::once(store)
+        .chain(token)
         .chain(others)
         .map(|(key, value, origin)| (key.to_owned(), value, origin))
         .chain(handlers)

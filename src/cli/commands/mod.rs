@@ -15,6 +15,7 @@ pub mod events;
 pub mod explain;
 pub mod get;
 pub mod job;
+pub mod lock;
 pub mod man;
 pub mod measure;
 pub mod queue;

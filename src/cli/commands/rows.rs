@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api::locks::LockView;
 use crate::api::{EventView, JobView, QueueView, WorkerView};
 use crate::cli::output::{Column, Listed, Tone, state_tone};
 use crate::cli::ui::Ui;
@@ -24,6 +25,12 @@ impl Listed for QueueView {
 impl Listed for WorkerView {
     fn name(&self) -> &str {
         &self.id
+    }
+}
+
+impl Listed for LockView {
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -56,6 +63,17 @@ type J = Column<JobView>;
 type Q = Column<QueueView>;
 type W = Column<WorkerView>;
 type E = Column<EventView>;
+type L = Column<LockView>;
+
+pub const LOCKS: &[Column<LockView>] = &[
+    L::new("NAME", |lock, _| lock.name.clone()),
+    L::new("HELD", |lock, _| format!("{}/{}", lock.holders.len(), lock.slots)).right(),
+    L::new("FENCE", |lock, _| lock.holders.last().map_or_else(String::new, |one| one.fence.to_string())).right(),
+    L::new("SINCE", |lock, ui| lock.holders.first().map_or_else(String::new, |one| time_text(one.since.0, ui))).right(),
+    L::new("UNTIL", |lock, ui| lock.holders.last().map_or_else(String::new, |one| time_text(one.until.0, ui))).right(),
+    L::new("HOLDERS", |lock, _| lock.who()),
+    L::new("IDS", |lock, ui| lock.holders.iter().map(|one| id_text(&one.id, ui)).collect::<Vec<_>>().join(" ")).wide(),
+];
 
 pub const JOBS: &[Column<JobView>] = &[
     J::new("ID", |job, ui| id_text(&job.id, ui)),

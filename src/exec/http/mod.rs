@@ -11,7 +11,7 @@ mod answer;
 mod circuit;
 
 use std::error::Error as _;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
@@ -296,9 +296,7 @@ fn unanswered(url: &Url, error: &reqwest::Error) -> Unanswered {
 
 impl Caller {
     fn client(&self, kind: Kind) -> Result<Client, Unanswered> {
-        static PROVIDER: Once = Once::new();
-        // Another one that the process has installed already is as good.
-        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        crate::sys::tls::install();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(known, _)| *known == kind) {
             return Ok(client.clone());

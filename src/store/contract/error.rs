@@ -1,7 +1,7 @@
 //! Why a call to a store failed.
 
 /// Why a call failed, by what the caller can do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum StoreError {
     /// Did not happen. Trying again later is right: the server is away, loading, or busy.
     #[error("{0}")]

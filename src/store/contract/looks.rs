@@ -20,14 +20,14 @@ pub struct WorkerInfo {
     pub started_at: Ms,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Heartbeat {
     pub info: WorkerInfo,
     /// The worker's leases hold for this long from the store's now.
     pub lease: Duration,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Beat {
     pub now: Ms,
     /// Every lease of this worker. What the worker does not know of, it gives back; what it runs and
@@ -37,7 +37,7 @@ pub struct Beat {
     pub drain: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct WorkerStatus {
     pub info: WorkerInfo,
     pub expires_at: Ms,
@@ -48,7 +48,7 @@ pub struct WorkerStatus {
 }
 
 /// A lease, for those who look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Lease {
     pub worker: WorkerId,
     pub epoch: Epoch,
@@ -57,8 +57,9 @@ pub struct Lease {
 }
 
 /// A job as it is kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Stored {
+    #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub place: Place,
     /// Scheduled, retrying: when it is due. Otherwise when it came to this place (0 where the
@@ -85,7 +86,7 @@ impl Stored {
 }
 
 /// What reapers must look after.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Overdue {
     pub now: Ms,
     /// Running, with a lapsed lease.
@@ -95,7 +96,7 @@ pub struct Overdue {
 }
 
 /// What a running job tells on the way, by the right of its lease.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Note {
     pub id: JobId,
     pub epoch: Epoch,
@@ -105,7 +106,7 @@ pub struct Note {
 }
 
 /// What a job has printed, over all its attempts.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct JobLog {
     pub chunks: Vec<LogChunk>,
     /// The beginning was dropped, because the log is bounded
@@ -113,7 +114,7 @@ pub struct JobLog {
     pub truncated: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LogChunk {
     /// Rises within a job.
     pub seq: u64,
@@ -123,7 +124,7 @@ pub struct LogChunk {
 }
 
 /// A parent that has ended, and jobs that were held for it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Freed {
     pub parent: JobId,
     /// The state it ended in; `None` if it is not kept any more.
@@ -132,7 +133,7 @@ pub struct Freed {
 }
 
 /// A wish for permits of one bucket (a queue, or a job type).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PermitRequest {
     /// At most [`crate::domain::limits::KEY_BYTES`].
     pub bucket: String,
@@ -142,7 +143,7 @@ pub struct PermitRequest {
 }
 
 /// A schedule as the store sees it: when it is due, and a body it never looks into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ScheduleRecord {
     pub name: Name,
     /// Rises with every change; a new one has 1.
@@ -153,7 +154,7 @@ pub struct ScheduleRecord {
 }
 
 /// One change of a schedule, with what it starts: all or nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ScheduleCommit {
     pub name: Name,
     /// The `rev` from which this was computed; 0: there must be none of this name.
@@ -171,13 +172,13 @@ pub struct ScheduleCommit {
 
 /// A dirty run with what waits in its inbox, oldest first, at most
 /// [`crate::domain::limits::DRAIN_BATCH`] entries.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunWork {
     pub record: RunRecord,
     pub inbox: Vec<(u64, Vec<u8>)>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ticked {
     /// Timers that fired into inboxes.
     pub fired: usize,
@@ -185,14 +186,14 @@ pub struct Ticked {
     pub next_due: Option<Ms>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Trimmed {
     pub jobs: usize,
     pub runs: usize,
 }
 
 /// One page of one place of one queue, or of all queues.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ListQuery {
     pub place: Place,
     pub queue: Option<Name>,
@@ -203,20 +204,20 @@ pub struct ListQuery {
 }
 
 /// An opaque place in a list or in the event log, as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cursor(pub String);
 
 /// Without a queue, the queues follow each other by name. Order in a queue: pending, suspect and
 /// parked as they would be claimed; scheduled and retrying by due time; running by epoch; held and
 /// blocked by the time of their coming; dead, completed and cancelled latest first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// `None` at the end.
     pub next: Option<Cursor>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunQuery {
     /// Live runs, or finished ones; latest first.
     pub finished: bool,
@@ -225,7 +226,7 @@ pub struct RunQuery {
 }
 
 /// A definition of `goflow apply`, kept by content hash for as long as a run needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Definition {
     /// `workflow`, `handler`, `schedule`, `queue` or `webhook`.
     pub kind: String,
@@ -235,7 +236,7 @@ pub struct Definition {
 }
 
 /// What `doctor` tells of a store.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Health {
     /// `SQLite 3.51.3`, `Redis 7.0.15` …
     pub server: String,

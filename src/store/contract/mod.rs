@@ -76,6 +76,7 @@
 //! | `document`, `documents` | O(answer) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `set_document`, `acquire`, `extend`, `release`, `break_lock` | O(slots) | a share of one commit | 1 script | 1 transaction |
 //! | `locks` | O(answer) | 1 indexed read | O(held locks) | 1 indexed read |
+//! | `news` | | as `events`, ten times a second | | |
 //! | `stats` | O(queues) | 1 read of counters | O(queues + r) | 1 read of counters |
 //!
 //! w = what waits, r = what runs (bounded by workers × (concurrency + what they lease ahead)).
@@ -91,6 +92,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use self::error::{Result, StoreError};
 pub use self::looks::*;
@@ -102,6 +104,9 @@ pub use crate::domain::Retention;
 use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 #[cfg(doc)]
 use crate::domain::{Job, Place, To};
+
+/// Between two looks at an event log that has nothing new.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -272,6 +277,19 @@ pub trait Store: Send + Sync + 'static {
     /// than what is kept continues with the oldest kept. Nothing that commits later can come before
     /// the returned cursor.
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)>;
+
+    /// As [`Store::events`], but waits for some, for so long at most. The log gives no sign of its own.
+    async fn news(&self, after: &Cursor, limit: usize, wait: Duration) -> Result<(Vec<Event>, Cursor)> {
+        let until = Instant::now() + wait;
+        loop {
+            let (events, next) = self.events(Some(after), limit).await?;
+            let now = Instant::now();
+            if !events.is_empty() || now >= until {
+                return Ok((events, next));
+            }
+            tokio::time::sleep_until(until.min(now + LOOK)).await;
+        }
+    }
 
     /// Rises when new work may be there, in this process or another. A hint: it may come too often,
     /// and may be lost, so poll each second beside it.

@@ -5,7 +5,7 @@ use crate::domain::job::Settled;
 use crate::domain::{Epoch, Event, Job, JobId, Ms, Name, Place, RunId, To, WorkerId, event::EventKind};
 
 /// By what right a move is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Expect {
     /// The mover holds the lease with this epoch. Good until somebody takes the lease away.
     Lease(Epoch),
@@ -19,11 +19,12 @@ pub enum Expect {
 /// One job's way from where it is to where it goes. The store writes the record as given, moves the
 /// job, frees or takes its unique key, its place under its concurrency key and its ties to parents,
 /// and logs the event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Move {
     pub expect: Expect,
     pub to: To,
     /// The record from now on; its `queue` is the one the job is in.
+    #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub event: EventKind,
 }
@@ -50,7 +51,7 @@ impl Move {
 }
 
 /// What became of one move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Moved {
     Applied,
     /// The right did not hold (any more): nothing was changed.
@@ -60,7 +61,7 @@ pub enum Moved {
 }
 
 /// The run's part of a commit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunCommit {
     pub run: RunId,
     /// For each move of the commit, in order, what the run is to learn if the move is applied.
@@ -70,7 +71,7 @@ pub struct RunCommit {
 }
 
 /// An advance rides on a commit if the run still is what the caller took it for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Advance {
     /// The run's `rev` from which the effects were computed.
     pub from_rev: u64,
@@ -86,13 +87,13 @@ pub struct Advance {
 /// for it). Otherwise the moves that apply are
 /// committed, their facts go to the run's inbox, and the run is marked dirty
 /// ([`RunAnswer::Inboxed`]); without any such fact nothing happens ([`RunAnswer::Contended`]).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Commit {
     pub moves: Vec<Move>,
     pub run: Option<RunCommit>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum RunAnswer {
     /// The commit had no part for a run.
     None,
@@ -107,7 +108,7 @@ pub enum RunAnswer {
     Gone,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committed {
     /// One answer a move, in order. Fewer: see [`Committed::is_unanswered`].
     pub moves: Vec<Moved>,
@@ -123,7 +124,7 @@ impl Committed {
 }
 
 /// A wish for work.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Claim {
     pub worker: WorkerId,
     /// In order of preference. Paused and unknown queues give nothing.
@@ -134,22 +135,23 @@ pub struct Claim {
     pub alone: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Exchange {
     pub commits: Vec<Commit>,
     pub claim: Option<Claim>,
 }
 
 /// A leased job. `job` is the record as it was when it waited; the worker notes the lease in its copy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Claimed {
+    #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub epoch: Epoch,
     /// The run the job is a step of, as it is at this moment.
     pub run: Option<RunRecord>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Exchanged {
     /// The store's clock.
     pub now: Ms,

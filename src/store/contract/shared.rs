@@ -9,7 +9,7 @@ use crate::domain::limits::{DOCUMENT_BYTES, HOLDER_BYTES, KEY_BYTES, LOCK_SLOTS}
 use crate::domain::{Event, EventKind, Fence, HolderId, Ms, Name};
 
 /// A small thing kept under a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Document {
     pub name: String,
     /// Rises with every change, and is never given twice to documents of one name: one that was
@@ -21,7 +21,7 @@ pub struct Document {
 }
 
 /// One change of a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DocumentChange {
     /// 1 to [`KEY_BYTES`] bytes.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct DocumentChange {
 }
 
 /// What became of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DocumentSet {
     /// It has this `rev` now; 0: it is gone.
     Done(u64),
@@ -64,7 +64,7 @@ impl DocumentChange {
 }
 
 /// A wish to hold a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LockRequest {
     pub name: Name,
     /// New for each wish. The same again gets the grant it has, prolonged if it would end sooner.
@@ -100,7 +100,7 @@ impl LockRequest {
 }
 
 /// The right to be inside, until a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Grant {
     pub fence: Fence,
     /// The store's now, and when the grant ends unless it is extended.
@@ -108,7 +108,7 @@ pub struct Grant {
     pub until: Ms,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Acquired {
     Granted(Grant),
     /// All slots are taken.
@@ -124,7 +124,7 @@ pub enum Acquired {
 }
 
 /// A lock that is held. What nobody holds is not kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LockRecord {
     pub name: Name,
     pub slots: u32,
@@ -132,7 +132,7 @@ pub struct LockRecord {
     pub holders: Vec<LockHolder>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LockHolder {
     pub id: HolderId,
     pub about: String,

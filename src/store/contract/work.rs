@@ -18,7 +18,7 @@ pub enum Near<'a> {
 }
 
 /// When a new job may first run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Start {
     Now,
     /// So long after the store's now.
@@ -29,8 +29,9 @@ pub enum Start {
 
 /// A job to enqueue. One with parents ([`Job::after`]) is held until they have ended, and then
 /// starts at once: its `start` is [`Start::Now`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewJob {
+    #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub start: Start,
     /// Its unique key stays taken for at least so long, even if the job ends sooner.
@@ -39,7 +40,7 @@ pub struct NewJob {
 
 /// A timer of a run: when it is due, `fact` is put into the run's inbox. One timer a (run, key);
 /// setting it again replaces it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Timer {
     pub key: String,
     pub delay: Duration,
@@ -47,7 +48,7 @@ pub struct Timer {
 }
 
 /// A run's header as the store sees it: what indexes need, and a body it never looks into.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunRecord {
     pub id: RunId,
     pub workflow: Name,
@@ -58,10 +59,11 @@ pub struct RunRecord {
 }
 
 /// Everything that one advance of a run changes, committed as one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Effects {
     pub record: RunRecord,
     /// Steps to do now, in this order.
+    #[serde(with = "crate::store::wire::jobs")]
     pub jobs: Vec<Job>,
     /// Immutable values of the run, by key; a key is written once.
     pub values: Vec<(String, Json)>,
@@ -80,7 +82,7 @@ pub struct Effects {
 }
 
 /// A run to start.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NewRun {
     /// Its record has `rev` 1.
     pub effects: Effects,
@@ -90,7 +92,7 @@ pub struct NewRun {
 /// Lets only so many runs of a key live at once. An admitted run finds `go` in its inbox, and holds
 /// its place until its state is terminal; it does not lose it by anything else, and a run that is
 /// taken up again after its end does not take it again. The others wait in the order of their coming.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Gate {
     /// At most [`crate::domain::limits::KEY_BYTES`].
     pub key: String,
@@ -106,7 +108,7 @@ pub struct Gate {
 /// A batch of new work. `producer` and `sequence` make it idempotent: a producer numbers its
 /// batches upwards and has one in flight; the store remembers the last number and its answer for an
 /// hour ([`crate::domain::limits::PRODUCER_MEMORY`]).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Enqueue {
     pub producer: ProducerId,
     pub sequence: u64,
@@ -116,7 +118,7 @@ pub struct Enqueue {
 }
 
 /// What became of one new job or run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Enqueued {
     Created,
     /// A job or run with this id is already kept: nothing was added.
@@ -129,7 +131,7 @@ pub enum Enqueued {
     Busy,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EnqueueAnswer {
     pub jobs: Vec<Enqueued>,
     pub runs: Vec<Enqueued>,

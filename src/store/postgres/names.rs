@@ -21,6 +21,13 @@ struct Known {
 }
 
 impl Names {
+    /// Knows only these rows of queues: number and name.
+    pub fn of(rows: &[tokio_postgres::Row]) -> Result<Names, Fault> {
+        let names = Names::default();
+        names.keep(rows.iter())?;
+        Ok(names)
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -24,6 +24,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("schema/exchange.sql"),
     include_str!("schema/upkeep.sql"),
     include_str!("schema/shared.sql"),
+    include_str!("schema/client.sql"),
 ];
 
 const FORGET_FUNCTIONS: &str = "DO $$

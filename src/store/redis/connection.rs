@@ -10,7 +10,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, Re
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::lua;
+use super::{lua, tls};
 use crate::store::contract::{Result, StoreError};
 use crate::store::url::hide_password;
 
@@ -74,9 +74,13 @@ impl Link {
     pub fn new(url: &str) -> Result<Self> {
         let shown = hide_password(url);
         let refused = |error: RedisError| StoreError::Refused(format!("`{shown}` is not a Redis URL: {error}"));
-        let info = url.into_connection_info().map_err(refused)?;
+        let is_tls = url.starts_with("rediss:");
+        let (plain, certificates) = if is_tls { tls::read(url)? } else { (url.to_owned(), tls::NONE) };
+        let info = plain.as_str().into_connection_info().map_err(refused)?;
         let settings = info.tcp_settings().clone().set_nodelay(true);
-        let client = Client::open(info.set_tcp_settings(settings)).map_err(refused)?;
+        let info = info.set_tcp_settings(settings);
+        let client = if is_tls { Client::build_with_tls(info, certificates) } else { Client::open(info) };
+        let client = client.map_err(refused)?;
         Ok(Link { client, shown, slot: Mutex::new(Slot::default()) })
     }
 

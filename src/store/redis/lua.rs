@@ -135,4 +135,71 @@ mod tests {
             assert!(left.is_empty(), "{}: {left:?}", path.display());
         }
     }
+
+    /// What scripts may ask of a server: commands that Redis, Valkey and DragonflyDB have alike, none of a
+    /// module, none that looks at other keys than it names.
+    const COMMANDS: [&str; 32] = [
+        "EXISTS",
+        "HDEL",
+        "HEXISTS",
+        "HGET",
+        "HGETALL",
+        "HMGET",
+        "HSCAN",
+        "HSET",
+        "HVALS",
+        "LLEN",
+        "LPOP",
+        "LPUSH",
+        "LREM",
+        "PUBLISH",
+        "RPUSH",
+        "SADD",
+        "SCARD",
+        "SISMEMBER",
+        "SREM",
+        "TIME",
+        "XADD",
+        "ZADD",
+        "ZCARD",
+        "ZCOUNT",
+        "ZLEXCOUNT",
+        "ZRANGE",
+        "ZRANGEBYLEX",
+        "ZRANGEBYSCORE",
+        "ZREM",
+        "ZREMRANGEBYLEX",
+        "ZREVRANGEBYLEX",
+        "ZSCORE",
+    ];
+
+    /// A key that is made up in a script is declared nowhere, and a cluster, or a server with several threads,
+    /// does not let it through: each comes from `KEYS`, by itself, by its name, or by `queue_key`.
+    #[test]
+    fn scripts_declare_their_keys_and_ask_for_nothing_special() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis/scripts");
+        let mut calls = 0;
+        for entry in std::fs::read_dir(folder).expect("the scripts") {
+            let path = entry.expect("a file").path();
+            let text = with_names(&std::fs::read_to_string(&path).expect("reads"));
+            let at = path.display();
+            assert!(!text.starts_with("#!"), "{at}: flags are not known everywhere");
+            for word in ["redis.pcall", "redis.setresp", "redis.replicate", "cjson", "loadstring", "dofile", "require"]
+            {
+                assert!(!text.contains(word), "{at}: {word}");
+            }
+            for opening in ["redis.call('", "many('", "each('"] {
+                for (from, _) in text.match_indices(opening) {
+                    let rest = &text[from + opening.len()..];
+                    let (command, behind) = rest.split_once('\'').expect("an end");
+                    assert!(COMMANDS.contains(&command), "{at}: {command}");
+                    let key = behind.trim_start_matches([',', ' ']);
+                    assert!(!key.starts_with('\''), "{at}: {command} of a key that is not declared");
+                    assert!(!key.split([',', ')']).next().unwrap_or_default().contains(".."), "{at}: {command} {key}");
+                    calls += 1;
+                }
+            }
+        }
+        assert!(calls > 150, "{calls} calls were found");
+    }
 }

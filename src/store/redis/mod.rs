@@ -36,6 +36,7 @@ mod reply;
 mod runs;
 mod shared;
 mod talk;
+mod tls;
 mod verify;
 mod write;
 

@@ -201,8 +201,7 @@ impl RedisStore {
     /// `verify`: names beside what they are names of, and more grants than slots.
     pub(super) async fn compare_shared(&self, found: &mut Vec<String>) -> Result<()> {
         let mut named = self.walk("ZRANGE", &self.keys.document_names()).await?;
-        let mut kept: Vec<Vec<u8>> =
-            self.scan(&self.keys.documents()).await?.into_iter().map(|(name, _)| name).collect();
+        let mut kept: Vec<Vec<u8>> = self.scan(&self.keys.documents()).await?.into_keys().collect();
         named.sort();
         kept.sort();
         kept.dedup();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::map::{Entry, Map, State};
 use super::shard::Slot;
-use super::{CHANGE, Inner, Ordering, PATIENT, map_of, nobody, notices};
+use super::{CHANGE, Inner, PATIENT, map_of, nobody, notices};
 use crate::domain::{Event, EventKind, JobId, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
 use crate::store::url::{hide_password, next_to};
@@ -331,12 +331,6 @@ impl Inner {
             }
         }
         Ok(all)
-    }
-
-    /// The active shard on which the least waits, but for one.
-    pub(super) fn least_loaded_but(&self, map: &Map, id: u16) -> Option<u16> {
-        let depth = |id: &u16| self.slot(*id).map_or(u64::MAX, |slot| slot.depth.load(Ordering::Relaxed));
-        map.active().into_iter().filter(|other| *other != id).min_by_key(depth)
     }
 }
 

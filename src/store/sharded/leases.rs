@@ -94,7 +94,9 @@ impl Leases {
                 if *moved == Moved::Applied || matches!(step.expect, Expect::Lease(_)) {
                     let lease = (step.job.id, epoch);
                     let shards = workers.values_mut().flat_map(|known| known.shards.values_mut());
-                    shards.for_each(|here| drop(here.held.remove(&lease)));
+                    for here in shards {
+                        here.held.remove(&lease);
+                    }
                 }
             }
         }

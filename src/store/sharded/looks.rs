@@ -99,7 +99,7 @@ impl Inner {
         F: Future<Output = Result<Page<T>>> + Send,
     {
         let slots = self.slots();
-        let mut places = Places::read(after, slots.first().map(|slot| slot.id))?;
+        let mut places = Places::read(after, alone(&slots))?;
         let open: Vec<Arc<Slot>> =
             slots.iter().filter(|slot| !places.has_ended(slot.id) && !slot.is_away()).cloned().collect();
         if open.is_empty() {
@@ -186,7 +186,7 @@ impl Inner {
     /// is read from its oldest event.
     pub(super) async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let slots = self.slots();
-        let mut places = Places::read(after, slots.first().map(|slot| slot.id))?;
+        let mut places = Places::read(after, alone(&slots))?;
         let awake = self.awake();
         let each = (limit / awake.len().max(1)).max(1);
         let from = &places;
@@ -204,7 +204,13 @@ impl Inner {
             let items = events.into_iter().map(ours).collect();
             sources.push(Source { slot, items, taken: 0, next: None });
         }
-        let merged = merge(&mut sources, usize::MAX, |a: &Event, b: &Event| a.at.cmp(&b.at));
+        let mut merged = merge(&mut sources, usize::MAX, |a: &Event, b: &Event| a.at.cmp(&b.at));
+        // Every shard tells of a worker that all of them know: once is enough.
+        let mut told = BTreeSet::new();
+        merged.retain(|event| match (event.worker, event.job) {
+            (Some(worker), None) => told.insert((worker, event.kind)),
+            _ => true,
+        });
         Ok((merged, places.write()?))
     }
 
@@ -308,6 +314,11 @@ impl Inner {
         all.durability = promises.join("; or, on other shards, ");
         Ok(all)
     }
+}
+
+/// The only shard, if there is only one.
+fn alone(slots: &[Arc<Slot>]) -> Option<u16> {
+    slots.first().filter(|_| slots.len() == 1).map(|slot| slot.id)
 }
 
 /// The order of two jobs of one queue in a place: see [`Page`].

@@ -107,14 +107,20 @@ impl Inner {
         let slots = self.ours();
         // What is kept of a queue is kept in all.
         let share = Retention { count: retention.count.div_ceil(self.map().active().len().max(1)), ..retention };
-        let limit = limit.div_ceil(slots.len().max(1));
-        let trimmed = self.ask_all(slots, PATIENT, |store| async move { store.trim(share, limit).await }).await;
         let mut all = Trimmed::default();
-        for (_, Trimmed { jobs, runs }) in good(trimmed)? {
-            all.jobs += jobs;
-            all.runs += runs;
+        let (mut answered, mut first) = (false, None);
+        for slot in slots {
+            let left = limit.saturating_sub(all.jobs.max(all.runs));
+            match slot.call(PATIENT, |store| async move { store.trim(share, left).await }).await {
+                Ok(Trimmed { jobs, runs }) => {
+                    answered = true;
+                    all.jobs += jobs;
+                    all.runs += runs;
+                }
+                Err(error) => drop(first.get_or_insert(error)),
+            }
         }
-        Ok(all)
+        if answered { Ok(all) } else { Err(first.unwrap_or_else(nobody)) }
     }
 
     /// Asks the places of records, in groups, one request a shard; what was not known at the first place

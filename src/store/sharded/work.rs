@@ -315,8 +315,10 @@ impl Inner {
         let mut left = claim.want;
         // A suspect comes before anything else, and alone.
         if claim.alone && left > 0 {
-            let flagged: Vec<Arc<Slot>> = open.iter().filter(|slot| slot.has_suspects()).cloned().collect();
-            for slot in flagged {
+            // One after the other, those first that have told of suspects: two at once would not be alone.
+            let mut asked = open.clone();
+            asked.sort_by_key(|slot| !slot.has_suspects());
+            for slot in asked {
                 let part = parts.remove(&slot.id).unwrap_or_default();
                 let ask = Claim { want: left, ..claim.clone() };
                 let before = merged.answer.claimed.len();
@@ -324,12 +326,12 @@ impl Inner {
                 let got = &merged.answer.claimed[before..];
                 let is_suspect = got.iter().any(|one| one.job.is_suspect());
                 left = left.saturating_sub(got.len());
+                if left == 0 || is_suspect {
+                    return self.send_rest(parts, merged).await;
+                }
+                // It has no more.
+                open.retain(|other| other.id != slot.id);
                 if !got.is_empty() {
-                    let is_full = left == 0 || is_suspect;
-                    open.retain(|other| other.id != slot.id || !is_full);
-                    if is_full {
-                        return self.send_rest(parts, merged).await;
-                    }
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! Which store: the first found of flag, environment, `store:`, `database.address`, and else an
+//! Which store, or which server in its stead: the first found of flag, environment, `store:`, `database.address`, and else an
 //! embedded one in the user's data folder. Works on text; what a URL means is known to `store`.
 
 use std::fmt::Write;
@@ -22,6 +22,8 @@ pub enum NoStore {
     NoHome,
     #[error("DB_DSN is wrong: {0}")]
     Dsn(String),
+    #[error("a server is named by a URL that starts with http:// or https://, not by `{0}`")]
+    Server(String),
 }
 
 /// The flags that name a store.
@@ -31,13 +33,16 @@ pub struct StoreFlags<'a> {
     pub store: Option<&'a str>,
     /// `--redis ADDRESS`
     pub redis: Option<&'a str>,
+    /// `--server URL`
+    pub server: Option<&'a str>,
 }
 
 impl Config {
     /// The store to use.
     ///
     /// # Errors
-    /// [`NoStore`] when nothing names one and there is no home folder, or `DB_DSN` cannot be read.
+    /// [`NoStore`] when nothing names one and there is no home folder, `DB_DSN` cannot be read, or a
+    /// server's URL is none.
     pub fn store(&self, flags: StoreFlags<'_>, env: &Env, paths: Option<&Paths>) -> Result<StoreChoice, NoStore> {
         let choice = |url: String, origin: Origin| Ok(StoreChoice { url, origin });
         if let Some(url) = flags.store {
@@ -45,6 +50,12 @@ impl Config {
         }
         if let Some(address) = flags.redis {
             return choice(self.redis_url(address), Origin::Flag("--redis"));
+        }
+        if let Some(url) = flags.server {
+            return choice(server_url(url)?, Origin::Flag("--server"));
+        }
+        if let Some(url) = env.get("GOFLOW_SERVER") {
+            return choice(server_url(url)?, Origin::Environment("GOFLOW_SERVER"));
         }
         if let Some(url) = env.get("GOFLOW_STORE") {
             return choice(url.to_owned(), Origin::Environment("GOFLOW_STORE"));
@@ -88,6 +99,16 @@ impl Config {
             let _ = write!(url, "/{database}");
         }
         url
+    }
+}
+
+/// What names a server is a URL of HTTP: another store's is not taken for one, and without a scheme nobody
+/// knows whether a token may be sent there.
+fn server_url(text: &str) -> Result<String, NoStore> {
+    match text.split_once("://") {
+        Some(("http" | "https", _)) => Ok(text.to_owned()),
+        Some((scheme, _)) => Err(NoStore::Server(format!("{scheme}://"))),
+        None => Err(NoStore::Server(text.chars().take(64).collect())),
     }
 }
 

@@ -61,10 +61,18 @@ fn the_store_is_the_first_found_in_order() {
     let folder = Folder::with(&[("goflow.yaml", project), ("user/goflow.yaml", "store: sqlite:user.db\n")]);
     let both = [("GOFLOW_STORE", "memory:"), ("DATABASE_ADDRESS", "env:6379"), ("DB_DSN", "postgres://h/db")];
     let none = StoreFlags::default();
-    let flag = StoreFlags { store: Some("sqlite:flag.db"), redis: None };
-    let cases: [(Env, StoreFlags<'_>, &str, &str); 7] = [
+    let flag = StoreFlags { store: Some("sqlite:flag.db"), ..none };
+    let server = ("GOFLOW_SERVER", "https://jobs.example");
+    let cases: [(Env, StoreFlags<'_>, &str, &str); 9] = [
+        (
+            [both[0], server].into(),
+            StoreFlags { server: Some("http://here:1"), ..none },
+            "http://here:1",
+            "flag --server",
+        ),
+        ([both[0], server].into(), none, "https://jobs.example", "environment GOFLOW_SERVER"),
         (both.into(), flag, "sqlite:flag.db", "flag --store"),
-        (both.into(), StoreFlags { store: None, redis: Some("r:1") }, "redis://:p%40ss@r:1/2", "flag --redis"),
+        (both.into(), StoreFlags { redis: Some("r:1"), ..none }, "redis://:p%40ss@r:1/2", "flag --redis"),
         (both.into(), none, "memory:", "environment GOFLOW_STORE"),
         ([both[1], both[2]].into(), none, "redis://:p%40ss@env:6379/2", "environment DATABASE_ADDRESS"),
         ([("GOFLOW_REDIS", "redis://x:1/5")].into(), none, "redis://x:1/5", "environment GOFLOW_REDIS"),

@@ -73,6 +73,9 @@ const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("schedule trigger", "nightly", Prints::Value, true),
     ("scheduler", "", Stays, true),
     ("server", "", Stays, true),
+    ("webhook list", "", List, true),
+    ("webhook enable", "hook", Prints::Value, true),
+    ("webhook disable", "hook", Prints::Value, true),
     ("token create", "ci --scope read", Prints::Value, true),
     ("token list", "", List, true),
     ("token revoke", "zzz", Missing, true),
@@ -128,7 +131,8 @@ fn place() -> (TestEnvironment, BTreeMap<&'static str, String>) {
     env.run("worker --until-empty").ok();
     let scheduled = id(&["enqueue", "noop", "--delay", "1h"]);
     env.file("nightly.yaml", "kind: Schedule\nname: nightly\ncron: '0 3 * * *'\njob: noop\n");
-    env.run("apply hello.yaml nightly.yaml").ok();
+    env.file("hook.yaml", "kind: Webhook\nname: hook\njob: noop\n");
+    env.run("apply hello.yaml nightly.yaml hook.yaml").ok();
     let run = id(&["workflow", "start", "hello"]);
     let ids = [("{dead}", dead), ("{done}", done), ("{scheduled}", scheduled), ("{run}", run)];
     (env, ids.into())
@@ -203,8 +207,20 @@ fn a_store_that_is_away_is_told_by_every_command_that_needs_one() {
 }
 
 fn own_args(command: &Command) -> impl Iterator<Item = &Arg> {
-    let global =
-        ["help", "version", "store", "redis", "allow_eviction", "config", "output", "color", "log_format", "verbose"];
+    let global = [
+        "help",
+        "version",
+        "store",
+        "redis",
+        "server",
+        "token_file",
+        "allow_eviction",
+        "config",
+        "output",
+        "color",
+        "log_format",
+        "verbose",
+    ];
     command.get_arguments().filter(move |arg| !global.contains(&arg.get_id().as_str()))
 }
 

@@ -9,6 +9,7 @@ mod enqueue;
 pub mod env;
 mod generated;
 mod jobs;
+mod locks;
 mod manifests;
 mod output;
 mod redis;

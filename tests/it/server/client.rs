@@ -16,6 +16,17 @@ pub struct Site {
     child: Child,
 }
 
+/// A further server.
+pub struct Sibling(Site);
+
+impl std::ops::Deref for Sibling {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.0
+    }
+}
+
 /// What was answered.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -75,6 +86,21 @@ impl Site {
 
     pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[], "")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        self.ask("POST", path, &[], body.to_string())
+    }
+
+    /// Another server over the same store.
+    pub fn beside(&self, args: &[&str]) -> Sibling {
+        let (child, address) = spawn(&self.env, "server", args);
+        Sibling(Site { env: TestEnvironment::new(), address, child })
+    }
+
+    /// Works off what waits.
+    pub fn work(&self) {
+        self.env.run("worker --until-empty").ok();
     }
 
     /// Asks with these headers beside the usual ones; a header given here replaces a usual one.

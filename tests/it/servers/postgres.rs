@@ -119,6 +119,58 @@ impl Drop for Cluster {
     }
 }
 
+/// pgbouncer before a cluster, in transaction mode, with few server processes for many clients.
+pub struct Pooler {
+    folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Pooler {
+    pub fn is_installed() -> bool {
+        quiet(Command::new("pgbouncer").arg("--version"))
+    }
+
+    pub fn before(cluster: &Cluster) -> Pooler {
+        let folder = tempfile::Builder::new().prefix("goflow-bouncer-").tempdir().expect("a temporary folder");
+        lend(folder.path());
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("a port").port();
+        drop(listener);
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} user=goflow\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            cluster.port()
+        );
+        let file = folder.path().join("pgbouncer.ini");
+        fs::write(&file, settings).expect("a file");
+        let log = fs::File::create(folder.path().join("log")).expect("a log");
+        let mut command = as_server("pgbouncer");
+        let child = command.arg(&file).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log).spawn();
+        let pooler = Pooler { folder, port, child: child.expect("pgbouncer starts") };
+        let patience = Instant::now() + PATIENCE;
+        let port = pooler.port.to_string();
+        while !quiet(Command::new(binary("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port])) {
+            let log = || fs::read_to_string(pooler.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < patience, "the pooler does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        pooler
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://goflow@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The newest PostgreSQL of the machine: in the path, or where Debian keeps it.
 fn binary(name: &str) -> String {
     let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")

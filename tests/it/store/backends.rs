@@ -12,7 +12,9 @@ use goflow::store::{
 };
 use goflow::sys::clock::SystemClock;
 
-use crate::servers::{postgres::Cluster, redis::Server};
+use crate::remote::place::Place;
+use crate::servers::postgres::{Cluster, Pooler};
+use crate::servers::redis::Server;
 
 /// A store under test.
 pub struct Subject {
@@ -154,6 +156,14 @@ pub async fn postgres() -> Subject {
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(cluster) }
 }
 
+/// PostgreSQL behind a pooler that gives out server processes by the transaction.
+pub async fn pooled() -> Subject {
+    let cluster = Cluster::start();
+    let pooler = Pooler::before(&cluster);
+    let store = PostgresStore::open(&pooler.url()).await.expect("the store opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new((pooler, cluster)) }
+}
+
 pub async fn redis() -> Subject {
     redis_on(Server::start(&[])).await
 }
@@ -161,4 +171,13 @@ pub async fn redis() -> Subject {
 pub async fn redis_on(server: Server) -> Subject {
     let store = RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens");
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
+}
+
+/// The reference store behind a server in this process.
+pub async fn remote() -> Subject {
+    let clock = TestClock::new();
+    let memory = Arc::new(MemoryStore::new(clock.clone()));
+    let place = Place::over(memory, clock.clone()).await;
+    let store = place.store().await.expect("the store opens");
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(place) }
 }

@@ -5,8 +5,9 @@ mod differential;
 mod laws;
 mod limit_laws;
 mod looks;
-mod make;
+pub mod make;
 mod postgres_alone;
+mod postgres_client;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
@@ -88,7 +89,9 @@ suite!(memory);
 suite!(sqlite);
 suite!(postgres);
 suite!(redis);
+suite!(remote);
 suite!(sharded_one);
+
 suite!(sharded);
 suite!(sharded_redis);
 suite!(sharded_mixed);
@@ -161,6 +164,7 @@ macro_rules! wide {
 wide!(memory_wide memory);
 wide!(postgres_wide postgres);
 wide!(redis_wide redis);
+wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
 wide!(sharded_one_wide sharded_one);
 

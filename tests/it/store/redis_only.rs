@@ -528,3 +528,65 @@ fn scripts_touch_declared_keys_only() {
     }
     assert!(calls > 80, "{calls} calls were looked at");
 }
+
+/// An authority of its own, and a certificate by it for the loopback address: their files.
+fn certificates(folder: &std::path::Path) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_cert = authority.self_signed(&authority_key).expect("a certificate");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let names = vec!["127.0.0.1".to_owned()];
+    let own = CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer).expect("a certificate");
+    for (name, text) in [("ca.pem", authority_cert.pem()), ("own.pem", own.pem()), ("own.key", key.serialize_pem())] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_spoken_and_verified() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    certificates(folder.path());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, own, key) = (file("ca.pem"), file("own.pem"), file("own.key"));
+    let port_text = port.to_string();
+    let _server = Server::start(&[
+        "--tls-port",
+        &port_text,
+        "--tls-cert-file",
+        &own,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-auth-clients",
+        "yes",
+    ]);
+    let base = format!("rediss://127.0.0.1:{port}/");
+    let url = format!("{base}?ca={ca}&cert={own}&key={key}");
+    url.parse::<StoreUrl>().expect("it is a store URL");
+    let store = RedisStore::open(&url, RedisOptions::default()).await.expect("opens");
+    let mut hints = store.hints();
+    hints.mark_unchanged();
+    put(&store, job()).await;
+    tokio::time::timeout(Duration::from_secs(20), hints.changed()).await.expect("a hint").expect("the store lives");
+    assert_eq!(store.stats().await.expect("stats")[0].pending, 1);
+    // An authority that nobody knows, no certificate of one's own, a name that is not the server's.
+    for wrong in [
+        format!("{base}?cert={own}&key={key}"),
+        format!("{base}?ca={ca}"),
+        format!("{}?ca={ca}&cert={own}&key={key}", base.replace("127.0.0.1", "localhost")),
+    ] {
+        let error = RedisStore::open(&wrong, RedisOptions::default()).await.err();
+        assert!(error.is_some(), "{wrong} is let in");
+    }
+    for (wrong, words) in
+        [(format!("{base}?ca=/no/such/file"), "/no/such/file"), (format!("{base}?cert={own}"), "go together")]
+    {
+        let error = RedisStore::open(&wrong, RedisOptions::default()).await.err().expect("is refused");
+        assert!(matches!(&error, StoreError::Refused(text) if text.contains(words)), "{error:?}");
+    }
+}

@@ -118,8 +118,9 @@ async fn open(site: &Site) -> Client {
     .parse()
     .expect("a store URL");
     let clock = Arc::new(SystemClock);
-    let store = goflow::store::open::open(&url, clock.clone(), OpenOptions::default()).await.expect("the store opens");
-    Client::new(store, clock, Arc::new(SystemEntropy::default()))
+    let entropy = Arc::new(SystemEntropy::default());
+    let store = goflow::store::open::open(&url, clock.clone(), entropy.clone(), OpenOptions::default());
+    Client::new(store.await.expect("the store opens"), clock, entropy)
 }
 
 async fn start(client: &Client, seed: u64, count: usize) -> BTreeMap<RunId, Definition> {

@@ -5,6 +5,7 @@
 mod bulk;
 mod graphs;
 mod kills;
+mod locks;
 mod proxy;
 mod sagas;
 mod schedules;

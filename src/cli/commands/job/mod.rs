@@ -26,7 +26,7 @@ pub enum JobCommand {
     Cancel(cancel::CancelArgs),
     Delete(delete::DeleteArgs),
     Edit(edit::EditArgs),
-    Enqueue(super::enqueue::EnqueueArgs),
+    Enqueue(Box<super::enqueue::EnqueueArgs>),
 }
 
 pub fn run(context: &Context, command: JobCommand) -> Result {
@@ -39,6 +39,6 @@ pub fn run(context: &Context, command: JobCommand) -> Result {
         JobCommand::Cancel(args) => cancel::run(context, &args),
         JobCommand::Delete(args) => delete::run(context, &args),
         JobCommand::Edit(args) => edit::run(context, &args),
-        JobCommand::Enqueue(args) => super::enqueue::run(context, args),
+        JobCommand::Enqueue(args) => super::enqueue::run(context, *args),
     }
 }

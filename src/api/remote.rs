@@ -1,0 +1,31 @@
+//! What a server does for a goflow that has no store: its calls, and its wait for new work.
+
+use std::time::Duration;
+
+use super::Client;
+use crate::store::wire::{self, Call, HINTS_WAIT_MS, HintWish, Refusal};
+
+impl Client {
+    /// Carries out a call of the store contract that came as bytes.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn serve(&self, call: Call, message: &[u8], trusted: bool) -> Result<Vec<u8>, Refusal> {
+        wire::answer(&**self.store(), call, message, trusted).await
+    }
+
+    /// Waits until new work may be there, or for as long as is wished: the number of hints so far. It
+    /// means something only beside another one of this process.
+    pub async fn next_hint(&self, wish: HintWish) -> u64 {
+        let mut hints = self.store().hints();
+        let now = *hints.borrow_and_update();
+        if wish.seen != Some(now) {
+            return now;
+        }
+        let wait = Duration::from_millis(wish.wait_ms.min(HINTS_WAIT_MS));
+        match tokio::time::timeout(wait, hints.changed()).await {
+            Ok(Ok(())) => *hints.borrow(),
+            _ => now,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What somebody may send who may not do everything. Two things must not come in by a token for work: a
+//! command of the sender's own, and a secret going out. So whoever is not trusted enqueues new jobs of
+//! ordinary types only; a run that they start must be exactly what its definition makes of its input;
+//! an advance that they have computed is left out of the commit, and its facts go to the run's inbox,
+//! where a process that is trusted advances it; and they see those definitions only that hold no secret.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::answer::Refusal;
+use super::{NEWS_WAIT, VERSION};
+use crate::domain::{Event, Job, JobId, Json};
+use crate::store::advanced::{called, effects_with, gate};
+use crate::store::contract::*;
+use crate::workflow::{self, Definition as Workflow, Slot, is_reserved};
+
+/// Kinds of definitions that workers and those who look need.
+const OPEN_KINDS: [&str; 4] = ["workflow", "handler", "schedule", "queue"];
+
+type Guarded<T> = std::result::Result<T, Refusal>;
+
+pub(super) struct Guard<'a> {
+    store: &'a dyn Store,
+    trusted: bool,
+}
+
+fn forbidden<T>(text: impl Into<String>) -> Guarded<T> {
+    Err(Refusal::Forbidden(text.into()))
+}
+
+impl<'a> Guard<'a> {
+    pub fn new(store: &'a dyn Store, trusted: bool) -> Guard<'a> {
+        Guard { store, trusted }
+    }
+
+    pub fn store(&self) -> &'a dyn Store {
+        self.store
+    }
+
+    pub async fn enqueue(&self, batch: Enqueue) -> Guarded<EnqueueAnswer> {
+        if !self.trusted {
+            for new in &batch.jobs {
+                fresh(&new.job)?;
+            }
+            for run in &batch.runs {
+                self.begun_by_the_book(run).await?;
+            }
+        }
+        Ok(self.store.enqueue(&batch).await?)
+    }
+
+    pub async fn exchange(&self, mut exchange: Exchange) -> Guarded<Exchanged> {
+        if self.trusted {
+            return Ok(self.store.exchange(&exchange).await?);
+        }
+        self.no_new_commands(&exchange).await?;
+        for run in exchange.commits.iter_mut().filter_map(|commit| commit.run.as_mut()) {
+            run.advance = None;
+        }
+        let answer = self.store.exchange(&exchange).await?;
+        // Not to be asked for what they would not get.
+        Ok(Exchanged { dirty: false, ..answer })
+    }
+
+    pub async fn take_dirty(&self, limit: usize, hold: Duration) -> Guarded<Vec<RunWork>> {
+        match self.trusted {
+            true => Ok(self.store.take_dirty(limit, hold).await?),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    pub async fn health(&self) -> Guarded<Health> {
+        let health = self.store.health().await?;
+        Ok(Health { server: format!("{}, behind goflow {VERSION}", health.server), ..health })
+    }
+
+    pub async fn news(&self, after: Cursor, limit: usize, wait: Duration) -> Guarded<(Vec<Event>, Cursor)> {
+        Ok(self.store.news(&after, limit, wait.min(NEWS_WAIT)).await?)
+    }
+
+    pub async fn definitions(&self, kind: String) -> Guarded<Vec<Definition>> {
+        self.may_see(&kind)?;
+        Ok(self.store.definitions(&kind).await?)
+    }
+
+    pub async fn definition(&self, hash: String) -> Guarded<Option<Definition>> {
+        let found = self.store.definition(&hash).await?;
+        if let Some(found) = &found {
+            self.may_see(&found.kind)?;
+        }
+        Ok(found)
+    }
+
+    fn may_see(&self, kind: &str) -> Guarded<()> {
+        match self.trusted || OPEN_KINDS.contains(&kind) {
+            true => Ok(()),
+            false => forbidden(format!("definitions of the kind `{kind}` are seen with the scope `admin` only")),
+        }
+    }
+
+    /// A job of a reserved type holds a command: it may be moved, not made or changed.
+    async fn no_new_commands(&self, exchange: &Exchange) -> Guarded<()> {
+        let moves = exchange.commits.iter().flat_map(|commit| &commit.moves);
+        let commands: BTreeMap<JobId, &Job> =
+            moves.filter(|step| is_reserved(&step.job.kind)).map(|step| (step.job.id, &step.job)).collect();
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<JobId> = commands.keys().copied().collect();
+        for stored in self.store.get(&ids).await?.into_iter().flatten() {
+            let same = commands.get(&stored.job.id).is_none_or(|job| {
+                job.kind == stored.job.kind && job.payload == stored.job.payload && job.link == stored.job.link
+            });
+            if !same {
+                return forbidden(format!("the command of job {} may not be changed", stored.job.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The run must be what its definition makes of its input.
+    async fn begun_by_the_book(&self, run: &NewRun) -> Guarded<()> {
+        let id = run.effects.record.id;
+        let not_so = |why: &str| forbidden(format!("the run {id} does not begin as its workflow does: {why}"));
+        let Ok(header) = run.effects.record.header() else { return not_so("its header cannot be read") };
+        let input = match &header.input {
+            Slot::Inline(input) => Some(input.clone()),
+            Slot::Stored { key, .. } => {
+                run.effects.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone())
+            }
+            Slot::Map(_) | Slot::List { .. } => None,
+        };
+        let (Some(input), Some(kept)) = (input, self.store.definition(&header.version).await?) else {
+            return not_so("its input or its definition is missing");
+        };
+        let Ok(definition) = Workflow::load(&kept.text) else { return not_so("its definition cannot be read") };
+        match begin(self.store, &definition, &header, input).await? {
+            Some(begun) if begun == *run => Ok(()),
+            _ => not_so("it is another one"),
+        }
+    }
+}
+
+/// `None` if it cannot begin so at all.
+async fn begin(
+    store: &dyn Store,
+    definition: &Workflow,
+    header: &workflow::Run,
+    input: Json,
+) -> Result<Option<NewRun>> {
+    let (now, pins, queue) = (header.created_at, header.pins.clone(), header.queue.clone());
+    let Ok(mut advanced) = workflow::start_pinned(definition, header.id, input, now, pins, queue) else {
+        return Ok(None);
+    };
+    advanced.run.trace.clone_from(&header.trace);
+    let gate = gate(&advanced.run, definition, now)?;
+    let called = called(store, &advanced).await?;
+    Ok(Some(NewRun { effects: effects_with(advanced, &called, now)?, gate }))
+}
+
+/// A job that nobody has run yet, of an ordinary type, that does no step of a run.
+fn fresh(job: &Job) -> Guarded<()> {
+    if is_reserved(&job.kind) {
+        return forbidden(format!("the job type `{}` is reserved", job.kind));
+    }
+    let plain = Job {
+        priority: job.priority,
+        retry: job.retry.clone(),
+        retry_is_own: job.retry_is_own,
+        timeout_ms: job.timeout_ms,
+        unique_key: job.unique_key.clone(),
+        metadata: job.metadata.clone(),
+        after: job.after.clone(),
+        concurrency: job.concurrency.clone(),
+        deadline_ms: job.deadline_ms,
+        ..Job::new(job.id, job.kind.clone(), job.queue.clone(), job.payload.clone())
+    };
+    match plain == *job {
+        true => Ok(()),
+        false => forbidden(format!("job {} is not new: it has a past, or a run", job.id)),
+    }
+}

@@ -1,0 +1,127 @@
+//! The routes of the replaced systems, field by field.
+
+use serde_json::{Value, json};
+
+use super::Site;
+use crate::cli::TestEnvironment;
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().map(|object| object.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+fn is_seconds(time: &Value) -> bool {
+    time.as_str().is_some_and(|text| text.len() == 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T')
+}
+
+#[test]
+fn tasks_are_made_shown_and_listed_newest_first() {
+    let site = Site::start();
+    let task = site.post("/tasks", &json!({"type": "email", "payload": {"to": "user@example.com"}})).expect(201);
+    assert_eq!(keys(&task), ["id", "type", "payload", "status", "created_at", "updated_at"]);
+    assert_eq!((&task["type"], &task["status"]), (&json!("email"), &json!("pending")));
+    assert_eq!(task["payload"], json!({"to": "user@example.com"}));
+    assert!(is_seconds(&task["created_at"]) && is_seconds(&task["updated_at"]), "{task}");
+    let id = task["id"].as_str().expect("an id");
+    assert_eq!(id.len(), 36);
+    assert_eq!(site.get(&format!("/tasks/{id}")).expect(200), task);
+    let later = site.post("/tasks", &json!({"type": "echo", "payload": 5})).expect(201);
+    let broken = site.post("/tasks", &json!({"type": "fail", "payload": {"retry": false}})).expect(201);
+    site.env.args(["job", "cancel", id]).ok();
+    site.work();
+    let listed = site.get("/tasks").expect(200);
+    let rows: Vec<(&Value, &str)> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|task| (&task["id"], task["status"].as_str().expect("a status")))
+        .collect();
+    assert_eq!(rows, [(&broken["id"], "failed"), (&later["id"], "done"), (&task["id"], "failed")]);
+    assert_eq!(site.get("/tasks?limit=1").expect(200).as_array().map(Vec::len), Some(1));
+    assert_eq!(site.get("/tasks/019c0000-0000-7000-8000-000000000000").status, 404);
+}
+
+#[test]
+fn jobs_queues_the_dlq_and_events_answer_under_api() {
+    let site = Site::start();
+    let wanted = json!({"type": "fail", "payload": {"retry": false}, "queue": "mail", "priority": 3, "max_retries": 1,
+                        "metadata": {"a": "b"}});
+    let job = site.post("/api/jobs", &wanted).expect(201);
+    assert_eq!((&job["queue"], &job["priority"], &job["max_retries"]), (&json!("mail"), &json!(3), &json!(1)));
+    let delayed = site.post("/api/queue/enqueue", &json!({"type": "noop", "delay": "5m"})).expect(201);
+    assert_eq!(delayed["state"], "scheduled");
+    assert_eq!(site.get("/api/jobs?status=nonsense").status, 400, "words that are not known are told");
+    assert_eq!(site.get("/api/jobs?status=delayed").expect(200)["count"], 1, "those of other systems are known");
+    assert_eq!(site.get("/api/jobs?status=waiting").expect(200)["count"], 1);
+    let all = site.get("/api/queue/jobs").expect(200);
+    assert_eq!((&all["count"], &all["jobs"][0]["id"]), (&json!(2), &delayed["id"]));
+    let stats = site.get("/api/queue/stats").expect(200);
+    assert_eq!((&stats["pending"], &stats["scheduled"]), (&json!(1), &json!(1)));
+    assert_eq!(stats["queues"].as_array().map(Vec::len), Some(2));
+    site.work();
+    let id = job["id"].as_str().expect("an id");
+    assert_eq!(site.get("/api/dlq").expect(200)["jobs"][0]["id"], job["id"]);
+    assert_eq!(site.post(&format!("/api/dlq/{id}/retry"), &json!({})).expect(200)["state"], "pending");
+    site.work();
+    assert_eq!(site.post("/api/dlq/retry-all", &json!({})).expect(200)["done"], json!([id]));
+    site.work();
+    assert_eq!(site.ask("DELETE", "/api/dlq", &[], "").expect(200)["done"], json!([id]));
+    let events = site.get(&format!("/api/events?job_id={id}&limit=100")).expect(200);
+    let types: Vec<&Value> = events["events"].as_array().expect("a list").iter().map(|event| &event["type"]).collect();
+    assert_eq!((types.first(), types.last()), (Some(&&json!("job.created")), Some(&&json!("job.deleted"))));
+}
+
+#[test]
+fn flows_and_workflows_start_and_are_steered() {
+    let site = Site::up(TestEnvironment::new(), &[]);
+    let manifest = "kind: Workflow\nname: resize\nsteps:\n  - {id: go, wait: go}\n";
+    site.ask("POST", "/api/v1/apply", &[], manifest).expect(200);
+    let reply = site.ask("POST", "/flow/resize", &[], "plain text, and no JSON");
+    let accepted = reply.expect(202);
+    let id = reply.header("x-reqid").expect("an id").to_owned();
+    assert_eq!(accepted, json!({"request_id": id}));
+    assert_eq!(site.get(&format!("/api/workflows/{id}")).expect(200)["input"], "plain text, and no JSON");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while site.get(&format!("/flow/resize/state/{id}")).expect(200)["state"] != "running" {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    site.ask("POST", &format!("/flow/resize/pause/{id}"), &[], "").expect(202);
+    while site.get(&format!("/flow/resize/state/{id}")).expect(200)["state"] != "paused" {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    site.ask("POST", &format!("/flow/resize/resume/{id}"), &[], "").expect(202);
+    assert_eq!(site.ask("POST", &format!("/flow/other/stop/{id}"), &[], "").status, 404);
+    site.ask("POST", &format!("/flow/resize/stop/{id}"), &[], "").expect(202);
+    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=30000")).expect(200)["state"], "cancelled");
+    let run = site.post("/api/workflows", &json!({"name": "resize", "input": 5})).expect(201);
+    let id = run["id"].as_str().expect("an id");
+    assert_eq!(site.get("/api/workflows").expect(200)["count"], 2);
+    site.post(&format!("/api/workflows/{id}/signal"), &json!({"name": "go"})).expect(202);
+    assert_eq!(site.get(&format!("/api/v1/runs/{id}/wait?timeout_ms=30000")).expect(200)["state"], "completed");
+    assert_eq!(site.ask("POST", "/flow/nobody", &[], "").status, 404);
+}
+
+#[test]
+fn an_order_is_placed_or_refused_and_its_saga_is_shown() {
+    let site = Site::up(TestEnvironment::new(), &[]);
+    let order = |price: u32| {
+        let items = json!([{"product_id": "book", "quantity": 2, "price": price}]);
+        site.post("/orders", &json!({"user_id": "ann", "items": items}))
+    };
+    assert_eq!(order(60).expect(404)["code"], "GF0012", "the workflow has not been applied");
+    site.env.file("order.yaml", include_str!("../../../workflows/order-saga.yaml"));
+    site.env.run("apply order.yaml").ok();
+    let placed = order(60).expect(201);
+    assert_eq!(keys(&placed), ["saga_id", "order_id", "status"]);
+    let saga = placed["saga_id"].as_str().expect("an id");
+    assert_eq!((&placed["status"], &placed["order_id"]), (&json!("completed"), &json!(format!("order-{saga}"))));
+    assert_eq!(
+        site.get(&format!("/sagas/{saga}")).expect(200),
+        json!({"saga_id": saga, "status": "completed", "steps": 4})
+    );
+    let refused = order(6_000).expect(500);
+    assert_eq!(keys(&refused), ["saga_id", "status", "error"]);
+    assert_eq!(refused["status"], "compensated");
+    assert!(refused["error"].as_str().is_some_and(|why| why.contains("refused")), "{refused}");
+}
