@@ -30,6 +30,8 @@ const NAME: &str = r"^[A-Za-z0-9](\.?[A-Za-z0-9_:-])*\.?$";
 
 type Shape = RefOr<Schema>;
 type Shapes = Vec<(String, Shape)>;
+/// A status, what it means, and the body with its media type.
+type Answer = (u16, &'static str, Option<(&'static str, Shape)>);
 
 /// What is said of one route.
 struct Op {
@@ -38,7 +40,7 @@ struct Op {
     summary: &'static str,
     query: Vec<Parameter>,
     body: Option<(&'static str, Shape, bool)>,
-    answers: Vec<(u16, &'static str, Option<(&'static str, Shape)>)>,
+    answers: Vec<Answer>,
     shapes: Shapes,
 }
 

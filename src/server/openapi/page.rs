@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{OpenApi, RefOr, Schema};
 
+/// Method, path, and what is said of them.
+type Listed<'a> = (&'static str, &'a String, &'a Operation);
+
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color:#1a1a1a;background:#fff}summary{cursor:pointer;padding:.2rem 0}code,pre{font-family:ui-monospace,monospace}\
 pre{background:#f4f4f4;padding:.7rem;overflow:auto}.m{display:inline-block;width:4.5rem;font-weight:600}\
@@ -20,7 +23,7 @@ pub fn render(api: &OpenApi) -> String {
          content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>\
          <p>The API as OpenAPI 3.1: <a href=\"/openapi.json\">/openapi.json</a>.</p>"
     );
-    let mut tags: Vec<(String, Vec<(&'static str, &String, &Operation)>)> = Vec::new();
+    let mut tags: Vec<(String, Vec<Listed<'_>>)> = Vec::new();
     for (path, item) in &api.paths.paths {
         let methods = [
             ("GET", &item.get),
