@@ -77,6 +77,7 @@ pub async fn listen(
         shutdown_timeout,
         queue: context.default_queue()?,
         max_retries: config.max_retries(),
+        counts: true,
         secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
     };
     let log = LogThread::start()?;

@@ -31,6 +31,8 @@ pub struct Options {
     pub queue: Name,
     /// Retries of jobs that name none.
     pub max_retries: u32,
+    /// Whether it counts what `/metrics` tells: that is written to the store.
+    pub counts: bool,
     /// Where the secrets of webhooks are found.
     pub secrets: Secrets,
 }

@@ -96,7 +96,9 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         tokio::spawn(self.app.hub().clone().run(self.app.stop().clone()));
         let (tasks, room) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
-        tasks.spawn(super::metrics::keep_up(self.app.clone()));
+        if self.app.options().counts {
+            tasks.spawn(super::metrics::keep_up(self.app.clone()));
+        }
         loop {
             let accepted = async {
                 // Those that find no room wait in the system's own line.

@@ -31,6 +31,8 @@ impl Place {
             shutdown_timeout: Duration::from_secs(1),
             queue: "default".parse().expect("a name"),
             max_retries: 3,
+            // The store is looked at: nobody else writes to it.
+            counts: false,
             secrets: goflow::sys::secrets::Secrets::new(Default::default(), None),
         };
         let log: goflow::server::AccessLog = Arc::new(|_| {});

@@ -19,7 +19,9 @@ fn filled(path: &str) -> String {
 
 fn ask(site: &Site, method: &str, path: &str, token: Option<&str>) -> Reply {
     let bearer = token.map(|token| format!("Bearer {token}"));
-    let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("Authorization", bearer.as_str())).collect();
+    // No id of an event: a stream of events, which would never end, is refused.
+    let mut headers = vec![("Last-Event-ID", "none")];
+    headers.extend(bearer.iter().map(|bearer| ("Authorization", bearer.as_str())));
     site.ask(method, path, &headers, "")
 }
 
