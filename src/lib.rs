@@ -20,4 +20,4 @@ pub mod tui; // L5 `goflow top`: state, update, view, keys, the data task
 
 pub mod cli; // L6 the commands
 
-pub use library::{Batching, Client, Error, Failure, Held, Job, Lock, Semaphore, Worker};
+pub use library::{Batching, Client, Error, Failure, Held, Job, Lock, Semaphore, Transaction, Worker};

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_postgres::Transaction;
 
 use super::{Error, Result};
 use crate::api;
 use crate::domain::{Concurrency, Job, JobId, JobState, Json, Ms, Name, RetryPolicy, limits};
 use crate::store::open::{OpenOptions, open};
+pub use crate::store::postgres::Transaction;
 use crate::store::postgres::enqueue_in;
 use crate::store::url::BadUrl;
 use crate::store::{Enqueued, NewJob, Start, Store, StoreUrl, Stored};
@@ -89,8 +89,7 @@ impl Client {
     /// the job is there exactly if the transaction commits, and workers hear of it then.
     ///
     /// ```no_run
-    /// # async fn order(client: goflow::Client, database: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let transaction = database.transaction().await?;
+    /// # async fn order(client: goflow::Client, transaction: goflow::Transaction<'_>) -> Result<(), Box<dyn std::error::Error>> {
     /// transaction.execute("INSERT INTO orders (id) VALUES (7)", &[]).await?;
     /// let id = client.enqueue_in(&transaction, client.job("ship").payload(&7).unique("ship:7")).await?;
     /// transaction.commit().await?;

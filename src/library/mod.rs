@@ -40,7 +40,7 @@ mod job;
 mod lock;
 mod worker;
 
-pub use client::{Client, Enqueue};
+pub use client::{Client, Enqueue, Transaction};
 pub use failure::Failure;
 pub use job::Job;
 pub use lock::{Lock, Semaphore};

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::limits::Sent;
@@ -31,10 +32,12 @@ const LONGEST_DELAY_MS: u64 = 366 * 86_400_000;
 const LOG_BYTES: usize = 64 << 10;
 
 /// A job's lease, as it is named in both directions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseId {
+    #[schema(value_type = String, format = "uuid")]
     pub id: JobId,
+    #[schema(value_type = u64)]
     pub epoch: Epoch,
 }
 
@@ -52,14 +55,17 @@ fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(Code::Usage, detail)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseBody {
     /// As it was answered the first time; without one, a new worker.
+    #[schema(value_type = Option<String>, format = "uuid")]
     worker: Option<WorkerId>,
     name: Option<String>,
+    #[schema(value_type = Vec<String>)]
     types: Vec<Name>,
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     queues: Vec<Name>,
     max: Option<usize>,
     wait_ms: Option<u64>,
@@ -69,8 +75,9 @@ pub struct LeaseBody {
 }
 
 /// What every sign of life is answered with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AliveView {
+    #[schema(value_type = String, format = "uuid")]
     worker: WorkerId,
     /// What it named and does not hold any more.
     lost: Vec<LeaseId>,
@@ -87,10 +94,11 @@ impl AliveView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct LeasedView {
     #[serde(flatten)]
     job: JobView,
+    #[schema(value_type = u64)]
     epoch: Epoch,
     /// How long it may take.
     timeout_ms: Option<u64>,
@@ -108,7 +116,7 @@ impl From<Claimed> for LeasedView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct LeaseView {
     jobs: Vec<LeasedView>,
     #[serde(flatten)]
@@ -177,9 +185,10 @@ pub async fn lease(State(app): State<App>, Sent(body): Sent<LeaseBody>) -> Resul
     Ok(Json(LeaseView { jobs: jobs.into_iter().map(LeasedView::from).collect(), alive }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatBody {
+    #[schema(value_type = String, format = "uuid")]
     worker: WorkerId,
     /// All that it holds: leases that it does not name go back to their lines.
     jobs: Vec<LeaseId>,
@@ -202,14 +211,16 @@ pub async fn heartbeat(State(app): State<App>, Sent(body): Sent<HeartbeatBody>) 
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FarewellBody {
+    #[schema(value_type = String, format = "uuid")]
     worker: WorkerId,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct FarewellView {
+    #[schema(value_type = String, format = "uuid")]
     worker: WorkerId,
 }
 
@@ -219,10 +230,12 @@ pub async fn farewell(State(app): State<App>, Sent(body): Sent<FarewellBody>) ->
     Ok(Json(FarewellView { worker: body.worker }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProgressBody {
+    #[schema(value_type = String, format = "uuid")]
     id: JobId,
+    #[schema(value_type = u64)]
     epoch: Epoch,
     percent: Option<f64>,
     message: Option<String>,
@@ -258,7 +271,7 @@ fn stale(id: JobId, epoch: Epoch) -> Problem {
     )
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OutcomeWord {
     Completed,
@@ -271,19 +284,26 @@ pub enum OutcomeWord {
     Cancelled,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum ErrorBody {
     Message(String),
-    Both { class: Option<Name>, message: String },
+    Both {
+        #[schema(value_type = Option<String>)]
+        class: Option<Name>,
+        message: String,
+    },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettleBody {
+    #[schema(value_type = String, format = "uuid")]
     id: JobId,
+    #[schema(value_type = u64)]
     epoch: Epoch,
     outcome: OutcomeWord,
+    #[schema(value_type = serde_json::Value)]
     result: Option<Box<RawValue>>,
     error: Option<ErrorBody>,
     /// False: never again, whatever the job's policy says.

@@ -56,7 +56,16 @@ impl FromStr for StoreUrl {
             "http:",
             "https:",
         ];
-        let is_url = |part: &str| schemes.iter().any(|scheme| part.trim_start().starts_with(scheme));
+        // Any scheme begins a URL, so that an unknown one is named alone and its password hidden.
+        let begins = |part: &str| {
+            part.split_once("://").is_some_and(|(scheme, _)| {
+                !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
+            })
+        };
+        let is_url = |part: &str| {
+            let part = part.trim_start();
+            schemes.iter().any(|scheme| part.starts_with(scheme)) || begins(part)
+        };
         if text.split(',').skip(1).any(is_url) {
             return several(text, is_url);
         }

@@ -6,9 +6,11 @@ use http::Method;
 use super::{Op, op};
 use crate::api::tokens::TokenView;
 use crate::api::wanted::{AddedView, JobWanted};
+use crate::api::webhooks::WebhookView;
 use crate::api::{EventView, JobView, QueueView, RunView, ScheduleView, Triggered, WorkerView};
 use crate::server::compat::{flows, queue, sagas, tasks, workflows};
 use crate::server::health::{HealthView, ReadyView};
+use crate::server::pull;
 use crate::server::v1::{ChangedView, PageQuery, WaitQuery, definitions, jobs, looks, queues, runs, schedules, tokens};
 
 fn get(path: &'static str, summary: &'static str) -> Op {
@@ -34,6 +36,8 @@ pub fn all() -> Vec<Op> {
     all.extend(of_queues());
     all.extend(of_runs());
     all.extend(of_the_rest());
+    all.extend(of_webhooks());
+    all.extend(of_workers());
     all.extend(of_replaced_queues());
     all.extend(of_replaced_workflows());
     all
@@ -174,6 +178,45 @@ fn of_the_rest() -> Vec<Op> {
             .takes::<tokens::TokenWanted>()
             .gives::<tokens::NewTokenView>(201, "With its secret, which is not shown again"),
         delete("/api/v1/tokens/{name}", "Revoke a token"),
+    ]
+}
+
+fn of_webhooks() -> Vec<Op> {
+    let applied = |path| {
+        post(path, "Keep a webhook: its manifest as JSON or YAML")
+            .takes_text("application/yaml", true)
+            .gives::<WebhookView>(200, "It was there and has changed")
+            .gives::<WebhookView>(201, "It is new")
+    };
+    vec![
+        get("/api/v1/webhooks", "List webhooks").lists::<WebhookView>(200, "All of them"),
+        applied("/api/v1/webhooks"),
+        get("/api/v1/webhooks/{name}", "Show a webhook").gives::<WebhookView>(200, "The webhook"),
+        delete("/api/v1/webhooks/{name}", "Remove a webhook"),
+        post("/api/v1/webhooks/{name}/enable", "Switch a webhook on").gives::<WebhookView>(200, "The webhook"),
+        post("/api/v1/webhooks/{name}/disable", "Switch a webhook off: it answers 503")
+            .gives::<WebhookView>(200, "The webhook"),
+    ]
+}
+
+/// Workers in any language: `docs/workers-http.md` tells how they go together.
+fn of_workers() -> Vec<Op> {
+    vec![
+        post("/api/v1/lease", "Take jobs to do, and prolong what is held")
+            .takes::<pull::LeaseBody>()
+            .gives::<pull::LeaseView>(200, "The jobs, each with its epoch"),
+        post("/api/v1/heartbeat", "Prolong all leases of a worker")
+            .takes::<pull::HeartbeatBody>()
+            .gives::<pull::AliveView>(200, "What was lost, and what somebody wants to end"),
+        post("/api/v1/progress", "Tell how far a job has come, and what it prints")
+            .takes::<pull::ProgressBody>()
+            .gives::<pull::LeaseId>(200, "The lease still holds"),
+        post("/api/v1/settle", "End a lease: the job has completed, failed, or goes back")
+            .takes::<pull::SettleBody>()
+            .gives::<JobView>(200, "The job as it is now"),
+        post("/api/v1/farewell", "Strike a worker off; what it holds goes to others at once")
+            .takes::<pull::FarewellBody>()
+            .gives::<pull::FarewellView>(200, "It is struck off"),
     ]
 }
 

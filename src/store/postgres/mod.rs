@@ -50,7 +50,7 @@ use self::columns::{job_id, run_id};
 use self::floors::Floors;
 use self::names::Names;
 use self::pool::{Connection, DEADLINE, LONG_DEADLINE, Param, again};
-pub use self::within::enqueue_in;
+pub use self::within::{Transaction, enqueue_in};
 use crate::domain::{Event, EventKind, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::codec::encode;
 use crate::store::contract::*;

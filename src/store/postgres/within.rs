@@ -1,7 +1,7 @@
 //! New work in somebody else's transaction: the job is there exactly if that commits. It uses nothing
 //! of an open store, only the schema that one has made.
 
-use tokio_postgres::Transaction;
+pub use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::enqueue::Batch;

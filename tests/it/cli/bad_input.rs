@@ -111,7 +111,7 @@ const CASES: &[Case] = &[
         &["not a store URL", "mysql://me:***@h/db", "flag --store"],
     ),
     (&["--store", "redis://:s3cret@h:port", "job", "list"], 2, "GF0004", &["redis://:***@h:port", "HOST[:PORT]"]),
-    (&["--store", "redis://a,redis://b", "job", "list"], 2, "GF0004", &["several stores", "not supported yet"]),
+    (&["--store", "redis://a,mysql://u:s3cret@b", "job", "list"], 2, "GF0004", &["mysql://u:***@b", "not a store URL"]),
     (&["--store", "postgres://h:port/db", "job", "list"], 2, "GF0004", &["not a store URL", "port"]),
     (&["--redis", "127.0.0.1:1", "job", "list"], 5, "GF0005", &["the store is redis://127.0.0.1:1, from flag --redis"]),
     (&["--store", "sqlite:", "job", "list"], 2, "GF0004", &["the path is missing"]),

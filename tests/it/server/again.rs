@@ -46,7 +46,7 @@ fn a_hundred_at_once_make_one() {
     let key = [("Idempotency-Key", "batch")];
     let replies: Vec<_> = std::thread::scope(|scope| {
         let ask = |nth: usize| {
-            let (place, body): (&Site, &str) = (if nth % 2 == 0 { &site } else { &other }, &body);
+            let (place, body): (&Site, &str) = (if nth.is_multiple_of(2) { &site } else { &other }, &body);
             scope.spawn(move || place.ask("POST", "/api/v1/jobs/batch", &key, body))
         };
         (0..100).map(ask).collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("an answer")).collect()

@@ -144,6 +144,7 @@ fn spawn(env: &TestEnvironment, verb: &str, args: &[&str]) -> (Child, SocketAddr
     loop {
         let from = said.len();
         if lines.read_line(&mut said).expect("UTF-8") == 0 {
+            let _ = child.wait();
             panic!("it does not listen: {said}");
         }
         if let Some(address) = said[from..].trim().strip_prefix("listening on http://") {

@@ -46,6 +46,7 @@ Examples:
   Wait for the one that runs, but not for ever:
     goflow lock run deploy --wait 10m -- ./deploy.sh")]
 pub struct LockArgs {
+    /// Which lock
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::locks))]
     name: Name,
     #[command(flatten)]
@@ -62,6 +63,7 @@ Examples:
   At most three downloads at once, over all machines of the store:
     goflow semaphore run downloads --limit 3 --wait -- curl -O https://example.com/big")]
 pub struct SemaphoreArgs {
+    /// Which semaphore
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::locks))]
     name: Name,
     /// Holders at once

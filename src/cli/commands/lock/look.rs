@@ -54,6 +54,7 @@ Examples:
   One holder of a semaphore:
     goflow semaphore break api --holder 4f2a91c3")]
 pub struct BreakArgs {
+    /// Which lock or semaphore
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::locks))]
     name: Name,
     /// From this holder alone: its id, or any unique part of it
