@@ -57,7 +57,12 @@ impl Listed for ShardView {
 
 pub fn run(context: &Context, _: &ListArgs) -> Result {
     context.block_on(async {
-        let list = context.client().await?.shards().await?;
+        let client = context.client().await?;
+        if client.store().shards().is_none() {
+            context.ui.whisper(&format!("{} is one store, without shards", client.store().describe()));
+            return context.ui.list(&Vec::<ShardView>::new(), SHARDS);
+        }
+        let list = client.shards().await?;
         context.ui.whisper(&format!("map {}, {}", list.epoch, list.strategy));
         let views: Vec<ShardView> = list.shards.into_iter().map(ShardView::from).collect();
         context.ui.list(&views, SHARDS)
