@@ -74,6 +74,11 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// What is known of the store's tokens is old: this server has just changed them.
+    pub async fn forget(&self) {
+        *self.kept.write().await = None;
+    }
+
     /// Who bears this secret, or nobody.
     ///
     /// # Errors

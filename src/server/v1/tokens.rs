@@ -1,6 +1,7 @@
 //! Tokens: making, listing, revoking.
 
 use axum::Json;
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,6 +10,7 @@ use super::{Api, At, ListView};
 use crate::api::codes::Code;
 use crate::api::tokens::{Scope, TokenView};
 use crate::domain::Name;
+use crate::server::app::App;
 use crate::server::limits::Sent;
 use crate::server::problem::Problem;
 
@@ -34,6 +36,7 @@ pub struct NewTokenView {
 }
 
 pub async fn create(
+    State(app): State<App>,
     Api(client): Api,
     Sent(TokenWanted { name, mut scopes }): Sent<TokenWanted>,
 ) -> Result<(StatusCode, Json<NewTokenView>), Problem> {
@@ -43,10 +46,12 @@ pub async fn create(
     scopes.sort_unstable();
     scopes.dedup();
     let (token, secret) = client.create_token(&name, scopes).await?;
+    app.tokens().forget().await;
     Ok((StatusCode::CREATED, Json(NewTokenView { token: TokenView::from(&token), secret })))
 }
 
-pub async fn revoke(Api(client): Api, At(name): At<Name>) -> Result<StatusCode, Problem> {
+pub async fn revoke(State(app): State<App>, Api(client): Api, At(name): At<Name>) -> Result<StatusCode, Problem> {
     client.revoke_token(name.as_str()).await?;
+    app.tokens().forget().await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -531,9 +531,11 @@ fn scripts_touch_declared_keys_only() {
 
 /// An authority of its own, and a certificate by it for the loopback address: their files.
 fn certificates(folder: &std::path::Path) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    // A certificate whose subject is its issuer's passes for self-signed.
+    authority.distinguished_name.push(DnType::CommonName, "an authority of its own");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_cert = authority.self_signed(&authority_key).expect("a certificate");
     let issuer = Issuer::new(authority, authority_key);
