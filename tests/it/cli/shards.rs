@@ -66,7 +66,8 @@ fn one_store_grows_and_shrinks() {
     let file = env.path().join("q.db");
     env.set("GOFLOW_STORE", &format!("sqlite:{}", file.display()));
     env.feed("enqueue noop --lines", "1\n".repeat(30)).ok();
-    let not_yet = env.run("shard list");
+    assert_eq!(env.run("shard list -o json").ok().stdout, "[]\n");
+    let not_yet = env.run("shard drain 0");
     assert_eq!(not_yet.status, Some(4), "{}", not_yet.text());
     let scaled = env.run("scale --shards 2 -o json").ok().json();
     assert_eq!((&scaled["shards"], &scaled["added"]), (&2.into(), &serde_json::json!([1])), "{scaled}");

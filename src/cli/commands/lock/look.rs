@@ -20,7 +20,9 @@ use crate::domain::text::count;
 #[command(after_long_help = "\
 Examples:
   Held for suspiciously long:
-    goflow lock list --where 'age>1h'")]
+    goflow lock list --where 'age>1h'
+  Who is in the semaphores:
+    goflow semaphore list --where 'slots>1'")]
 pub struct ListArgs {
     #[command(flatten)]
     limit: Limit,
