@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Child;
+use std::process::{Child, ChildStderr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -139,19 +139,27 @@ impl Drop for Site {
 fn spawn(env: &TestEnvironment, verb: &str, args: &[&str]) -> (Child, SocketAddr) {
     let words = [verb, "-p", "0"].into_iter().chain(args.iter().copied());
     let mut child = env.command(words).spawn().expect("it starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("its stderr"));
-    let mut said = String::new();
-    loop {
-        let from = said.len();
-        if lines.read_line(&mut said).expect("UTF-8") == 0 {
+    match listening(child.stderr.take().expect("its stderr")) {
+        Ok(address) => (child, address),
+        Err(said) => {
             let _ = child.wait();
             panic!("it does not listen: {said}");
         }
+    }
+}
+
+/// Where it listens, or what it said until it ended.
+fn listening(stderr: ChildStderr) -> Result<SocketAddr, String> {
+    let (mut lines, mut said) = (BufReader::new(stderr), String::new());
+    loop {
+        let from = said.len();
+        if lines.read_line(&mut said).expect("UTF-8") == 0 {
+            return Err(said);
+        }
         if let Some(address) = said[from..].trim().strip_prefix("listening on http://") {
-            let address = address.parse().expect("an address");
             // Nobody else reads what it says: a full pipe would hold it up.
             std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-            return (child, address);
+            return Ok(address.parse().expect("an address"));
         }
     }
 }
