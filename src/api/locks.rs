@@ -317,7 +317,8 @@ impl Drop for Held {
 /// somebody else may have it.
 async fn keep(client: Client, name: Name, holder: HolderId, ttl: Duration, mut sure: Instant, lost: CancellationToken) {
     loop {
-        sleep(ttl / 3).await;
+        // Never past what is sure, however long it is to be prolonged.
+        sleep((ttl / 3).min(sure.saturating_duration_since(Instant::now()) / 2)).await;
         loop {
             let asked = Instant::now();
             // Also where the time is over already, as after a pause of this process: the store knows.
@@ -328,7 +329,12 @@ async fn keep(client: Client, name: Name, holder: HolderId, ttl: Duration, mut s
                     break;
                 }
                 Ok(Err(error)) if error.is_transient() && Instant::now() < sure => {
-                    sleep((ttl / 10).min(Duration::from_secs(1))).await;
+                    let left = sure.saturating_duration_since(Instant::now());
+                    sleep((ttl / 10).min(Duration::from_secs(1)).min(left)).await;
+                    if Instant::now() >= sure {
+                        lost.cancel();
+                        return;
+                    }
                 }
                 _ => {
                     lost.cancel();

@@ -11,9 +11,11 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::domain::secret;
 use crate::domain::time::{format_duration, millis};
-use crate::domain::{JobState, Json, Ms, Place, QueueSettings, QueueStats};
+use crate::domain::{Job, JobState, Json, Ms, Place, QueueSettings, QueueStats};
 use crate::store::Stored;
+use crate::workflow::is_reserved;
 
 /// A value as real JSON instead of as text.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +140,14 @@ fn state_text<S: Serializer>(state: &JobState, to: S) -> Result<S::Ok, S::Error>
     to.serialize_str(state.as_str())
 }
 
+/// The payload as it is shown: a step's command may hold secrets of its manifest.
+fn shown(job: &Job) -> Json {
+    match is_reserved(&job.kind) {
+        true => Json::from_value(&secret::manifest(&job.payload.to_value())),
+        false => job.payload.clone(),
+    }
+}
+
 impl From<&Stored> for JobView {
     fn from(stored: &Stored) -> JobView {
         let job = &stored.job;
@@ -154,7 +164,7 @@ impl From<&Stored> for JobView {
             attempt: job.attempt(state),
             max_retries: job.retry.max,
             crashes: job.crashes.len(),
-            payload: Value(job.payload.clone()),
+            payload: Value(shown(job)),
             result: job.result.clone().map(Value),
             error: job
                 .error

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::map::{Entry, Map, State};
 use super::shard::Slot;
-use super::{CHANGE, Inner, PATIENT, map_of, nobody, notices};
+use super::work::ENQUEUE;
+use super::{CHANGE, FRESH, Inner, PATIENT, map_of, nobody, notices};
 use crate::domain::{Event, EventKind, JobId, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
 use crate::store::url::{hide_password, next_to};
@@ -110,8 +112,12 @@ impl Inner {
 
     /// Keeps a map, made from the one in use. The lowest shard decides between two who change it at once.
     async fn publish(&self, next: Map, events: Vec<Event>) -> Result<()> {
-        let current = self.map().epoch;
+        // The one that it was made from, which may be older than the one in use by now.
+        let current = next.epoch - 1;
         let changed = || StoreError::Unavailable("the shards have just been changed by somebody else".to_owned());
+        if self.map().epoch != current {
+            return Err(changed());
+        }
         let slots = self.slots();
         let (awake, there) = (self.awake(), slots.len());
         if awake.len() * 2 <= there {
@@ -283,8 +289,16 @@ impl Inner {
                 return Err(StoreError::Refused(format!("shard {id} is {}: drain it first", entry.state.as_str())));
             }
         }
-        // Who has not heard yet that it drains may still put something there.
-        tokio::time::sleep(CHANGE).await;
+        if self.keeper_of_locks()?.id == id {
+            return Err(StoreError::Refused(format!("shard {id} keeps the locks of all, and is never removed")));
+        }
+        // Who has not heard yet that it drains may still put something there, and be at it for a while.
+        tokio::time::sleep(FRESH + ENQUEUE + Duration::from_secs(1)).await;
+        self.compare().await?;
+        let map = self.map();
+        if map.entry(id).is_none_or(|entry| entry.state != State::Draining) {
+            return Err(StoreError::Unavailable("the shards have just been changed by somebody else".to_owned()));
+        }
         let slot = self.slot(id)?;
         let left = self.left_on(&slot).await?;
         if left.all() > 0 {
@@ -296,14 +310,14 @@ impl Inner {
                 entry.state = State::Removed;
             }
         });
-        // Whoever still looks there learns where the others are.
+        self.publish(removed.clone(), vec![event(EventKind::ShardRemoved, id, "")]).await?;
+        // Decided: whoever still looks there learns where the others are.
         let (last, shard) = (&removed, id);
-        slot.call(PATIENT, |store| async move {
+        slot.call_anyway(PATIENT, |store| async move {
             let notices = notices::of(&*store).await?;
             notices::write_map(&*store, shard, notices.map_rev, last, Vec::new()).await
         })
         .await?;
-        self.publish(removed, vec![event(EventKind::ShardRemoved, id, "")]).await?;
         for (name, settings) in limited {
             self.set_queue(&name, &settings).await?;
         }

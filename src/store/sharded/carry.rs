@@ -23,6 +23,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::map::Entry;
 use super::shard::Slot;
 use super::{Inner, PATIENT, notices};
 use crate::domain::{EventKind, Job, JobId, Ms, Place, ProducerId, Shard, To};
@@ -301,9 +302,16 @@ impl Inner {
         let mut finished = 0;
         for copies in copies.chunks(BATCH) {
             let ids: Vec<JobId> = copies.iter().map(|stored| stored.job.id).collect();
-            let ids = &ids;
-            let there = from.call(PATIENT, |store| async move { store.get(ids).await }).await?;
-            let gone = copies.iter().zip(there).filter(|(_, there)| there.is_none());
+            let mut there = vec![false; ids.len()];
+            // Another shard may be carried to the same one: its copies are its own to finish.
+            let carried = |entry: &&Entry| entry.id != to.id && (entry.id == from.id || entry.moved_to.is_some());
+            let map = self.map();
+            for entry in map.there().filter(carried) {
+                let (slot, ids) = (self.slot(entry.id)?, &ids);
+                let found = slot.call(PATIENT, |store| async move { store.get(ids).await }).await?;
+                there.iter_mut().zip(found).for_each(|(seen, one)| *seen |= one.is_some());
+            }
+            let gone = copies.iter().zip(there).filter(|(_, there)| !*there);
             let jobs = gone.filter_map(|(stored, _)| {
                 let mut job = stored.job.clone();
                 let (place, at) = read_was(&job.metadata.remove(WAS)?)?;

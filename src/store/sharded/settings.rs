@@ -120,7 +120,8 @@ impl Inner {
         let there: BTreeMap<Name, QueueSettings> = there.into_iter().collect();
         for (name, settings) in wanted {
             let settings = copied(settings, there.get(&name));
-            if there.get(&name) != Some(&settings) && settings != QueueSettings::default() {
+            // A pause or a limit that was taken back counts as much as one that was set.
+            if there.get(&name).cloned().unwrap_or_default() != settings {
                 let (name, settings) = (&name, &settings);
                 to.call_anyway(PATIENT, |store| async move { store.set_queue(name, settings).await }).await?;
             }

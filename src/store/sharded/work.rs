@@ -14,7 +14,7 @@ use crate::domain::{Job, JobId, Ms};
 use crate::store::contract::*;
 
 /// How long a batch of new work may take on one shard.
-const ENQUEUE: Duration = Duration::from_secs(5);
+pub(super) const ENQUEUE: Duration = Duration::from_secs(5);
 /// With one shard there is nobody to be spared the wait.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -201,16 +201,15 @@ impl Inner {
     /// Jobs whose unique key is still held where it was at home before.
     async fn held_elsewhere(&self, map: &Map, batch: &Enqueue) -> Result<BTreeMap<usize, Enqueued>> {
         let mut asks: BTreeMap<u16, Vec<(usize, String)>> = BTreeMap::new();
-        let mut has_keys = false;
         for (nth, new) in batch.jobs.iter().enumerate() {
             if let Some(key) = new.job.unique_key.as_ref().filter(|_| new.job.link.is_none()) {
-                has_keys = true;
                 for home in map.homes_before(key) {
                     asks.entry(home).or_default().push((nth, key.clone()));
                 }
             }
         }
-        if has_keys && self.is_outdated() {
+        // A shard may have been removed meanwhile: what is put there then is never looked for.
+        if self.is_outdated() {
             self.compare().await?;
             if self.map().epoch != map.epoch {
                 return Err(StoreError::Unavailable("the shards have just changed".to_owned()));

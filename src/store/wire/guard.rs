@@ -4,12 +4,12 @@
 //! an advance that they have computed is left out of the commit, and its facts go to the run's inbox,
 //! where a process that is trusted advances it; and they see those definitions only that hold no secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::answer::Refusal;
 use super::{NEWS_WAIT, VERSION};
-use crate::domain::{Event, Job, JobId, Json};
+use crate::domain::{Epoch, Event, Job, JobId, Json};
 use crate::store::advanced::{called, effects_with, gate};
 use crate::store::contract::*;
 use crate::workflow::{self, Definition as Workflow, Slot, is_reserved};
@@ -53,7 +53,7 @@ impl<'a> Guard<'a> {
         if self.trusted {
             return Ok(self.store.exchange(&exchange).await?);
         }
-        self.no_new_commands(&exchange).await?;
+        self.no_new_commands(&mut exchange).await?;
         for run in exchange.commits.iter_mut().filter_map(|commit| commit.run.as_mut()) {
             run.advance = None;
         }
@@ -98,21 +98,28 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// A job of a reserved type holds a command: it may be moved, not made or changed.
-    async fn no_new_commands(&self, exchange: &Exchange) -> Guarded<()> {
+    /// A job of a reserved type holds a command: it may be moved, not made or changed. Raw bytes are read as
+    /// the job that they hold, so they may not be brought along either.
+    async fn no_new_commands(&self, exchange: &mut Exchange) -> Guarded<()> {
+        let may_command = |job: &Job| is_reserved(&job.kind) || job.raw.is_some();
         let moves = exchange.commits.iter().flat_map(|commit| &commit.moves);
-        let commands: BTreeMap<JobId, &Job> =
-            moves.filter(|step| is_reserved(&step.job.kind)).map(|step| (step.job.id, &step.job)).collect();
-        if commands.is_empty() {
+        let ids: BTreeSet<JobId> = moves.filter(|step| may_command(&step.job)).map(|step| step.job.id).collect();
+        if ids.is_empty() {
             return Ok(());
         }
-        let ids: Vec<JobId> = commands.keys().copied().collect();
-        for stored in self.store.get(&ids).await?.into_iter().flatten() {
-            let same = commands.get(&stored.job.id).is_none_or(|job| {
-                job.kind == stored.job.kind && job.payload == stored.job.payload && job.link == stored.job.link
-            });
-            if !same {
-                return forbidden(format!("the command of job {} may not be changed", stored.job.id));
+        let ids: Vec<JobId> = ids.into_iter().collect();
+        let kept = self.store.get(&ids).await?.into_iter().flatten();
+        let kept: BTreeMap<JobId, Job> = kept.map(|stored| (stored.job.id, stored.job)).collect();
+        let moves = exchange.commits.iter_mut().flat_map(|commit| &mut commit.moves);
+        for step in moves.filter(|step| may_command(&step.job)) {
+            let job = &step.job;
+            match kept.get(&job.id) {
+                Some(kept)
+                    if (&job.kind, &job.payload, &job.link, &job.raw)
+                        == (&kept.kind, &kept.payload, &kept.link, &kept.raw) => {}
+                Some(_) => return forbidden(format!("the command of job {} may not be changed", job.id)),
+                // Gone: the move must miss, also if a job of this id comes meanwhile. No lease has this epoch.
+                None => step.expect = Expect::Lease(Epoch(0)),
             }
         }
         Ok(())
