@@ -231,7 +231,14 @@ async fn a_workers_token_settles_steps_and_makes_no_commands() {
     // The command that it was given may not become another one.
     let mut bent = settle(&claimed, Outcome::Released);
     bent.job.payload = Json::parse(r#"{"argv":["touch","/tmp/x"]}"#, 100).expect("JSON");
-    let exchange = Exchange { commits: vec![alone(bent)], claim: None };
+    let exchange = Exchange { commits: vec![alone(bent.clone())], claim: None };
+    assert!(refused(store.exchange(&exchange).await).contains("may not be changed"));
+    // Not behind a harmless move of the same job, and not as bytes that are read as a job.
+    let twice = vec![alone(bent), alone(settle(&claimed, Outcome::Released))];
+    assert!(refused(store.exchange(&Exchange { commits: twice, claim: None }).await).contains("may not be changed"));
+    let mut raw = settle(&claimed, Outcome::Released);
+    (raw.job.kind, raw.job.raw) = ("noop".parse().expect("a name"), Some(vec![0x80]));
+    let exchange = Exchange { commits: vec![alone(raw)], claim: None };
     assert!(refused(store.exchange(&exchange).await).contains("may not be changed"));
     // An advance of its own making is left out: what it was to tell waits in the inbox.
     let record = claimed.run.clone().expect("it is a step");
