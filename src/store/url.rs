@@ -212,8 +212,21 @@ pub fn hide_password(url: &str) -> String {
     shown
 }
 
-/// Where the passwords of a URL stand in it, in their order.
-pub fn passwords(url: &str) -> Vec<Range<usize>> {
+/// Where the passwords of a URL, or of each in a list of them, stand in the text, in their order.
+pub fn passwords(text: &str) -> Vec<Range<usize>> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while from < text.len() {
+        // One URL of a list ends at the comma before the next scheme.
+        let host = text[from..].find("://").map_or(text.len(), |at| from + at + 3);
+        let comma = text[host..].find("://").and_then(|at| text[host..host + at].rfind(','));
+        let end = comma.map_or(text.len(), |at| host + at);
+        found.extend(passwords_of_one(&text[from..end]).into_iter().map(|place| from + place.start..from + place.end));
+        from = end + 1;
+    }
+    found
+}
+
+fn passwords_of_one(url: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     if let Some(start) = url.find("://").map(|at| at + 3) {
         let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
@@ -244,6 +257,16 @@ mod tests {
         assert_eq!(next_to("sqlite:/a/q.db", 1), Ok("sqlite:/a/q-shard1.db".into()));
         assert_eq!(next_to("sqlite:/a/q-shard1.db", 2), Ok("sqlite:/a/q-shard2.db".into()));
         assert!(next_to("postgres://u:secret@h/d", 1).is_err_and(|why| !why.contains("secret")));
+    }
+
+    #[test]
+    fn every_password_of_a_list_is_hidden() {
+        let list = "redis://:one@h:1,postgres://u:two,x@h/d?password=three,redis://h:2,sqlite:a.db";
+        let shown = "redis://:***@h:1,postgres://u:***@h/d?password=***,redis://h:2,sqlite:a.db";
+        assert_eq!(hide_password(list), shown);
+        let places = passwords(list);
+        let words: Vec<&str> = places.into_iter().map(|place| &list[place]).collect();
+        assert_eq!(words, ["one", "two,x", "three"]);
     }
 
     #[test]
