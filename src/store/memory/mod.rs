@@ -205,7 +205,9 @@ impl Store for MemoryStore {
 
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let (state, now) = (self.state(), self.clock.now());
-        let rest = |key: &String| state.unique.get(key).and_then(|taken| taken.until).map_or(Duration::ZERO, |until| until.since(now));
+        let rest = |key: &String| {
+            state.unique.get(key).and_then(|taken| taken.until).map_or(Duration::ZERO, |until| until.since(now))
+        };
         let holder = |key: &String| state.holder(key, now).map(|job| Holder { job, rest: rest(key) });
         Ok(keys.iter().map(holder).collect())
     }

@@ -122,9 +122,8 @@ impl Inner {
             let query = ListQuery { place, queue: None, after, budget: BATCH };
             let query = &query;
             let page = from.call(PATIENT, |store| async move { store.list(query).await }).await?;
-            let fits = |stored: &Stored| {
-                stored.job.link.is_none() && !entangled.contains(&stored.job.id) && !is_copy(stored)
-            };
+            let fits =
+                |stored: &Stored| stored.job.link.is_none() && !entangled.contains(&stored.job.id) && !is_copy(stored);
             let mut batch: Vec<Stored> = page.items.into_iter().filter(fits).collect();
             if matches!(place, Place::Dead | Place::Completed | Place::Cancelled) {
                 // The list begins with the latest; the latest is to be the last to come.
@@ -273,8 +272,7 @@ impl Inner {
         there: Option<ScheduleRecord>,
     ) -> Result<(bool, bool)> {
         use transit::{MovingSchedule, Side, seen_schedule};
-        let (is_here, is_there) =
-            (seen_schedule(here.as_ref(), from.id)?, seen_schedule(there.as_ref(), from.id)?);
+        let (is_here, is_there) = (seen_schedule(here.as_ref(), from.id)?, seen_schedule(there.as_ref(), from.id)?);
         let change = |record: &ScheduleRecord, next| ScheduleCommit {
             next,
             ..ScheduleCommit::deleting(&record.name, record.rev)

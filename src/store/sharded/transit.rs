@@ -259,7 +259,10 @@ mod tests {
         for holds_key in [true, false] {
             let NewJob { job, .. } = copy(&was, Carry(9), 1, holds_key, None);
             assert_eq!((job.unique_key.is_some(), job.after.is_empty()), (holds_key, true));
-            assert_eq!(side(&Stored::idle(job, Place::Scheduled, FAR)), Some(Side::Copy { carry: Carry(9), origin: 1, of: 4 }));
+            assert_eq!(
+                side(&Stored::idle(job, Place::Scheduled, FAR)),
+                Some(Side::Copy { carry: Carry(9), origin: 1, of: 4 })
+            );
             let aside = Stored::idle(left(&was, Carry(9), holds_key), Place::Scheduled, FAR);
             assert_eq!(side(&aside), Some(Side::Left(Carry(9))));
             let seen = as_it_was(aside.clone());
@@ -311,7 +314,8 @@ mod tests {
                 continue;
             }
             count += 1;
-            let jobs = u8::from(matches!(world.here, Some((false, ..)))) + u8::from(matches!(world.there, Some((false, _))));
+            let jobs =
+                u8::from(matches!(world.here, Some((false, ..)))) + u8::from(matches!(world.there, Some((false, _))));
             assert!(jobs <= 1, "there twice: {world:?}");
             assert!(world.landed <= 1, "landed twice: {world:?}");
             let mut push = |world: World, revs| queue.push((world, revs));
@@ -375,7 +379,8 @@ mod tests {
                 }
             }
             // It is never lost: it is somewhere, as long as nobody has deleted it.
-            let aside = matches!(world.here, Some((true, _, carry)) if world.landed > 0 || world.there == Some((true, carry)));
+            let aside =
+                matches!(world.here, Some((true, _, carry)) if world.landed > 0 || world.there == Some((true, carry)));
             assert!(world.lives == 0 || jobs == 1 || aside, "lost: {world:?}");
             if world.lives == 0 {
                 assert_eq!(jobs, 0, "it came back: {world:?}");

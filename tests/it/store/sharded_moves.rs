@@ -44,7 +44,11 @@ impl Saboteur for Cut {
     }
 
     fn after(&self, _: bool) -> goflow::store::Result<()> {
-        if self.armed.load(Ordering::SeqCst) && self.calls.load(Ordering::SeqCst) > self.nth { Cut::dead() } else { Ok(()) }
+        if self.armed.load(Ordering::SeqCst) && self.calls.load(Ordering::SeqCst) > self.nth {
+            Cut::dead()
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -258,39 +262,78 @@ async fn a_job_that_goes_while_it_is_carried_does_not_come_back() {
     assert_eq!(other.verify().await.expect("verify"), Vec::<String>::new());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_schedule_that_is_carried_is_one_schedule() {
+/// A carrier that dies at its n-th call.
+async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
+    let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
+    let (inner, saboteur) = (plain.clone(), cut.clone());
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move { Ok(Arc::new(FaultStore::new(opening.await?, saboteur)) as Arc<dyn Store>) })
+    });
+    (opened(faulty, clock.clone()).await, cut)
+}
+
+/// A carrier dies at its n-th call, and then the schedule is deleted by whoever sees it.
+async fn deleted_at(nth: u64) -> bool {
     let clock = TestClock::new();
     let plain = grounds(clock.clone());
     let store = opened(plain.clone(), clock.clone()).await;
-    let (on_one, on_two) = (name_on(&store, 1, 0), name_on(&store, 2, 0));
-    let deleted = name_on(&store, 1, 100);
-    for name in [&on_one, &on_two, &deleted] {
+    let cron = name_on(&store, 1, 0);
+    store.set_schedule(&schedule(&cron, 0, Some("body"))).await.expect("set").expect("new");
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    let (victim, cut) = mortal(&plain, &clock, nth).await;
+    cut.armed.store(true, Ordering::SeqCst);
+    let verbs = victim.shards().expect("verbs");
+    while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    let died = cut.is_over();
+    drop(victim);
+    let (_, records) = store.schedules().await.expect("schedules");
+    let seen: Vec<_> = records.iter().filter(|record| record.name.as_str() == cron).collect();
+    assert_eq!(seen.len(), 1, "{nth}");
+    let end = ScheduleCommit::deleting(&super::make::name(&cron), seen[0].rev);
+    let is_gone = store.set_schedule(&end).await.expect("set").is_some();
+    carry_all(&store, 1).await;
+    assert_eq!(bodies(&store, &cron).await.len(), usize::from(!is_gone), "{nth}: deleted: {is_gone}");
+    assert_eq!(store.shards().expect("verbs").left(1).await.expect("left").all(), 0, "{nth}");
+    died
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_goes_while_it_is_carried_does_not_come_back() {
+    let mut nth = 0;
+    while deleted_at(nth).await {
+        nth += 1;
+    }
+    assert!(nth > 10, "only {nth} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_carried_from_two_shards_are_there_once() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let names = [name_on(&store, 1, 0), name_on(&store, 2, 0)];
+    for name in &names {
         store.set_schedule(&schedule(name, 0, Some(name))).await.expect("set").expect("new");
     }
-    // Both are carried to the same one, by whoever comes; and one goes while it is on its way.
-    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
-    store.shards().expect("verbs").drain(2, Some(0)).await.expect("drains");
-    let parts = [plain(0, "zero".into()).await.expect("opens"), plain(1, "one".into()).await.expect("opens")];
-    let copying = async {
-        // The first round makes copies only.
-        let before = parts[0].schedules().await.expect("schedules").1.len();
-        while parts[0].schedules().await.expect("schedules").1.len() == before {
-            tokio::task::yield_now().await;
-        }
-        parts[1].set_schedule(&ScheduleCommit::deleting(&super::make::name(&deleted), 1)).await.expect("set");
-    };
     let verbs = store.shards().expect("verbs");
-    let carrying = async { verbs.carry(1).await.expect("carries") };
-    tokio::join!(biased; carrying, copying);
-    let kept = bodies(&store, &deleted).await;
-    carry_all(&store, 2).await;
+    verbs.drain(1, Some(0)).await.expect("drains");
+    verbs.drain(2, Some(0)).await.expect("drains");
+    let part = plain(0, "zero".into()).await.expect("opens");
+    // One carrier has made its copies and died. The other shard's carrier is none of their business.
+    for calls in 0..16 {
+        let (victim, cut) = mortal(&plain, &clock, calls).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        drop(victim.shards().expect("verbs").carry(1).await);
+        drop(victim);
+        carry_all(&store, 2).await;
+        for name in &names {
+            assert_eq!(bodies(&store, name).await, [name.clone()], "{calls}");
+        }
+    }
     carry_all(&store, 1).await;
-    assert_eq!(bodies(&store, &deleted).await, kept, "what is decided stays");
-    for name in [&on_one, &on_two] {
-        assert_eq!(bodies(&store, name).await, [name.clone()]);
-        let there = bodies(&*parts[0], name).await;
-        assert_eq!(there, [name.clone()], "and there is one, on the shard that it was carried to");
+    for name in &names {
+        assert_eq!(bodies(&*part, name).await, [name.clone()], "on the shard that both were carried to");
         // Whoever knew where it lay changes it where it lies.
         let (_, records) = store.schedules().await.expect("schedules");
         let rev = records.iter().find(|record| record.name.as_str() == name).expect("it is there").rev;
@@ -494,7 +537,7 @@ async fn black_holes_make_nothing_late() {
     store.overdue(Duration::from_secs(60), 10).await.expect("overdue");
     store.tick(10).await.expect("tick");
     store.freed(10).await.expect("freed");
-    store.trim(Retention::default(), 10).await.expect("trim");
+    store.trim(Retention { age: Duration::from_secs(3_600), count: 100 }, 10).await.expect("trim");
     assert!(begun.elapsed() <= Duration::from_secs(3), "{:?}", begun.elapsed());
     // For a minute work of the third goes on, whose map is looked at all the time.
     for _ in 0..60 {
