@@ -31,11 +31,13 @@ pub struct ShardView {
     pub runs: u64,
     pub finished_runs: u64,
     pub schedules: u64,
+    /// Held locks and semaphores.
+    pub locks: u64,
 }
 
 impl From<ShardStatus> for ShardView {
     fn from(status: ShardStatus) -> ShardView {
-        let Left { scheduled, pending, running, retrying, dead, finished, runs, finished_runs, schedules } =
+        let Left { scheduled, pending, running, retrying, dead, finished, runs, finished_runs, schedules, locks } =
             status.left;
         ShardView {
             id: status.id.to_string(),
@@ -53,6 +55,7 @@ impl From<ShardStatus> for ShardView {
             runs,
             finished_runs,
             schedules,
+            locks,
         }
     }
 }
@@ -103,7 +106,10 @@ impl Client {
             told(&drained);
             let is_over = match into {
                 // Steps, and jobs that wait for others, cannot be carried: they end where they are.
-                Some(_) => drained.left.all() == drained.left.finished_runs + drained.left.dead + drained.left.finished,
+                Some(_) => {
+                    let Left { dead, finished, finished_runs, locks, .. } = drained.left;
+                    drained.left.all() == dead + finished + finished_runs + locks
+                }
                 None => drained.left.work() == 0,
             };
             if step == Carried::default() {

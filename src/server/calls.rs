@@ -18,22 +18,10 @@ use crate::store::StoreError;
 use crate::store::wire::{self, Call, HintWish, Refusal};
 
 /// Says that a goflow is here, and which.
-pub(super) async fn greet(State(app): State<App>, headers: HeaderMap) -> Response {
-    match (same_protocol(&headers), is_one(&app)) {
-        (Err(problem), _) => ours(problem.into_response()),
-        (_, Err(error)) => message(status(&error), wire::encode(&error).unwrap_or_default()),
-        _ => message(StatusCode::OK, wire::encode(wire::VERSION).unwrap_or_default()),
-    }
-}
-
-/// Where a new job is to lie is known to those who see the shards. A caller here does not, and would put
-/// one unique key on two of them.
-fn is_one(app: &App) -> Result<(), StoreError> {
-    match app.client().store().shards() {
-        None => Ok(()),
-        Some(_) => Err(StoreError::Refused(
-            "the server's store has shards: use it by --store, or this server by its API".to_owned(),
-        )),
+pub(super) async fn greet(headers: HeaderMap) -> Response {
+    match same_protocol(&headers) {
+        Err(problem) => ours(problem.into_response()),
+        Ok(()) => message(StatusCode::OK, wire::encode(wire::VERSION).unwrap_or_default()),
     }
 }
 
@@ -65,7 +53,6 @@ impl From<Problem> for Unanswered {
 async fn answered(app: &App, caller: &Caller, request: Request) -> Result<Vec<u8>, Unanswered> {
     let (parts, body) = request.into_parts();
     same_protocol(&parts.headers)?;
-    is_one(app).map_err(Unanswered::Store)?;
     let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
     let call = Call::parse(name);
     let unknown = || Unanswered::Problem(Problem::new(Code::NotFound, format!("there is no call `{name}`")));

@@ -39,13 +39,23 @@ pub async fn open(
     options: OpenOptions,
 ) -> Result<Arc<dyn Store>> {
     let map = match url {
-        // Its shards are the server's own business: to those who ask it, it is one store.
-        StoreUrl::Server(_) if options.only.is_some() || options.begin => {
+        // The server claims from all shards at once, for whoever asks it.
+        StoreUrl::Server(_) if options.only.is_some() => {
             return Err(StoreError::Refused(
-                "shards are looked after where the store is, not through a server".to_owned(),
+                "whoever works through a server works for all of its shards: --shards goes with --store".to_owned(),
             ));
         }
-        StoreUrl::Server(url) => return Ok(Arc::new(RemoteStore::open(url, options.token.as_ref()).await?)),
+        StoreUrl::Server(url) => {
+            let store = RemoteStore::open(url, options.token.as_ref()).await?;
+            if options.begin && store.shards().is_none() {
+                return Err(StoreError::Refused(
+                    "the server's store has no shards yet: say this where the store is while the server and its workers are \
+                     stopped; from then on all follow"
+                        .to_owned(),
+                ));
+            }
+            return Ok(Arc::new(store));
+        }
         StoreUrl::Shards(urls) => Map::of_urls(urls, options.strategy),
         one => {
             let store = open_one(one, clock.clone(), options.allow_eviction).await?;

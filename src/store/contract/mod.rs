@@ -126,6 +126,22 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// What somebody must know who makes ids for this store from afar; `None` for one without shards.
+    async fn placement(&self) -> Result<Option<Placement>> {
+        Ok(None)
+    }
+
+    /// A verb on the shards.
+    ///
+    /// # Errors
+    /// The verb's own; [`StoreError::Refused`] for a store without shards.
+    async fn reshard(&self, verb: &ShardVerb) -> Result<ShardAnswer> {
+        match self.shards() {
+            Some(shards) => verb.on(shards).await,
+            None => Err(StoreError::Refused(format!("{} is one store, without shards", self.describe()))),
+        }
+    }
+
     /// Who holds each of these unique keys now: a live job, or one whose time for the key is not over.
     /// Only a store that can be a shard of several has to know.
     ///

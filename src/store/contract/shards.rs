@@ -1,11 +1,16 @@
 //! What an operator may do to the shards of a store that has several.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::Result;
+use crate::domain::Name;
+use crate::store::sharded::Map;
 
 /// A shard, for those who look.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardStatus {
     pub id: u16,
     /// With the password hidden.
@@ -22,7 +27,7 @@ pub struct ShardStatus {
 }
 
 /// What lies on a shard. While it is away, as it was last known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
     /// Scheduled jobs, and those that wait for their parents.
     pub scheduled: u64,
@@ -37,6 +42,8 @@ pub struct Left {
     /// Runs that have ended and are still kept, as far as one page shows.
     pub finished_runs: u64,
     pub schedules: u64,
+    /// Locks that are held there, as far as one page shows. They stay until they are released.
+    pub locks: u64,
 }
 
 impl Left {
@@ -47,12 +54,12 @@ impl Left {
 
     /// Everything.
     pub fn all(&self) -> u64 {
-        self.work() + self.dead + self.finished + self.finished_runs + self.schedules
+        self.work() + self.dead + self.finished + self.finished_runs + self.schedules + self.locks
     }
 }
 
 /// The shards of a store, and how new work is spread over them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardList {
     /// Rises with every change of the map.
     pub epoch: u64,
@@ -61,10 +68,71 @@ pub struct ShardList {
 }
 
 /// What one step of carrying a shard over has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     pub jobs: u64,
     pub schedules: u64,
+}
+
+/// What somebody who makes ids must know of shards that they cannot reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Without the URLs.
+    pub map: Map,
+    /// Where each schedule lies, as seen last.
+    pub schedules: BTreeMap<Name, u16>,
+    /// Shards that do not answer, each with the reason.
+    pub away: Vec<(u16, String)>,
+    /// What waits on each.
+    pub depths: BTreeMap<u16, u64>,
+    /// With which one to begin where any will do: another for each who asks.
+    pub turn: u32,
+}
+
+/// One of the verbs, as a message: see [`Shards`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShardVerb {
+    List,
+    Add(String),
+    AddBeside,
+    Drain(u16, Option<u16>),
+    Left(u16),
+    Carry(u16),
+    Remove(u16),
+}
+
+/// What a verb answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShardAnswer {
+    List(ShardList),
+    Added(u16),
+    Done,
+    Left(Left),
+    Carried(Carried),
+}
+
+impl ShardVerb {
+    /// Does it.
+    ///
+    /// # Errors
+    /// The verb's own.
+    pub async fn on(&self, shards: &dyn Shards) -> Result<ShardAnswer> {
+        Ok(match self {
+            ShardVerb::List => ShardAnswer::List(shards.list().await?),
+            ShardVerb::Add(url) => ShardAnswer::Added(shards.add(url).await?),
+            ShardVerb::AddBeside => ShardAnswer::Added(shards.add_beside().await?),
+            ShardVerb::Drain(id, into) => {
+                shards.drain(*id, *into).await?;
+                ShardAnswer::Done
+            }
+            ShardVerb::Left(id) => ShardAnswer::Left(shards.left(*id).await?),
+            ShardVerb::Carry(id) => ShardAnswer::Carried(shards.carry(*id).await?),
+            ShardVerb::Remove(id) => {
+                shards.remove(*id).await?;
+                ShardAnswer::Done
+            }
+        })
+    }
 }
 
 /// The verbs. Each change is a new map that every process follows within seconds; one that is cut in

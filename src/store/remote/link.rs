@@ -137,7 +137,7 @@ impl Link {
 
     pub async fn call<T: DeserializeOwned>(&self, call: Call, arguments: &(impl Serialize + Sync)) -> Result<T> {
         let limit = match call {
-            Call::Verify | Call::Find | Call::FindRuns | Call::Health | Call::Trim => LONG,
+            Call::Verify | Call::Reshard | Call::Find | Call::FindRuns | Call::Health | Call::Trim => LONG,
             _ => ANSWER,
         };
         self.ask(call.as_str(), arguments, limit).await

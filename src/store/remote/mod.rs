@@ -7,6 +7,7 @@
 
 mod hints;
 mod link;
+mod places;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,9 +17,10 @@ use tokio::sync::watch;
 
 use self::hints::Hints;
 use self::link::Link;
+use self::places::Places;
 use super::contract::*;
 use super::wire::{Call, Dated, DatedPage, with_calls};
-use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 
 pub use self::link::ServerUrl;
 
@@ -55,6 +57,16 @@ impl std::fmt::Debug for Token {
 pub struct RemoteStore {
     link: Arc<Link>,
     hints: OnceLock<Hints>,
+    /// Where new work is born, and who looks at that; of a store that has shards.
+    places: Option<(Arc<Places>, tokio::task::JoinHandle<()>)>,
+}
+
+impl Drop for RemoteStore {
+    fn drop(&mut self) {
+        if let Some((_, follows)) = &self.places {
+            follows.abort();
+        }
+    }
 }
 
 impl RemoteStore {
@@ -64,9 +76,20 @@ impl RemoteStore {
     /// [`StoreError::Refused`] for another protocol, a token that is not taken, or no goflow at all;
     /// [`StoreError::Unavailable`] if nobody answers.
     pub async fn open(url: &ServerUrl, token: Option<&Token>) -> Result<RemoteStore> {
-        let link = Link::new(url, token)?;
+        let link = Arc::new(Link::new(url, token)?);
         link.greet().await?;
-        Ok(RemoteStore { link: Arc::new(link), hints: OnceLock::new() })
+        let placement = match link.call::<Option<Placement>>(Call::Placement, &()).await {
+            Ok(placement) => placement,
+            // Who may not add work makes no ids.
+            Err(StoreError::Refused(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let places = placement.map(|placement| {
+            let places = Arc::new(Places::new(placement));
+            let follows = tokio::spawn(places::follow(link.clone(), Arc::downgrade(&places)));
+            (places, follows)
+        });
+        Ok(RemoteStore { link, hints: OnceLock::new(), places })
     }
 }
 
@@ -77,6 +100,14 @@ macro_rules! remote {
         impl Store for RemoteStore {
             fn describe(&self) -> String {
                 self.link.shown().to_owned()
+            }
+
+            fn shards(&self) -> Option<&dyn Shards> {
+                self.places.as_ref().map(|_| self as &dyn Shards)
+            }
+
+            fn birthplace(&self, near: Near<'_>) -> Shard {
+                self.places.as_ref().map(|(places, _)| places.birthplace(near)).unwrap_or_default()
             }
 
             fn hints(&self) -> watch::Receiver<u64> {

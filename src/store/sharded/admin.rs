@@ -104,6 +104,7 @@ impl Inner {
         (left.runs, left.finished_runs) = (live.items.len() as u64, ended.items.len() as u64);
         let (_, records) = slot.call(PATIENT, |store| async move { store.schedules().await }).await?;
         left.schedules = records.iter().filter(|record| !notices::is_notice(&record.name)).count() as u64;
+        left.locks = self.locks_on(slot).await?;
         Ok(left)
     }
 
@@ -239,8 +240,8 @@ impl Inner {
         if let Some(joining) = map.there().find(|entry| entry.state == State::Joining) {
             return Err(StoreError::Refused(format!("shard {} is joining: add it to the end first", joining.id)));
         }
-        if self.keeper_of_locks()?.id == id {
-            return Err(StoreError::Refused(format!("shard {id} keeps the locks of all, and is never drained")));
+        if self.keeper_of_documents()?.id == id {
+            return Err(StoreError::Refused(format!("shard {id} keeps the documents of all, and is never drained")));
         }
         match entry.state {
             State::Active if active == [id] => {
@@ -286,8 +287,8 @@ impl Inner {
                 return Err(StoreError::Refused(format!("shard {id} is {}: drain it first", entry.state.as_str())));
             }
         }
-        if self.keeper_of_locks()?.id == id {
-            return Err(StoreError::Refused(format!("shard {id} keeps the locks of all, and is never removed")));
+        if self.keeper_of_documents()?.id == id {
+            return Err(StoreError::Refused(format!("shard {id} keeps the documents of all, and is never removed")));
         }
         // Who has not heard yet that it drains may still put something there, and be at it for a while.
         tokio::time::sleep(FRESH + ENQUEUE + Duration::from_secs(1)).await;
@@ -371,6 +372,7 @@ fn told(left: &Left) -> String {
         (left.runs, "of runs under way"),
         (left.finished_runs, "of runs that ended"),
         (left.schedules, "of schedules"),
+        (left.locks, "of held locks"),
     ];
     let words = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     words.collect::<Vec<_>>().join(", ")

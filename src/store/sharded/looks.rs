@@ -285,12 +285,15 @@ impl Inner {
 
     pub(super) async fn health(&self) -> Result<Health> {
         let slots = self.slots();
-        let asked = self.ask_all(slots.clone(), PATIENT, |store| async move { store.health().await }).await;
+        let look = |store: Arc<dyn Store>| async move { Ok((store.health().await?, store.schedules().await?.0)) };
+        let asked = self.ask_all(slots.clone(), PATIENT, look).await;
         let mut all = Health::default();
         let (mut servers, mut promises) = (Vec::new(), Vec::new());
         for (slot, answer) in asked {
             match answer {
-                Ok(health) => {
+                Ok((health, theirs)) => {
+                    slot.saw_clock(theirs, self.now());
+                    all.warnings.extend(slot.odd_clock());
                     servers.push(format!("{}: {}", slot.id, health.server));
                     if !promises.contains(&health.durability) {
                         promises.push(health.durability);

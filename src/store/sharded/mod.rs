@@ -18,7 +18,8 @@
 //!   says. Keys with the same part in braces are at home together. A job whose keys or parents lie on
 //!   different shards is refused before anything is stored: one commit is one shard.
 //! * **A schedule** lies where it was made, on the home of its name then; what it starts starts there.
-//! * **Documents and locks** lie on the lowest shard, which is never drained: see `shared`.
+//! * **Locks** lie on the home of their name, and stay where they are held when that changes. **Documents** lie
+//!   on the lowest shard, which is never drained: see `shared`.
 //! * **Permits** (rates) are given out by the home of their bucket, and while it is away by the next.
 //! * **Definitions and settings of queues** are on every shard. A queue's limit is divided among them, so
 //!   that no two shards have to agree before a claim.
@@ -152,6 +153,10 @@ impl ShardedStore {
         });
         inner.adopt(map);
         inner.first_look().await?;
+        if inner.map().strategy == Strategy::LeastLoaded {
+            // Whoever only enqueues something must know where the least waits.
+            drop(inner.stats().await);
+        }
         keeper::listen(&inner);
         let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&inner)));
         Ok(ShardedStore { inner, keeper })
@@ -306,6 +311,10 @@ impl Store for ShardedStore {
 
     fn shards(&self) -> Option<&dyn Shards> {
         Some(&*self.inner)
+    }
+
+    async fn placement(&self) -> Result<Option<Placement>> {
+        Ok(Some(self.inner.placement()))
     }
 
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {

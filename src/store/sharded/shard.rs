@@ -271,6 +271,21 @@ impl Slot {
         self.offset.store(if offset.abs() < NOTHING { 0 } else { offset }, Ordering::Relaxed);
     }
 
+    /// What is to be said of its clock.
+    pub fn odd_clock(&self) -> Option<String> {
+        let offset = self.offset.load(Ordering::Relaxed);
+        if offset == 0 {
+            return None;
+        }
+        let way = if offset > 0 { "ahead of" } else { "behind" };
+        let by = crate::domain::time::format_duration(Duration::from_millis(offset.unsigned_abs()));
+        Some(format!(
+            "shard {}: its clock is {by} {way} this machine's: locks whose home changes wait until the later clock is \
+             reached",
+            self.id
+        ))
+    }
+
     /// A moment of its clock on ours.
     pub fn to_ours(&self, theirs: Ms) -> Ms {
         Ms(theirs.0.saturating_sub(self.offset.load(Ordering::Relaxed)))

@@ -1,28 +1,44 @@
-//! Documents and locks: on the lowest shard that is there, all of them. They are few, and the numbers that
-//! fence them off rise on one shard only; so it is never drained, and adding shards moves none.
+//! Documents and locks. Documents lie on the lowest shard that is there, all of them: they are few, and it is
+//! never drained. A lock lies on the home of its name.
+//!
+//! # When the home of a lock changes
+//!
+//! For the time of the change the names that it is about are not given out. Afterwards a lock that is held
+//! where it was at home before stays there until nobody holds it: whoever wants it asks there first. What
+//! asks is a *probe*, a wish for another number of slots than anybody may have: it is granted only where
+//! nobody is in, and nobody gets in beside it. Under the probe the lock is taken at its new home, so that it
+//! is never held on two shards, and so that its fence is higher than what was given there: if the new home's
+//! clock is behind, it is not given out until it has caught up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::Slot;
-use super::{Inner, PATIENT, PROMPT, nobody};
-use crate::domain::{HolderId, Ms, Name};
+use super::{Inner, PATIENT, PROMPT, good, nobody};
+use crate::domain::limits::LOCK_SLOTS;
+use crate::domain::{HolderId, Ms, Name, Shard};
 use crate::store::contract::*;
 
+/// What a probe says about itself.
+const PROBE: &str = "goflow:probe";
+/// How long a probe holds if whoever asked dies.
+const PROBE_TTL: Duration = Duration::from_secs(5);
+
 impl Inner {
-    /// The shard of all documents and locks.
-    pub(super) fn keeper_of_locks(&self) -> Result<Arc<Slot>> {
+    /// The shard of all documents.
+    pub(super) fn keeper_of_documents(&self) -> Result<Arc<Slot>> {
         self.slots().into_iter().next().ok_or_else(nobody)
     }
 
     pub(super) async fn document(&self, name: &str) -> Result<Option<Document>> {
-        let slot = self.keeper_of_locks()?;
+        let slot = self.keeper_of_documents()?;
         let found = slot.call(PATIENT, |store| async move { store.document(name).await }).await?;
         Ok(found.map(|document| ours(&slot, document)))
     }
 
     pub(super) async fn set_document(&self, change: &DocumentChange) -> Result<DocumentSet> {
-        let slot = self.keeper_of_locks()?;
+        let slot = self.keeper_of_documents()?;
         let set = slot.call(PATIENT, |store| async move { store.set_document(change).await }).await?;
         Ok(match set {
             DocumentSet::Changed(Some(document)) => DocumentSet::Changed(Some(ours(&slot, document))),
@@ -31,44 +47,164 @@ impl Inner {
     }
 
     pub(super) async fn documents(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
-        let slot = self.keeper_of_locks()?;
+        let slot = self.keeper_of_documents()?;
         let found = slot.call(PATIENT, |store| async move { store.documents(prefix, after, limit).await }).await?;
         Ok(found.into_iter().map(|document| ours(&slot, document)).collect())
     }
 
+    /// The home of a lock, and then where it was at home before and may still be held.
+    fn homes_of_lock(&self, name: &Name) -> Result<(Arc<Slot>, Vec<Arc<Slot>>)> {
+        let map = self.map();
+        let before = map.homes_before(name.as_str()).into_iter().map(|id| self.slot(id)).collect::<Result<_>>()?;
+        Ok((self.slot(map.home(name.as_str())?)?, before))
+    }
+
     pub(super) async fn acquire(&self, request: &LockRequest) -> Result<Acquired> {
-        let slot = self.keeper_of_locks()?;
-        let answer = slot.call(PROMPT, |store| async move { store.acquire(request).await }).await?;
-        Ok(match answer {
-            Acquired::Granted(grant) => Acquired::Granted(granted(&slot, grant)),
-            Acquired::Held { now, lock } => Acquired::Held { now: slot.to_ours(now), lock: record(&slot, lock) },
-            Acquired::OtherSlots { now, lock } => {
-                Acquired::OtherSlots { now: slot.to_ours(now), lock: record(&slot, lock) }
+        request.check()?;
+        // Who slept through a change would ask at a home of yesterday.
+        if self.is_outdated() {
+            self.look_at_maps().await?;
+        }
+        if self.map().home_to_come(request.name.as_str()).is_some() {
+            return Err(StoreError::Unavailable(format!("the lock {} is about to be at home elsewhere", request.name)));
+        }
+        let (home, before) = self.homes_of_lock(&request.name)?;
+        if before.is_empty() {
+            return acquire_at(&home, request).await;
+        }
+        let mut probes = Vec::new();
+        let answer = self.acquire_after(&home, &before, request, &mut probes).await;
+        for (slot, probe) in probes {
+            // It ends by its time otherwise.
+            let name = &request.name;
+            drop(slot.call(PROMPT, |store| async move { store.release(name, probe).await }).await);
+        }
+        answer
+    }
+
+    async fn acquire_after(
+        &self,
+        home: &Arc<Slot>,
+        before: &[Arc<Slot>],
+        request: &LockRequest,
+        probes: &mut Vec<(Arc<Slot>, HolderId)>,
+    ) -> Result<Acquired> {
+        let mut highest = None;
+        for slot in before {
+            let holder = HolderId::from_parts(self.now(), Shard::default(), self.options.entropy.next());
+            let probe = LockRequest {
+                holder,
+                about: PROBE.to_owned(),
+                slots: if request.slots == LOCK_SLOTS { LOCK_SLOTS - 1 } else { LOCK_SLOTS },
+                ttl: PROBE_TTL,
+                ..request.clone()
+            };
+            match acquire_at(slot, &probe).await? {
+                Acquired::Granted(grant) => {
+                    probes.push((slot.clone(), holder));
+                    highest = highest.max(Some(grant.fence));
+                }
+                Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
+                    return Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)));
+                }
+                // It stays where it is held.
+                Acquired::OtherSlots { .. } | Acquired::Held { .. } => {
+                    return match acquire_at(slot, request).await? {
+                        Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
+                            Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)))
+                        }
+                        answer => Ok(answer),
+                    };
+                }
             }
-        })
+        }
+        let answer = acquire_at(home, request).await?;
+        if let Acquired::Granted(grant) = &answer
+            && Some(grant.fence) <= highest
+        {
+            let (name, holder) = (&request.name, request.holder);
+            home.call(PROMPT, |store| async move { store.release(name, holder).await }).await?;
+            return Err(StoreError::Unavailable(format!(
+                "the clock of {} is behind: the lock {name} is given out when it has caught up",
+                home.name()
+            )));
+        }
+        Ok(answer)
     }
 
     pub(super) async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {
-        let slot = self.keeper_of_locks()?;
-        let grant = slot.call(PROMPT, |store| async move { store.extend(name, holder, ttl).await }).await?;
-        Ok(grant.map(|grant| granted(&slot, grant)))
+        let (home, before) = self.homes_of_lock(name)?;
+        for slot in std::iter::once(home).chain(before) {
+            let grant = slot.call(PROMPT, |store| async move { store.extend(name, holder, ttl).await }).await?;
+            if let Some(grant) = grant {
+                return Ok(Some(granted(&slot, grant)));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
-        let slot = self.keeper_of_locks()?;
-        slot.call(PROMPT, |store| async move { store.release(name, holder).await }).await
+        let (home, before) = self.homes_of_lock(name)?;
+        for slot in std::iter::once(home).chain(before) {
+            if slot.call(PROMPT, |store| async move { store.release(name, holder).await }).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) async fn locks(&self, after: Option<&Name>, limit: usize) -> Result<(Ms, Vec<LockRecord>)> {
-        let slot = self.keeper_of_locks()?;
-        let (now, locks) = slot.call(PATIENT, |store| async move { store.locks(after, limit).await }).await?;
-        Ok((slot.to_ours(now), locks.into_iter().map(|lock| record(&slot, lock)).collect()))
+        let read = self.ask_all(self.slots(), PATIENT, |store| async move { store.locks(after, limit).await }).await;
+        let mut all: BTreeMap<Name, LockRecord> = BTreeMap::new();
+        // Beyond where a full page of one shard ends, it may hold more that come before another's.
+        let mut until: Option<Name> = None;
+        for (slot, (_, locks)) in good(read)? {
+            if locks.len() >= limit
+                && let Some(last) = locks.last()
+            {
+                until = Some(until.map_or(last.name.clone(), |until| until.min(last.name.clone())));
+            }
+            for lock in locks.into_iter().filter(|lock| !is_probed(lock)) {
+                let lock = record(&slot, lock);
+                match all.get_mut(&lock.name) {
+                    Some(other) => other.holders.extend(lock.holders),
+                    None => drop(all.insert(lock.name.clone(), lock)),
+                }
+            }
+        }
+        let is_sure = |lock: &LockRecord| until.as_ref().is_none_or(|until| lock.name <= *until);
+        Ok((self.now(), all.into_values().filter(is_sure).take(limit).collect()))
     }
 
     pub(super) async fn break_lock(&self, name: &Name, holder: Option<HolderId>) -> Result<Vec<LockHolder>> {
-        let slot = self.keeper_of_locks()?;
-        slot.call(PATIENT, |store| async move { store.break_lock(name, holder).await }).await
+        let (home, before) = self.homes_of_lock(name)?;
+        let mut broken = Vec::new();
+        for slot in std::iter::once(home).chain(before) {
+            broken.extend(slot.call(PATIENT, |store| async move { store.break_lock(name, holder).await }).await?);
+        }
+        Ok(broken)
     }
+
+    /// Locks that are held on a shard, as far as one page shows.
+    pub(super) async fn locks_on(&self, slot: &Slot) -> Result<u64> {
+        const PAGE: usize = 1_000;
+        let (_, locks) = slot.call(PATIENT, |store| async move { store.locks(None, PAGE).await }).await?;
+        Ok(locks.iter().filter(|lock| !is_probed(lock)).count() as u64)
+    }
+}
+
+/// Nobody has it but those who look whether somebody has.
+fn is_probed(lock: &LockRecord) -> bool {
+    lock.holders.iter().all(|holder| holder.about == PROBE)
+}
+
+async fn acquire_at(slot: &Slot, request: &LockRequest) -> Result<Acquired> {
+    let answer = slot.call(PROMPT, |store| async move { store.acquire(request).await }).await?;
+    Ok(match answer {
+        Acquired::Granted(grant) => Acquired::Granted(granted(slot, grant)),
+        Acquired::Held { now, lock } => Acquired::Held { now: slot.to_ours(now), lock: record(slot, lock) },
+        Acquired::OtherSlots { now, lock } => Acquired::OtherSlots { now: slot.to_ours(now), lock: record(slot, lock) },
+    })
 }
 
 fn ours(slot: &Slot, document: Document) -> Document {

@@ -234,6 +234,9 @@ impl Inner {
 
     /// What is meant for a shard that is away waits for it, and its leases are taken to hold.
     pub(super) async fn note(&self, notes: &[Note]) -> Result<Vec<bool>> {
+        if let Some(slot) = self.only_one() {
+            return slot.call(PATIENT, |store| async move { store.note(notes).await }).await;
+        }
         let mut groups: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         let map = self.map();
         for (nth, note) in notes.iter().enumerate() {
@@ -272,6 +275,9 @@ impl Inner {
     }
 
     pub(super) async fn permits(&self, requests: &[PermitRequest]) -> Result<Vec<Vec<Duration>>> {
+        if let Some(slot) = self.only_one() {
+            return slot.call(PATIENT, |store| async move { store.permits(requests).await }).await;
+        }
         let map = self.map();
         let awake: Vec<u16> = self.awake().iter().map(|slot| slot.id).collect();
         let mut groups: BTreeMap<u16, Vec<usize>> = BTreeMap::new();

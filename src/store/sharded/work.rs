@@ -43,6 +43,9 @@ struct Merged {
 
 impl Inner {
     pub(super) fn birthplace(&self, near: Near<'_>) -> u16 {
+        if let Some(slot) = self.only_one() {
+            return slot.id;
+        }
         let map = self.map();
         let free = || self.free_birthplace(&map);
         match near {
@@ -53,6 +56,20 @@ impl Inner {
             },
             Near::Shard(shard) => map.route(shard).unwrap_or_else(|_| free()),
             Near::Schedule(name) => self.schedule_home(&map, name).unwrap_or_else(|_| free()),
+        }
+    }
+
+    /// What others must know who make ids for these shards.
+    pub(super) fn placement(&self) -> Placement {
+        let mut map = (*self.map()).clone();
+        map.shards.iter_mut().for_each(|entry| entry.url.clear());
+        let slots = self.slots();
+        Placement {
+            map,
+            schedules: self.schedules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
+            away: Shards::away(self),
+            depths: slots.iter().map(|slot| (slot.id, slot.depth.load(Ordering::Relaxed))).collect(),
+            turn: (self.options.entropy.next() >> 40) as u32,
         }
     }
 

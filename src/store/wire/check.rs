@@ -74,6 +74,15 @@ impl Check for String {
     }
 }
 
+impl Check for ShardVerb {
+    fn check(&self) -> Checked {
+        match self {
+            ShardVerb::Add(url) => url.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Check for Cursor {
     fn check(&self) -> Checked {
         self.0.check()

@@ -81,7 +81,7 @@ fn one_store_grows_and_shrinks() {
     let early = env.run("shard remove 1");
     assert!(early.status != Some(0) && early.stderr.contains("drain it first"), "{}", early.text());
     let lowest = env.run("shard drain 0");
-    assert!(lowest.status != Some(0) && lowest.stderr.contains("locks"), "{}", lowest.text());
+    assert!(lowest.status != Some(0) && lowest.stderr.contains("documents"), "{}", lowest.text());
     let scaled = env.run("scale --shards 1 -o json").ok().json();
     assert_eq!((&scaled["shards"], &scaled["removed"]), (&1.into(), &serde_json::json!([1])), "{scaled}");
     assert_eq!(counted(&env, "pending"), [70, 0]);

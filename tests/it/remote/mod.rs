@@ -6,3 +6,4 @@ pub mod place;
 mod processes;
 mod pull;
 mod rights;
+mod shards;

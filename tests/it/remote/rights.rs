@@ -52,13 +52,13 @@ fn every_call_has_the_right_that_its_kind_asks_for() {
     // Written down here once more: a call that is added must be thought about.
     let looks = "log schedules get find list stats queues workers run find_runs runs values history definition \
                  definitions events news health locks";
-    let admin = "set_schedule define undefine document set_document documents";
+    let admin = "reshard set_schedule define undefine document set_document documents";
     let of = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
     let (looks, admin) = (of(looks), of(admin));
     for call in Call::ALL {
         let name = call.as_str();
         let expected = match name {
-            "enqueue" => Right::Enqueue,
+            "enqueue" | "placement" => Right::Enqueue,
             name if looks.contains(name) => Right::Read,
             name if admin.contains(name) => Right::Admin,
             _ => Right::Operate,

@@ -124,15 +124,34 @@ pub async fn sharded() -> Subject {
     Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(()) }
 }
 
-/// Three key spaces of one Redis.
+/// Three Redis servers.
 pub async fn sharded_redis() -> Subject {
+    let servers = [0; 3].map(|_| Server::start(&[]));
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for server in &servers {
+        stores.push(Arc::new(RedisStore::open(&server.url(), RedisOptions::default()).await.expect("opens")));
+    }
+    let store = at_home_on_the_first(stores, Arc::new(SystemClock)).await;
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(servers) }
+}
+
+/// Three shards that all take new work: for what has no id that names a shard.
+pub async fn sharded_spread() -> Subject {
+    let clock = TestClock::new();
+    let memory = || -> Arc<dyn Store> { Arc::new(MemoryStore::new(clock.clone())) };
+    let store = sharded_over(vec![memory(), memory(), memory()], clock.clone(), Strategy::Hash).await;
+    Subject { store: Arc::new(store), clock: Some(clock), _keeps: Box::new(()) }
+}
+
+/// Three key spaces of one Redis, all of which take new work.
+pub async fn sharded_spread_redis() -> Subject {
     let server = Server::start(&[]);
     let mut stores: Vec<Arc<dyn Store>> = Vec::new();
     for shard in 0..3 {
         let options = RedisOptions { shard: Shard(shard), ..RedisOptions::default() };
         stores.push(Arc::new(RedisStore::open(&server.url(), options).await.expect("opens")));
     }
-    let store = at_home_on_the_first(stores, Arc::new(SystemClock)).await;
+    let store = sharded_over(stores, Arc::new(SystemClock), Strategy::Hash).await;
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new(server) }
 }
 

@@ -1,6 +1,6 @@
 //! Every backend against the contract: the same laws for all, and each against the reference store.
 
-mod backends;
+pub mod backends;
 mod differential;
 mod laws;
 mod limit_laws;
@@ -11,7 +11,9 @@ mod postgres_client;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
-mod sharded_alone;
+pub mod sharded_alone;
+mod sharded_laws;
+mod sharded_locks;
 mod sharded_moves;
 mod shared_laws;
 mod talk_laws;
@@ -169,11 +171,41 @@ wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
 wide!(sharded_one_wide sharded_one);
 
-/// A queue's limits are divided among the shards, which `sharded` looks at; the other laws hold as they are.
+/// A queue's own limit is divided among the shards, which `sharded_alone` looks at; the other laws hold as they
+/// are.
 macro_rules! over_shards {
     ($module:ident $backend:ident) => {
         mod $module {
-            use super::{backends, schedule_laws, talk_laws, wide_run_laws};
+            use super::{
+                backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
+            };
+            suite! { @ $backend limit_laws:
+                a_concurrency_key_lets_so_many_run
+                blocked_jobs_go_in_the_order_of_the_line
+                a_key_spans_queues_and_forgets_nobody
+                a_blocked_job_can_be_cancelled
+                permits_are_spaced_evenly
+                a_unique_key_may_outlive_its_job
+                a_suspect_stays_apart_wherever_it_comes_from
+                a_queue_keeps_what_it_says
+                settings_come_back_as_they_went_in
+            }
+            suite! { @ $backend shared_laws:
+                a_document_changes_by_who_saw_it
+                documents_are_listed_by_prefix
+                a_document_ends_with_its_time
+                racing_writers_lose_no_change
+                a_lock_has_one_holder
+                a_wish_sent_again_is_one_grant
+                a_grant_ends_with_its_time
+                a_semaphore_has_so_many_slots
+                a_broken_lock_is_lost
+                fences_rise_over_trims
+                what_is_out_of_bounds_is_refused
+                racing_holders_never_share_a_slot
+                lost_answers_never_make_two_holders
+            }
+            suite! { @ $backend wide_differential: agrees_with_the_reference_store }
             suite! { @ $backend talk_laws:
                 who_can_end_a_job_is_told
                 an_end_takes_the_mark_away
@@ -207,3 +239,28 @@ macro_rules! over_shards {
 over_shards!(sharded_wide sharded);
 over_shards!(sharded_redis_wide sharded_redis);
 over_shards!(sharded_mixed_wide sharded_mixed);
+
+/// Locks, whose names are at home on every shard.
+macro_rules! spread {
+    ($module:ident $backend:ident) => {
+        mod $module {
+            use super::{backends, shared_laws};
+            suite! { @ $backend shared_laws:
+                documents_are_listed_by_prefix
+                racing_writers_lose_no_change
+                a_lock_has_one_holder
+                a_wish_sent_again_is_one_grant
+                a_grant_ends_with_its_time
+                a_semaphore_has_so_many_slots
+                a_broken_lock_is_lost
+                fences_rise_over_trims
+                what_is_out_of_bounds_is_refused
+                racing_holders_never_share_a_slot
+                lost_answers_never_make_two_holders
+            }
+        }
+    };
+}
+
+spread!(sharded_spread_locks sharded_spread);
+spread!(sharded_spread_redis_locks sharded_spread_redis);

@@ -32,13 +32,13 @@ impl Saboteur for Switch {
     }
 }
 
-struct Ground {
-    store: ShardedStore,
-    parts: Vec<Arc<dyn Store>>,
+pub(super) struct Ground {
+    pub store: ShardedStore,
+    pub parts: Vec<Arc<dyn Store>>,
     switches: Vec<Arc<Switch>>,
 }
 
-async fn ground(shards: usize, strategy: Strategy) -> Ground {
+pub(super) async fn ground(shards: usize, strategy: Strategy) -> Ground {
     let clock = TestClock::new();
     let parts: Vec<Arc<dyn Store>> =
         (0..shards).map(|_| Arc::new(MemoryStore::new(clock.clone())) as Arc<dyn Store>).collect();
@@ -59,7 +59,7 @@ pub(super) fn fresh() -> u64 {
     u64::from_be_bytes(job_id().as_bytes()[8..].try_into().expect("eight bytes"))
 }
 
-pub(super) async fn fill(store: &dyn Store, n: usize) -> Vec<JobId> {
+pub async fn fill(store: &dyn Store, n: usize) -> Vec<JobId> {
     let jobs: Vec<NewJob> = (0..n).map(|_| now(born(store, Near::Nothing))).collect();
     let ids = jobs.iter().map(|new| new.job.id).collect();
     assert_eq!(enqueue(store, jobs).await, vec![Enqueued::Created; n]);
@@ -71,7 +71,7 @@ pub(super) async fn pending(store: &dyn Store) -> u64 {
 }
 
 /// Waits for something that comes in its own time.
-pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < end, "{what}: not within 20 s");
@@ -308,7 +308,28 @@ pub(super) fn grounds(clock: Arc<TestClock>) -> Opener {
     })
 }
 
+/// A store over the first two of these shards, each with a clock of its own; more can be added by name.
+pub(super) async fn grounds_of(shards: Vec<(&str, Arc<TestClock>)>) -> ShardedStore {
+    let known: BTreeMap<String, Arc<dyn Store>> = shards
+        .iter()
+        .map(|(url, clock)| ((*url).to_owned(), Arc::new(MemoryStore::new(clock.clone())) as Arc<dyn Store>))
+        .collect();
+    let opener: Opener = Arc::new(move |_, url| {
+        let store = known.get(&url).cloned();
+        Box::pin(async move { store.ok_or_else(|| StoreError::Refused("no such shard".into())) })
+    });
+    let urls: Vec<String> = shards.iter().take(2).map(|(url, _)| (*url).to_owned()).collect();
+    let clock = shards[0].1.clone();
+    let options = ShardedOptions { opener, clock, entropy: Arc::new(Count::new()), only: None };
+    ShardedStore::open(Map::of_urls(&urls, Strategy::Hash), options).await.expect("opens")
+}
+
 pub(super) async fn two_views() -> (ShardedStore, ShardedStore) {
+    let (_, first, second) = two_views_and_time().await;
+    (first, second)
+}
+
+pub(super) async fn two_views_and_time() -> (Arc<TestClock>, ShardedStore, ShardedStore) {
     let clock = TestClock::new();
     let opener = grounds(clock.clone());
     let options =
@@ -319,7 +340,7 @@ pub(super) async fn two_views() -> (ShardedStore, ShardedStore) {
     let second = ShardedStore::open(Map::of_urls(&["one".into(), "zero".into()], Strategy::Hash), options());
     let second = second.await.expect("opens");
     assert_eq!(first.map(), second.map());
-    (first, second)
+    (clock, first, second)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

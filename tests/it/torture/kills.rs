@@ -78,6 +78,16 @@ fn killed_workers_lose_nothing_on_postgres() {
     killed_workers_lose_nothing(&Site::postgres());
 }
 
+#[test]
+fn killed_workers_lose_nothing_on_three_shards() {
+    killed_workers_lose_nothing(&Site::on(Ground::shards(), "15s"));
+}
+
+#[test]
+fn killed_workers_lose_nothing_on_mixed_shards() {
+    killed_workers_lose_nothing(&Site::on(Ground::mixed(), "15s"));
+}
+
 /// The jobs of a killed worker run again elsewhere within 20 s.
 fn a_dead_worker_is_replaced_within_20_s(site: &Site) {
     let victim = site.start("victim", "worker -c 3");

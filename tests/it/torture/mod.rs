@@ -10,6 +10,7 @@ mod proxy;
 mod sagas;
 mod schedules;
 mod servers_restart;
+mod shards;
 pub mod site;
 mod witness;
 

@@ -107,3 +107,13 @@ fn a_saga_survives_a_death_at_every_commit_on_redis() {
 fn a_saga_survives_a_death_at_every_commit_on_postgres() {
     dies_everywhere(|| Ground::Postgres(Cluster::with(&[])));
 }
+
+#[test]
+fn a_saga_survives_a_death_at_every_commit_on_three_shards() {
+    dies_everywhere(Ground::shards);
+}
+
+#[test]
+fn a_saga_survives_a_death_at_every_commit_on_mixed_shards() {
+    dies_everywhere(Ground::mixed);
+}

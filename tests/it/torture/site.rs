@@ -17,6 +17,32 @@ pub enum Ground {
     Sqlite,
     Redis(Server),
     Postgres(Cluster),
+    /// Three Redis servers as one store.
+    Shards(Vec<Server>),
+    /// A Redis, a PostgreSQL and a file as one store.
+    Mixed(Server, Cluster),
+}
+
+impl Ground {
+    pub fn shards() -> Ground {
+        Ground::Shards((0..3).map(|_| Server::start(&[])).collect())
+    }
+
+    pub fn mixed() -> Ground {
+        Ground::Mixed(Server::start(&[]), Cluster::with(&[]))
+    }
+
+    /// The store's URL, with its files in this folder.
+    pub fn url(&self, folder: &std::path::Path) -> String {
+        let file = format!("sqlite:{}", folder.join("goflow.db").display());
+        match self {
+            Ground::Sqlite => file,
+            Ground::Redis(server) => server.url(),
+            Ground::Postgres(cluster) => cluster.url(),
+            Ground::Shards(servers) => servers.iter().map(Server::url).collect::<Vec<_>>().join(","),
+            Ground::Mixed(server, cluster) => format!("{},{},{file}", server.url(), cluster.url()),
+        }
+    }
 }
 
 pub struct Site {
@@ -57,11 +83,7 @@ impl Site {
 
     pub fn on(ground: Ground, lease: &str) -> Site {
         let mut env = TestEnvironment::new();
-        let url = match &ground {
-            Ground::Sqlite => format!("sqlite:{}", env.path().join("goflow.db").display()),
-            Ground::Redis(server) => server.url(),
-            Ground::Postgres(cluster) => cluster.url(),
-        };
+        let url = ground.url(env.path());
         env.set("GOFLOW_STORE", &url);
         env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
         env.file("work.sh", WORK);

@@ -40,7 +40,7 @@ struct Outcome {
     moved_to: Option<u16>,
     jobs_moved: u64,
     schedules_moved: u64,
-    /// What is still kept there: dead and finished jobs, runs that have ended.
+    /// What is still there: dead and finished jobs, runs that have ended, held locks.
     left: u64,
 }
 
@@ -88,7 +88,10 @@ fn sentence(id: u16, into: Option<u16>, drained: &Drained) -> String {
     if let Some(into) = into {
         text = format!("{text}; {} went to shard {into}", count(drained.carried.jobs, "job"));
     }
-    match drained.left.all() {
+    if drained.left.locks > 0 {
+        text = format!("{text}; {} held there", count(drained.left.locks, "lock"));
+    }
+    match drained.left.all() - drained.left.locks {
         0 => text,
         left => format!("{text}; {left} that have ended are still kept there"),
     }

@@ -44,6 +44,7 @@ const SHARDS: &[Column<ShardView>] = &[
     S::new("FINISHED", |shard, _| thousands(shard.finished)).right(),
     S::new("RUNS", |shard, _| thousands(shard.runs)).right(),
     S::new("SCHEDULES", |shard, _| thousands(shard.schedules)).right().wide(),
+    S::new("LOCKS", |shard, _| thousands(shard.locks)).right().wide(),
     S::new("WORKERS", |shard, _| thousands(shard.workers)).right(),
     S::new("URL", |shard, _| shard.url.clone()),
     S::new("TROUBLE", |shard, _| shard.trouble.clone().unwrap_or_default()).wide(),
