@@ -56,17 +56,22 @@ impl Site {
     }
 
     pub fn on(ground: Ground, lease: &str) -> Site {
-        let mut env = TestEnvironment::new();
-        let url = match &ground {
-            Ground::Sqlite => format!("sqlite:{}", env.path().join("goflow.db").display()),
+        let mut site = Site { env: TestEnvironment::new(), ground };
+        let url = site.url();
+        site.env.set("GOFLOW_STORE", &url);
+        site.env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
+        site.env.file("work.sh", WORK);
+        site.env.file("witness", "");
+        site
+    }
+
+    /// Where the store is.
+    pub fn url(&self) -> String {
+        match &self.ground {
+            Ground::Sqlite => format!("sqlite:{}", self.env.path().join("goflow.db").display()),
             Ground::Redis(server) => server.url(),
             Ground::Postgres(cluster) => cluster.url(),
-        };
-        env.set("GOFLOW_STORE", &url);
-        env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
-        env.file("work.sh", WORK);
-        env.file("witness", "");
-        Site { env, ground }
+        }
     }
 
     /// Starts a process of goflow whose talk goes to a log file of that name.
@@ -150,6 +155,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("a signal");
         self.child.wait().expect("the process ends");
