@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Tokens;
 use super::hosts::Hosts;
+use super::room::{ROOM_BYTES, Room};
 use crate::api::Client;
 use crate::api::live::Hub;
 use crate::domain::Name;
@@ -50,6 +51,8 @@ struct Inner {
     hub: Arc<Hub>,
     /// What workers over HTTP ask.
     pull: Pull,
+    /// For the bodies of all requests.
+    room: Room,
     stop: CancellationToken,
 }
 
@@ -63,7 +66,7 @@ impl App {
             client.entropy().clone(),
             client.spans().cloned(),
         );
-        App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, stop: CancellationToken::new() }))
+        App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, room: Room::new(ROOM_BYTES), stop: CancellationToken::new() }))
     }
 
     pub fn client(&self) -> &Client {
@@ -84,6 +87,10 @@ impl App {
 
     pub fn pull(&self) -> &Pull {
         &self.0.pull
+    }
+
+    pub(super) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(super) fn hosts(&self) -> &Hosts {

@@ -20,7 +20,9 @@ mod metrics;
 pub mod openapi;
 pub mod problem;
 mod pull;
+mod room;
 pub mod scopes;
+mod taken;
 pub mod v1;
 pub mod webhooks;
 
