@@ -196,7 +196,12 @@ impl Code {
             Code::KeyHeld | Code::StateConflict | Code::LockHeld | Code::LockLost => 409,
             Code::PayloadTooLarge => 413,
             Code::Manifest | Code::RunInput | Code::Delivery | Code::KeyReused | Code::Rule | Code::ReservedType => 422,
-            Code::WebhookOff | Code::Busy | Code::StoreUnreachable | Code::StoreRefused | Code::StoreTooNew | Code::StoreFull => 503,
+            Code::WebhookOff
+            | Code::Busy
+            | Code::StoreUnreachable
+            | Code::StoreRefused
+            | Code::StoreTooNew
+            | Code::StoreFull => 503,
             Code::Bug
             | Code::StoreCorrupt
             | Code::Config

@@ -214,7 +214,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::hold`].
-    pub async fn acquire(&self, wish: &Wish, holder: Option<HolderId>, wait: Duration) -> Result<Result<Granted, LockRecord>> {
+    pub async fn acquire(
+        &self,
+        wish: &Wish,
+        holder: Option<HolderId>,
+        wait: Duration,
+    ) -> Result<Result<Granted, LockRecord>> {
         let request = self.request(wish, holder);
         Ok(match self.take(&request, wait).await?.0 {
             Acquired::Granted(grant) => Ok(Granted::new(&request.name, request.holder, grant)),

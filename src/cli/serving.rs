@@ -19,7 +19,7 @@ use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
 use crate::engine::Caretaker;
-use crate::server::{Answered, Options, Server};
+use crate::server::{Answered, Options, ROOM_BYTES, Server};
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
 
@@ -78,6 +78,7 @@ pub async fn listen(
         queue: context.default_queue()?,
         max_retries: config.max_retries(),
         counts: true,
+        room: ROOM_BYTES,
         secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
     };
     let log = LogThread::start()?;

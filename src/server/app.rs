@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Tokens;
 use super::hosts::Hosts;
-use super::room::{ROOM_BYTES, Room};
+use super::room::Room;
 use crate::api::Client;
 use crate::api::live::Hub;
 use crate::domain::Name;
@@ -36,6 +36,8 @@ pub struct Options {
     pub counts: bool,
     /// Where the secrets of webhooks are found.
     pub secrets: Secrets,
+    /// For the bodies of all requests and answers, in bytes; usually [`ROOM_BYTES`](super::ROOM_BYTES).
+    pub room: usize,
 }
 
 /// The state of every route; a clone is the same one.
@@ -58,6 +60,7 @@ struct Inner {
 
 impl App {
     pub(super) fn new(client: Client, options: Options, hosts: Hosts, needs_token: bool) -> App {
+        let room = options.room;
         let tokens = Tokens::new(options.admin_token.as_deref(), needs_token);
         let hub = Hub::new(client.clone());
         let pull = Pull::new(
@@ -66,7 +69,16 @@ impl App {
             client.entropy().clone(),
             client.spans().cloned(),
         );
-        App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, room: Room::new(ROOM_BYTES), stop: CancellationToken::new() }))
+        App(Arc::new(Inner {
+            client,
+            options,
+            tokens,
+            hosts,
+            hub,
+            pull,
+            room: Room::new(room),
+            stop: CancellationToken::new(),
+        }))
     }
 
     pub fn client(&self) -> &Client {

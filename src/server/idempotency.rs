@@ -96,7 +96,11 @@ impl Clock for Stopped {
 
 enum Begun {
     /// It is to be done, and its document has this `rev`; whether it came before.
-    Here { kept: Kept, rev: u64, again: bool },
+    Here {
+        kept: Kept,
+        rev: u64,
+        again: bool,
+    },
     Before(Answer),
 }
 

@@ -82,7 +82,11 @@ enum Said<'a> {
 }
 
 /// `GET /ws`.
-pub async fn socket(State(app): State<App>, Extension(caller): Extension<Caller>, upgrade: WebSocketUpgrade) -> Response {
+pub async fn socket(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES).on_upgrade(move |socket| async move {
         let stop = app.stop().clone();
         let shut_out = until_shut_out(app.clone(), caller, Scope::Read);

@@ -29,3 +29,4 @@ pub mod webhooks;
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};
 pub use self::log::{AccessLog, Answered};
+pub use self::room::ROOM_BYTES;

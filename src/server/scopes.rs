@@ -8,7 +8,9 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{calls, compat, health, hosts, idempotency, live, log, metrics, openapi, problem, pull, room, v1, webhooks};
+use super::{
+    calls, compat, health, hosts, idempotency, live, log, metrics, openapi, problem, pull, room, v1, webhooks,
+};
 use crate::api::tokens::Scope;
 use crate::store::wire::with_calls;
 

@@ -31,7 +31,11 @@ use crate::workflow::{Manifest, parse};
 const HIDDEN: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
 
 /// Takes a delivery: 202 once what it leads to is stored. Of a body that no webhook wants nothing is read.
-pub async fn deliver(State(app): State<App>, Path(path): Path<String>, request: HttpRequest) -> Result<Response, Problem> {
+pub async fn deliver(
+    State(app): State<App>,
+    Path(path): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     // What is left of the body would be taken for the next request.
     let unread = |problem: Problem| problem.header(CONNECTION, HeaderValue::from_static("close"));

@@ -205,3 +205,43 @@ async fn what_failed_half_way_is_done_once_however_often_it_is_sent() {
     assert!(failed > 60, "only {failed} requests failed");
     assert!(repaired < failed / 3, "{repaired} of {failed} were left as they were");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_take_no_more_together_than_there_is_room_for() {
+    use http::StatusCode;
+    let clock = Arc::new(SystemClock);
+    let memory = Arc::new(MemoryStore::new(clock.clone()));
+    let place = Place::with_room(memory, clock, 300_000).await;
+    goflow::sys::tls::install();
+    let (client, url) = (reqwest::Client::new(), format!("http://{}/api/v1/jobs", place.address));
+    let post = |body: reqwest::Body| client.post(&url).body(body).send();
+    let job = |size: usize| format!(r#"{{"type": "noop", "payload": "{}"}}"#, "x".repeat(size));
+    // One that is too large for the room alone is refused before it is read, whatever else there is.
+    let refused = post(job(400_000).into()).await.expect("it answers");
+    assert_eq!(
+        (refused.status(), refused.headers()["retry-after"].to_str().ok()),
+        (StatusCode::SERVICE_UNAVAILABLE, Some("1"))
+    );
+    assert!(refused.text().await.expect("a text").contains("GF0066"));
+    // One that dawdles in the middle of its body, and one beside it.
+    let (sender, pieces) = tokio::sync::mpsc::unbounded_channel::<std::result::Result<Vec<u8>, std::io::Error>>();
+    let slow = job(250_000).into_bytes();
+    let (begun, rest) = slow.split_at(240_000);
+    sender.send(Ok(begun.to_vec())).expect("it is sent");
+    let stream = futures_util::stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+    let slow = tokio::spawn(post(reqwest::Body::wrap_stream(stream)));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let beside = post(job(200_000).into()).await.expect("it answers");
+        if beside.status() == StatusCode::SERVICE_UNAVAILABLE {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the slow one is not counted");
+    }
+    assert_eq!(post(job(100).into()).await.expect("it answers").status(), StatusCode::CREATED, "a small one fits");
+    sender.send(Ok(rest.to_vec())).expect("it is sent");
+    drop(sender);
+    assert_eq!(slow.await.expect("it ends").expect("it answers").status(), StatusCode::CREATED);
+    // And the room is there again.
+    assert_eq!(post(job(250_000).into()).await.expect("it answers").status(), StatusCode::CREATED);
+}

@@ -7,3 +7,4 @@ pub mod place;
 mod processes;
 mod pull;
 mod rights;
+mod secured;
