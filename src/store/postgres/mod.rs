@@ -265,6 +265,10 @@ impl Store for PostgresStore {
         Ok(self.find_ids("job", part, limit).await?.into_iter().map(job_id).collect())
     }
 
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.newest_jobs(before, limit).await
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
         self.list_jobs(query).await
     }

@@ -378,6 +378,10 @@ impl Store for RedisStore {
         Ok(ids.into_iter().map(JobId::from_bytes).collect())
     }
 
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.read_newest(before, limit).await
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
         self.read_list(query).await
     }

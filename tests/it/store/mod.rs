@@ -8,7 +8,7 @@ mod looks;
 pub mod make;
 mod postgres_alone;
 mod postgres_client;
-mod redis_only;
+pub mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod sharded_alone;
@@ -50,6 +50,7 @@ macro_rules! suite {
             suite! { @ $backend looks:
                 lists_are_paged_and_ordered
                 parts_of_ids_are_found
+                the_newest_are_told_by_their_birth
                 counters_match_states
                 finished_work_is_trimmed_by_age_and_by_count
                 events_are_read_once_and_in_order

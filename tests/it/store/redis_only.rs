@@ -530,7 +530,7 @@ fn scripts_touch_declared_keys_only() {
 }
 
 /// An authority of its own, and a certificate by it for the loopback address: their files.
-fn certificates(folder: &std::path::Path) {
+pub fn certificates(folder: &std::path::Path) {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new(Vec::<String>::new()).expect("parameters");
