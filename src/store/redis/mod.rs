@@ -98,8 +98,8 @@ impl RedisStore {
     /// Connects, and looks whether the server can be trusted with jobs.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, or a server that may
-    /// evict; [`StoreError::TooNew`]; otherwise those of the connection.
+    /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, a replica, or a server that
+    /// may evict; [`StoreError::TooNew`]; otherwise those of the connection.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
         let keys = Arc::new(Keys::new(options.shard));
         let link = Arc::new(Link::new(url, &keys)?);
@@ -108,6 +108,13 @@ impl RedisStore {
             return Err(StoreError::Refused(format!(
                 "{} has maxmemory-policy {policy}, under which it throws jobs away when its memory is full: \
                  set it to noeviction (CONFIG SET maxmemory-policy noeviction), or insist with --allow-eviction",
+                link.shown()
+            )));
+        }
+        if link.whereabouts().is_fixed() && matches!(server.fact("role"), Some("slave" | "replica")) {
+            return Err(StoreError::Refused(format!(
+                "{} is a replica, which takes no writes: name its master, or the sentinels that know it \
+                 (redis+sentinel://)",
                 link.shown()
             )));
         }
