@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 /// Lets rustls know which provider it is to use. Another one that was installed before is as good.
 pub fn install() {
@@ -15,6 +15,11 @@ pub fn install() {
 pub fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
+        // A shared error passes for one of its own, and hides what it is.
+        let error = match error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+            Some(shared) => &**shared as &(dyn Error + 'static),
+            None => error,
+        };
         let found = match error.downcast_ref::<io::Error>() {
             Some(outer) => outer.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
             None => error.downcast_ref::<rustls::Error>(),
@@ -43,6 +48,8 @@ mod tests {
         let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         assert!(refusal(&wrapped(unknown.clone())).is_some_and(|why| why.contains("UnknownIssuer")));
         assert!(refusal(&unknown).is_some());
+        let shared: Arc<dyn Error + Send + Sync> = Arc::new(wrapped(unknown));
+        assert!(refusal(&shared).is_some());
         assert!(
             refusal(&wrapped(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired))).is_some()
         );

@@ -55,6 +55,9 @@ fn judge(error: &Error, lost: fn(String) -> StoreError) -> StoreError {
             return StoreError::Refused(format!("PostgreSQL: {why}; `sslrootcert`, `sslcert` and `sslkey` name files"));
         }
         return match error.to_string() {
+            _ if cause.contains("does not support TLS") => {
+                StoreError::Refused("PostgreSQL: the server does not speak TLS, and sslmode asks for it".to_owned())
+            }
             text if text.contains("TLS handshake") => lost(format!("PostgreSQL: {text}{cause}")),
             text if text.contains("authentication") || text.contains("TLS") || text.contains("configuration") => {
                 StoreError::Refused(format!("PostgreSQL: {text}{cause}"))

@@ -142,16 +142,14 @@ where
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> io::Result<Handshake> {
-        let Some(connector) = &self.0 else { return Err(io::Error::other("TLS was not asked for")) };
+        // Asked for of every connection, and used by those with TLS.
+        let Some(connector) = &self.0 else { return Ok(Handshake(None)) };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(Handshake { connector: connector.clone(), name })
+        Ok(Handshake(Some((connector.clone(), name))))
     }
 }
 
-pub struct Handshake {
-    connector: tokio_rustls::TlsConnector,
-    name: ServerName<'static>,
-}
+pub struct Handshake(Option<(tokio_rustls::TlsConnector, ServerName<'static>)>);
 
 impl<S> TlsConnect<S> for Handshake
 where
@@ -162,7 +160,10 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move { Ok(Stream(Box::new(self.connector.connect(self.name, stream).await?))) })
+        Box::pin(async move {
+            let Some((connector, name)) = self.0 else { return Err(io::Error::other("TLS was not asked for")) };
+            Ok(Stream(Box::new(connector.connect(name, stream).await?)))
+        })
     }
 }
 

@@ -178,7 +178,15 @@ impl Link {
         let (client, node) = self.whereabouts.home().await.map_err(away)?;
         let named = |text: String| if self.whereabouts.is_fixed() { text } else { format!("{}: {text}", place(&node)) };
         let connected = connect(&client, CONNECT, RESPONSE).await.map_err(|error| match fail(&error) {
-            StoreError::Unknown(text) | StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
+            StoreError::Unknown(text) | StoreError::Unavailable(text) => {
+                let address = &self.whereabouts.address;
+                let hint = if address.is_tls && address.files.cert.is_none() && !error.is_connection_refusal() {
+                    "; a server that asks for a certificate gets it with `cert` and `key` in the store URL"
+                } else {
+                    ""
+                };
+                StoreError::Unavailable(named(format!("{text}{hint}")))
+            }
             other => other,
         });
         let mut connection = connected.map_err(away)?;

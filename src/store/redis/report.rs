@@ -138,7 +138,9 @@ fn of_cluster(server: &Server, node: &Node, ranges: &[Range]) -> Copies {
             bare.push(shown(master));
         }
     }
-    let own: u64 = ranges.iter().find(|range| range.master == *node).map_or(0, |range| range.replicas.len()) as u64;
+    // Each sees a new replica a moment before the other.
+    let own = ranges.iter().find(|range| range.master == *node).map_or(0, |range| range.replicas.len()) as u64;
+    let own = own.max(replicas(server));
     let mut copies = Copies {
         part_of: format!(", {} of a cluster of {}", shown(node), count(masters.len() as u64, "master")),
         fails_over: own > 0,

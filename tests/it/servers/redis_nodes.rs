@@ -58,14 +58,19 @@ impl Nodes {
         cluster
     }
 
-    /// Every node sees every slot served by so many masters, and so many replicas in step with each.
+    /// Every node sees every slot served by so many masters, each with so many replicas, which are in step.
     pub fn wait_until_sound(&self, masters: usize, replicas: usize) {
+        let sees_all = |node: &Server| {
+            let mut plain = node.plain();
+            let state: String = redis::cmd("CLUSTER").arg("INFO").query(&mut plain).unwrap_or_default();
+            let rows: Vec<Vec<redis::Value>> = redis::cmd("CLUSTER").arg("SLOTS").query(&mut plain).unwrap_or_default();
+            // First slot, last slot, the master, its replicas.
+            let complete = rows.iter().all(|row| row.len() >= 3 + replicas);
+            complete && state.contains("cluster_state:ok") && state.contains(&format!("cluster_size:{masters}"))
+        };
         wait("the cluster is sound", || {
-            self.nodes.iter().filter(|node| node.is_up()).all(|node| {
-                let mut plain = node.plain();
-                let state: String = redis::cmd("CLUSTER").arg("INFO").query(&mut plain).unwrap_or_default();
-                state.contains("cluster_state:ok") && state.contains(&format!("cluster_size:{masters}"))
-            }) && self.nodes.iter().filter(|node| is_master_with(node, replicas)).count() >= masters
+            self.nodes.iter().filter(|node| node.is_up()).all(sees_all)
+                && self.nodes.iter().filter(|node| is_master_with(node, replicas)).count() >= masters
         });
     }
 
