@@ -445,6 +445,7 @@ impl Store for MemoryStore {
             schema: 1,
             warnings: Vec::new(),
             bytes: None,
+            settings: [("persistence".to_owned(), "none".to_owned())].into(),
         })
     }
 

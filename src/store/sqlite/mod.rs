@@ -427,6 +427,7 @@ impl Store for SqliteStore {
             schema,
             warnings,
             bytes: u64::try_from(bytes).ok(),
+            settings: [("persistence".to_owned(), "journal_mode WAL, synchronous FULL".to_owned())].into(),
         })
     }
 

@@ -3,6 +3,7 @@
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
 mod bulk;
+mod failover;
 mod graphs;
 mod kills;
 mod locks;

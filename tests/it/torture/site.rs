@@ -17,11 +17,14 @@ pub enum Ground {
     Sqlite,
     Redis(Server),
     Postgres(Cluster),
+    /// A store of this URL, whose servers somebody else looks after.
+    At(String),
 }
 
 pub struct Site {
     pub env: TestEnvironment,
     pub ground: Ground,
+    pub url: String,
 }
 
 /// A handler that tells the witness when it begins and ends, and takes a tenth of a second.
@@ -56,22 +59,18 @@ impl Site {
     }
 
     pub fn on(ground: Ground, lease: &str) -> Site {
-        let mut site = Site { env: TestEnvironment::new(), ground };
-        let url = site.url();
-        site.env.set("GOFLOW_STORE", &url);
-        site.env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
-        site.env.file("work.sh", WORK);
-        site.env.file("witness", "");
-        site
-    }
-
-    /// Where the store is.
-    pub fn url(&self) -> String {
-        match &self.ground {
-            Ground::Sqlite => format!("sqlite:{}", self.env.path().join("goflow.db").display()),
+        let mut env = TestEnvironment::new();
+        let url = match &ground {
+            Ground::Sqlite => format!("sqlite:{}", env.path().join("goflow.db").display()),
             Ground::Redis(server) => server.url(),
             Ground::Postgres(cluster) => cluster.url(),
-        }
+            Ground::At(url) => url.clone(),
+        };
+        env.set("GOFLOW_STORE", &url);
+        env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
+        env.file("work.sh", WORK);
+        env.file("witness", "");
+        Site { env, ground, url }
     }
 
     /// Starts a process of goflow whose talk goes to a log file of that name.

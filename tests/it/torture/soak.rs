@@ -156,7 +156,7 @@ fn what_is_held_stays_flat(site: &Site) {
     site.env.file("pair.yaml", MANIFESTS);
     site.env.run("apply pair.yaml").ok();
     site.env.run("queue set narrow --concurrency 1").ok();
-    let url = site.url();
+    let url = site.url.clone();
     let crew: Vec<Process> = vec![
         site.start("worker-0", "worker -c 10"),
         site.start("worker-1", "worker -c 10"),
