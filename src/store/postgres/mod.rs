@@ -262,7 +262,7 @@ impl Store for PostgresStore {
         self.get_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 

@@ -393,7 +393,7 @@ impl Store for RedisStore {
         self.read_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 

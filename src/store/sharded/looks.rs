@@ -153,8 +153,8 @@ impl Inner {
             async move { store.list(&query).await }
         };
         let mut page = self.merged(query.after.as_ref(), query.budget, order, page).await?;
-        // The job itself is in the list as well.
-        page.items.retain(|stored| !super::carry::is_copy(stored));
+        // What is on its way is in no list for a moment, rather than in two.
+        page.items.retain(|stored| super::transit::side(stored).is_none());
         Ok(page)
     }
 

@@ -13,6 +13,7 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod sharded_alone;
+mod sharded_moves;
 mod shared_laws;
 mod talk_laws;
 mod tls;
