@@ -220,6 +220,7 @@ delegate! {
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
     holders(keys: &[String]) -> Vec<Option<Holder>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
+    newest(before: Option<JobId>, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;
     queues() -> Vec<(Name, QueueSettings)>;

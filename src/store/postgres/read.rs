@@ -77,6 +77,18 @@ impl PostgresStore {
         Ok(rows.map_err(StoreError::from)?.iter().map(|row| row.get(0)).collect())
     }
 
+    pub(super) async fn newest_jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let (before, most) = (before.map(job_uuid), number(limit as u64));
+        // As two statements, so that each is a walk along the index.
+        let sql = match before {
+            Some(_) => "SELECT id FROM goflow.job WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            None => "SELECT id FROM goflow.job WHERE $1::uuid IS NULL ORDER BY id DESC LIMIT $2",
+        };
+        let rows = connection.rows(sql, &[(&before, Type::UUID), (&most, Type::INT8)]).await;
+        Ok(rows.map_err(StoreError::from)?.iter().map(|row| job_id(row.get(0))).collect())
+    }
+
     pub(super) async fn list_jobs(&self, query: &ListQuery) -> Result<Page<Stored>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let budget = query.budget.clamp(1, limits::LIST_BUDGET);

@@ -13,7 +13,8 @@ use super::work::ENQUEUE;
 use super::{CHANGE, FRESH, Inner, PATIENT, map_of, nobody, notices};
 use crate::domain::{Event, EventKind, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
-use crate::store::url::{hide_password, next_to};
+use crate::store::open;
+use crate::store::url::hide_password;
 
 #[async_trait]
 impl Shards for Inner {
@@ -43,7 +44,8 @@ impl Shards for Inner {
         }
         let there: Vec<&Entry> = map.there().collect();
         let beside = usize::from(number).checked_rem(there.len()).and_then(|nth| there.get(nth)).ok_or_else(nobody)?;
-        self.add_shard(&next_to(&beside.url, number).map_err(StoreError::Refused)?).await
+        let known: Vec<String> = map.shards.iter().map(|entry| entry.url.clone()).collect();
+        self.add_shard(&open::beside(&beside.url, number, &known).await?).await
     }
 
     async fn drain(&self, id: u16, into: Option<u16>) -> Result<()> {

@@ -440,6 +440,10 @@ impl Store for ShardedStore {
         self.inner.find(limit, |store| async move { store.find(part, limit).await }).await
     }
 
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.inner.newest(before, limit).await
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
         self.inner.list(query).await
     }

@@ -313,6 +313,10 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| read::find_jobs(conn, &part, limit)).await
     }
 
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.readers.read(move |conn| list::newest(conn, before, limit)).await
+    }
+
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
         let query = query.clone();
         self.readers.read(move |conn| list::list(conn, &query)).await
@@ -423,6 +427,7 @@ impl Store for SqliteStore {
             schema,
             warnings,
             bytes: u64::try_from(bytes).ok(),
+            settings: [("persistence".to_owned(), "journal_mode WAL, synchronous FULL".to_owned())].into(),
         })
     }
 

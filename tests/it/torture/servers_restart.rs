@@ -32,7 +32,9 @@ fn a_server_that_dies_loses_nothing_acknowledged(site: &mut Site) {
                 std::thread::sleep(Duration::from_millis(500));
                 cluster.up();
             }
-            Ground::Sqlite | Ground::Shards(_) | Ground::Mixed(..) => panic!("there is no one server to kill"),
+            Ground::Sqlite | Ground::Shards(_) | Ground::Mixed(..) | Ground::At(_) => {
+                panic!("there is no server to kill")
+            }
         }
         restarts += 1;
     }

@@ -21,6 +21,8 @@ pub enum Ground {
     Shards(Vec<Server>),
     /// A Redis, a PostgreSQL and a file as one store.
     Mixed(Server, Cluster),
+    /// A store of this URL, whose servers somebody else looks after.
+    At(String),
 }
 
 impl Ground {
@@ -41,6 +43,7 @@ impl Ground {
             Ground::Postgres(cluster) => cluster.url(),
             Ground::Shards(servers) => servers.iter().map(Server::url).collect::<Vec<_>>().join(","),
             Ground::Mixed(server, cluster) => format!("{},{},{file}", server.url(), cluster.url()),
+            Ground::At(url) => url.clone(),
         }
     }
 }
@@ -48,6 +51,7 @@ impl Ground {
 pub struct Site {
     pub env: TestEnvironment,
     pub ground: Ground,
+    pub url: String,
 }
 
 /// A handler that tells the witness when it begins and ends, and takes a tenth of a second.
@@ -88,7 +92,7 @@ impl Site {
         env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
         env.file("work.sh", WORK);
         env.file("witness", "");
-        Site { env, ground }
+        Site { env, ground, url }
     }
 
     /// Starts a process of goflow whose talk goes to a log file of that name.
@@ -172,6 +176,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("a signal");
         self.child.wait().expect("the process ends");
