@@ -9,12 +9,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{Epoch, JobId, WorkerId};
-use crate::store::contract::{Claimed, Commit, Committed, Expect, Heartbeat, Moved};
+use crate::store::contract::{Claimed, Commit, Committed, Expect, Heartbeat, Moved, Stored};
 
 #[derive(Default)]
 pub struct Leases {
     workers: Mutex<BTreeMap<WorkerId, Known>>,
+    /// Leases of others that were seen lately, by whoever looks after all.
+    seen: Mutex<BTreeMap<(JobId, Epoch), u16>>,
 }
+
+/// So many are remembered: more than one look gives.
+const SEEN: usize = 10_000;
 
 struct Known {
     beat: Heartbeat,
@@ -102,11 +107,23 @@ impl Leases {
         }
     }
 
-    /// The shard that gave a lease of this process.
+    /// A shard has told of these leases: a job may lie elsewhere than where it was born.
+    pub fn saw<'a>(&self, shard: u16, jobs: impl IntoIterator<Item = &'a Stored>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() > SEEN {
+            seen.clear();
+        }
+        let leases = jobs.into_iter().filter_map(|stored| Some((stored.job.id, stored.lease.as_ref()?.epoch)));
+        seen.extend(leases.map(|lease| (lease, shard)));
+    }
+
+    /// The shard that gave a lease of this process, or told of it.
     pub fn shard_of(&self, id: JobId, epoch: Epoch) -> Option<u16> {
+        let lease = (id, epoch);
         let workers = self.workers();
         let mut shards = workers.values().flat_map(|known| &known.shards);
-        shards.find(|(_, here)| here.held.contains_key(&(id, epoch))).map(|(shard, _)| *shard)
+        let own = shards.find(|(_, here)| here.held.contains_key(&lease)).map(|(shard, _)| *shard);
+        own.or_else(|| self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&lease).copied())
     }
 
     pub fn forget(&self, worker: WorkerId) {

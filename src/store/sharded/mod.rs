@@ -82,7 +82,7 @@ use self::leases::Leases;
 use self::shard::{PATIENT, PROMPT, Slot};
 use super::contract::*;
 use crate::domain::{
-    Clock, Entropy, Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId,
+    Clock, Entropy, Event, Fence, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId,
 };
 
 /// A view of the map holds for so long: each process looks every second, and a change gives all of them
@@ -120,6 +120,8 @@ struct Inner {
     leases: Leases,
     /// Where each schedule lies, as seen last.
     schedules: Mutex<BTreeMap<Name, u16>>,
+    /// What the fences of locks must be above whose home has changed and whose new home's clock is behind.
+    floors: Mutex<BTreeMap<Name, Fence>>,
     hints: watch::Sender<u64>,
     /// When the map was last compared with what the shards say.
     compared: Mutex<Instant>,
@@ -148,6 +150,7 @@ impl ShardedStore {
             turn: AtomicUsize::new(0),
             leases: Leases::default(),
             schedules: Mutex::default(),
+            floors: Mutex::default(),
             hints: watch::Sender::new(0),
             compared: Mutex::new(Instant::now()),
         });

@@ -7,8 +7,8 @@
 //! where it was at home before stays there until nobody holds it: whoever wants it asks there first. What
 //! asks is a *probe*, a wish for another number of slots than anybody may have: it is granted only where
 //! nobody is in, and nobody gets in beside it. Under the probe the lock is taken at its new home, so that it
-//! is never held on two shards, and so that its fence is higher than what was given there: if the new home's
-//! clock is behind, it is not given out until it has caught up.
+//! is never held on two shards, and so that its fence is higher than what was given there: that is at most
+//! what the first probe was given, and if the new home's clock is behind, the lock waits until it is past that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +17,16 @@ use std::time::Duration;
 use super::shard::Slot;
 use super::{Inner, PATIENT, PROMPT, good, nobody};
 use crate::domain::limits::LOCK_SLOTS;
-use crate::domain::{HolderId, Ms, Name, Shard};
+use crate::domain::{Fence, HolderId, Ms, Name, Shard};
 use crate::store::contract::*;
 
 /// What a probe says about itself.
 const PROBE: &str = "goflow:probe";
 /// How long a probe holds if whoever asked dies.
 const PROBE_TTL: Duration = Duration::from_secs(5);
+/// A clock that is behind is waited for so often, and each time so long at most.
+const TRIES: usize = 3;
+const MOMENT: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// The shard of all documents.
@@ -89,7 +92,7 @@ impl Inner {
         request: &LockRequest,
         probes: &mut Vec<(Arc<Slot>, HolderId)>,
     ) -> Result<Acquired> {
-        let mut highest = None;
+        let mut floor = None;
         for slot in before {
             let holder = HolderId::from_parts(self.now(), Shard::default(), self.options.entropy.next());
             let probe = LockRequest {
@@ -102,13 +105,14 @@ impl Inner {
             match acquire_at(slot, &probe).await? {
                 Acquired::Granted(grant) => {
                     probes.push((slot.clone(), holder));
-                    highest = highest.max(Some(grant.fence));
+                    floor = floor.max(Some(grant.fence));
                 }
                 Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
                     return Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)));
                 }
                 // It stays where it is held.
                 Acquired::OtherSlots { .. } | Acquired::Held { .. } => {
+                    self.floors().remove(&request.name);
                     return match acquire_at(slot, request).await? {
                         Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
                             Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)))
@@ -118,18 +122,34 @@ impl Inner {
                 }
             }
         }
-        let answer = acquire_at(home, request).await?;
-        if let Acquired::Granted(grant) = &answer
-            && Some(grant.fence) <= highest
-        {
-            let (name, holder) = (&request.name, request.holder);
-            home.call(PROMPT, |store| async move { store.release(name, holder).await }).await?;
-            return Err(StoreError::Unavailable(format!(
-                "the clock of {} is behind: the lock {name} is given out when it has caught up",
-                home.name()
-            )));
+        let Some(probed) = floor else { return acquire_at(home, request).await };
+        // Later probes are given higher numbers, and nobody else is let in there any more.
+        let floor = *self.floors().entry(request.name.clone()).or_insert(probed);
+        for _ in 0..TRIES {
+            let answer = acquire_at(home, request).await?;
+            match &answer {
+                Acquired::Granted(grant) if grant.fence <= floor => {
+                    let (name, holder) = (&request.name, request.holder);
+                    home.call(PROMPT, |store| async move { store.release(name, holder).await }).await?;
+                    // Fences are microseconds of the clock.
+                    let behind = Duration::from_micros(floor.0 - grant.fence.0) + Duration::from_millis(1);
+                    tokio::time::sleep(behind.min(MOMENT)).await;
+                }
+                _ => {
+                    self.floors().remove(&request.name);
+                    return Ok(answer);
+                }
+            }
         }
-        Ok(answer)
+        Err(StoreError::Unavailable(format!(
+            "the clock of {} is behind: the lock {} is given out when it has caught up",
+            home.name(),
+            request.name
+        )))
+    }
+
+    fn floors(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Fence>> {
+        self.floors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(super) async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>> {

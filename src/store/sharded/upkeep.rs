@@ -77,6 +77,7 @@ impl Inner {
         }
         for (slot, Overdue { now, lapsed, unhandled }) in good(found)? {
             slot.saw_clock(now, all.now);
+            self.leases.saw(slot.id, &lapsed);
             all.lapsed.extend(lapsed);
             all.unhandled.extend(unhandled);
         }
@@ -221,7 +222,11 @@ impl Inner {
 
     pub(super) async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
         let found = self.ask_all(self.ours(), PROMPT, |store| async move { store.asked(worker, limit).await }).await;
-        let mut all: Vec<Stored> = good(found)?.into_iter().flat_map(|(_, asked)| asked).collect();
+        let mut all: Vec<Stored> = Vec::new();
+        for (slot, asked) in good(found)? {
+            self.leases.saw(slot.id, &asked);
+            all.extend(asked);
+        }
         all.retain(|stored| transit::side(stored).is_none());
         all.truncate(limit);
         Ok(all)

@@ -203,14 +203,12 @@ wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
 wide!(sharded_one_wide sharded_one);
 
-/// A queue's own limit is divided among the shards, which `sharded_alone` looks at; the other laws hold as they
-/// are.
+/// What a queue itself is limited to (how many run, how many are kept) is divided among the shards, and each of
+/// them tells of its settings: `sharded_alone` looks at that. The other laws hold as they are.
 macro_rules! over_shards {
     ($module:ident $backend:ident) => {
         mod $module {
-            use super::{
-                backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
-            };
+            use super::{backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_run_laws};
             a_test_each! { $backend limit_laws:
                 a_concurrency_key_lets_so_many_run
                 blocked_jobs_go_in_the_order_of_the_line
@@ -219,8 +217,6 @@ macro_rules! over_shards {
                 permits_are_spaced_evenly
                 a_unique_key_may_outlive_its_job
                 a_suspect_stays_apart_wherever_it_comes_from
-                a_queue_keeps_what_it_says
-                settings_come_back_as_they_went_in
             }
             a_test_each! { $backend shared_laws:
                 a_document_changes_by_who_saw_it
@@ -237,7 +233,6 @@ macro_rules! over_shards {
                 racing_holders_never_share_a_slot
                 lost_answers_never_make_two_holders
             }
-            a_test_each! { $backend wide_differential: agrees_with_the_reference_store }
             a_test_each! { $backend talk_laws:
                 who_can_end_a_job_is_told
                 an_end_takes_the_mark_away

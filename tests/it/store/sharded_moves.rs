@@ -566,3 +566,29 @@ async fn a_shard_that_nobody_works_for_is_told_of_once() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(told().await, (Some("2 1 jobs wait and no worker is registered".to_owned()), 0));
 }
+
+/// A worker dies with a job that was carried, while the shard on which it was born is still there: whoever
+/// looks after all takes it back where it lies.
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_carried_job_is_reaped_where_it_lies() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let (store, other) = (opened(plain.clone(), clock.clone()).await, opened(plain, clock.clone()).await);
+    let id = put(&store, born(&store, Near::Shard(Shard(1)))).await;
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    carry_all(&store, 1).await;
+    until("the other follows", async || other.map().epoch == store.map().epoch).await;
+    let worker = worker();
+    beat(&store, worker, Duration::from_secs(15)).await;
+    let claimed = claim_one(&store, worker).await;
+    assert_eq!(claimed.job.id, id);
+    drop(store);
+    clock.advance(Duration::from_secs(30));
+    let overdue = other.overdue(Duration::from_secs(3_600), 10).await.expect("overdue");
+    assert_eq!(overdue.lapsed.len(), 1);
+    let lapsed = &overdue.lapsed[0];
+    let crashed = lapsed.job.clone().settle(goflow::domain::job::Outcome::Crashed, BIRTH, 0.5);
+    let step = Move::new(Expect::Lapsed(lapsed.lease.as_ref().expect("a lease").epoch), crashed);
+    assert_eq!(make(&other, step).await, Moved::Applied);
+    assert_eq!(place(&other, id).await, Place::Suspect);
+}

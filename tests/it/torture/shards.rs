@@ -20,7 +20,8 @@ struct Produced {
     doubtful: BTreeSet<String>,
 }
 
-/// Feeds batches until it is told to stop, plain and delayed ones, and some that stay in their order.
+/// Feeds batches until it is told to stop: plain and delayed ones, or by the third producer what stays in its
+/// order, which waits for the one shard where it belongs while that is away.
 fn produce(site: &Site, who: usize, stop: &AtomicBool) -> Produced {
     let mut produced = Produced::default();
     for batch in 0.. {
@@ -29,9 +30,9 @@ fn produce(site: &Site, who: usize, stop: &AtomicBool) -> Produced {
         }
         let names: Vec<String> = (0..6).map(|nth| format!("{who}-{batch}-{nth}")).collect();
         let lines = names.join("\n") + "\n";
-        let line = match batch % 4 {
-            0 => "enqueue work --text-lines --delay 3s".to_owned(),
-            1 => format!("enqueue work --text-lines --partition p{}", batch % 9),
+        let line = match (who, batch % 4) {
+            (2, _) => format!("enqueue work --text-lines --partition p{}", batch % 9),
+            (_, 0) => "enqueue work --text-lines --delay 3s".to_owned(),
             _ => "enqueue work --text-lines".to_owned(),
         };
         let answer = site.env.feed(&line, lines);
@@ -77,11 +78,12 @@ fn shards_come_and_go_under_load() {
     // From one store to a store of one shard; from then on all follow.
     site.env.run("scale --shards 1").ok();
     let workers: Vec<Process> = (0..3).map(|nth| site.start(&format!("worker-{nth}"), "worker -c 4")).collect();
-    site.enqueue("work", 100);
+    // There is always something to do.
+    site.enqueue("work", 300);
     site.wait("work goes on", Duration::from_secs(30), || site.witness().total() > 0);
     let (stop, most) = (AtomicBool::new(false), AtomicU64::new(0));
     let produced: Vec<Produced> = std::thread::scope(|scope| {
-        let producers: Vec<_> = (0..2)
+        let producers: Vec<_> = (0..3)
             .map(|who| {
                 scope.spawn({
                     let (site, stop) = (&site, &stop);
