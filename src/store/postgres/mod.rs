@@ -262,12 +262,16 @@ impl Store for PostgresStore {
         self.get_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         Ok(self.find_ids("job", part, limit).await?.into_iter().map(job_id).collect())
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.newest_jobs(before, limit).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {

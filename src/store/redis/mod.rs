@@ -393,13 +393,17 @@ impl Store for RedisStore {
         self.read_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         let ids = self.scan_ids(self.keys.jobs(), part, limit).await?;
         Ok(ids.into_iter().map(JobId::from_bytes).collect())
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.read_newest(before, limit).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::shard::Slot;
 use super::{Inner, PATIENT, good, nobody};
 use crate::domain::limits::LIST_BUDGET;
-use crate::domain::{Event, Name, Place, QueueSettings, QueueStats, WorkerId};
+use crate::domain::{Event, JobId, Name, Place, QueueSettings, QueueStats, WorkerId};
 use crate::store::contract::*;
 
 /// Where a list has come on each shard. A shard that is not named has not begun.
@@ -153,9 +153,17 @@ impl Inner {
             async move { store.list(&query).await }
         };
         let mut page = self.merged(query.after.as_ref(), query.budget, order, page).await?;
-        // The job itself is in the list as well.
-        page.items.retain(|stored| !super::carry::is_copy(stored));
+        // What is on its way is in no list for a moment, rather than in two.
+        page.items.retain(|stored| super::transit::side(stored).is_none());
         Ok(page)
+    }
+
+    /// A job that was moved is told of by two shards, and is one.
+    pub(super) async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let ask = |store: Arc<dyn Store>| async move { store.newest(before, limit).await };
+        let found = good(self.ask_all(self.awake(), PATIENT, ask).await)?;
+        let all: BTreeSet<JobId> = found.into_iter().flat_map(|(_, ids)| ids).collect();
+        Ok(all.into_iter().rev().take(limit).collect())
     }
 
     pub(super) async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
@@ -231,7 +239,7 @@ impl Inner {
             };
             for one in stats {
                 match all.get_mut(&one.name) {
-                    Some(sum) => add(sum, &one),
+                    Some(sum) => sum.add(&one),
                     None => drop(all.insert(one.name.clone(), one)),
                 }
             }
@@ -349,17 +357,4 @@ fn in_place(place: Place, a: &Stored, b: &Stored) -> Order {
         Place::Scheduled | Place::Retrying | Place::Held | Place::Blocked | Place::Running => a.at.cmp(&b.at),
         Place::Dead | Place::Completed | Place::Cancelled => b.at.cmp(&a.at),
     }
-}
-
-fn add(sum: &mut QueueStats, one: &QueueStats) {
-    sum.paused |= one.paused;
-    sum.scheduled += one.scheduled;
-    sum.pending += one.pending;
-    sum.running += one.running;
-    sum.retrying += one.retrying;
-    sum.dead += one.dead;
-    sum.completed += one.completed;
-    sum.cancelled += one.cancelled;
-    sum.parked += one.parked;
-    sum.oldest_pending_ms = sum.oldest_pending_ms.max(one.oldest_pending_ms);
 }

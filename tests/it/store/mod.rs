@@ -13,6 +13,7 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod sharded_alone;
+mod sharded_moves;
 mod shared_laws;
 mod talk_laws;
 mod tls;
@@ -50,6 +51,7 @@ macro_rules! laws_of_all {
         $with! { $to looks:
             lists_are_paged_and_ordered
             parts_of_ids_are_found
+            the_newest_are_told_by_their_birth
             counters_match_states
             finished_work_is_trimmed_by_age_and_by_count
             events_are_read_once_and_in_order

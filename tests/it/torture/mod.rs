@@ -12,6 +12,7 @@ mod sagas;
 mod schedules;
 mod servers_restart;
 pub mod site;
+mod soak;
 mod witness;
 
 /// A size: the first number in CI, the second with `GOFLOW_TORTURE=long`.
