@@ -181,7 +181,7 @@ impl Link {
             StoreError::Unknown(text) | StoreError::Unavailable(text) => {
                 let address = &self.whereabouts.address;
                 let hint = if address.is_tls && address.files.cert.is_none() && !error.is_connection_refusal() {
-                    "; a server that asks for a certificate gets it with `cert` and `key` in the store URL"
+                    "; so fails a port without TLS, or one that asks for a certificate (`cert` and `key` in the store URL)"
                 } else {
                     ""
                 };

@@ -279,3 +279,32 @@ impl Whereabouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(url: &str, line: &str) -> Turn {
+        let address = Address::read(url).expect("a URL");
+        let whereabouts = Whereabouts::new(address, 0).expect("no files are named");
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("parses");
+        whereabouts.turn(&value.extract_error().expect_err("is an error"), &("asked".to_owned(), 1))
+    }
+
+    #[test]
+    fn errors_point_the_way() {
+        let cluster = "redis+cluster://a,b";
+        let node = |host: &str| (host.to_owned(), 7001);
+        assert_eq!(told(cluster, "MOVED 5 10.0.0.2:7001"), Turn::Moved(node("10.0.0.2")));
+        assert_eq!(told(cluster, "MOVED 5 :7001"), Turn::Moved(node("asked")));
+        assert_eq!(told(cluster, "ASK 5 10.0.0.2:7001"), Turn::Ask(node("10.0.0.2")));
+        assert_eq!(told(cluster, "TRYAGAIN Multiple keys request during rehashing of slot"), Turn::Wait);
+        for away in ["CLUSTERDOWN The cluster is down", "LOADING Redis is loading", "READONLY You can't write"] {
+            assert_eq!(told(cluster, away), Turn::Lost);
+            assert_eq!(told("redis+sentinel://a/m", away), Turn::Lost);
+            assert_eq!(told("redis://a", away), Turn::Stay, "a server alone is where it is");
+        }
+        assert_eq!(told(cluster, "OOM command not allowed"), Turn::Stay);
+        assert_eq!(told("redis://a", "MOVED 5 10.0.0.2:7001"), Turn::Stay);
+    }
+}

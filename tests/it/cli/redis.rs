@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::TestEnvironment;
+use crate::servers::postgres::Cluster;
 use crate::servers::redis::Server;
 use crate::servers::redis_nodes::{Nodes, Watched};
 
@@ -102,6 +103,26 @@ fn a_cluster_is_one_store_of_as_many_shards_as_one_likes() {
     let other = format!("{right}#3");
     let told = env.args(["--store", &other, "enqueue", "noop"]);
     assert!(told.status == Some(5) && told.stderr.contains("redis+cluster://"), "{}", told.text());
+}
+
+#[test]
+fn a_cluster_and_a_database_are_one_store() {
+    let (nodes, database) = (Nodes::start(3, 0, &[]), Cluster::start());
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_STORE", &format!("{},{}", nodes.url(), database.url()));
+    assert_eq!(env.feed("enqueue noop --lines", "1\n".repeat(60)).ok().line(), "enqueued 60 jobs");
+    let list = env.run("shard list -o json").ok().json();
+    assert!(list.as_array().is_some_and(|shards| shards.len() == 2), "{list:#}");
+    assert!((0..2).all(|at| list[at]["pending"].as_u64().is_some_and(|count| count > 5)), "{list:#}");
+    assert_eq!(env.run("worker --until-empty").ok().line(), "completed 60 jobs");
+    let report = env.run("doctor --verify -o json").ok().json();
+    assert_eq!(report["differences"], serde_json::json!([]), "{report:#}");
+    assert!(report["server"].as_str().is_some_and(|text| text.starts_with("2 shards (0: Redis ")), "{report:#}");
+    let persistence = report["settings"]["persistence"].as_str().expect("a text");
+    assert!(persistence.contains("0: append-only file") && persistence.contains("1: fsync off"), "{report:#}");
+    // More shards go to the cluster: a database holds one.
+    let outcome = env.run("scale --shards 3 -o json").ok().json();
+    assert_eq!(outcome["shards"], 3, "{outcome:#}");
 }
 
 #[test]

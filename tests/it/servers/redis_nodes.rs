@@ -10,7 +10,7 @@ use super::redis::Server;
 /// How long a change of roles may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
 }
 
