@@ -46,7 +46,7 @@ impl Saboteur for Nth {
 const MANIFESTS: &str = "
 {kind: Workflow, name: order, steps: [{id: hello, run: [echo, hi]}]}
 ---
-{kind: Workflow, name: asks, steps: [{id: first, wait: {signal: go}}, {id: ok, approve: {}}, {id: again, approve: {}}]}
+{kind: Workflow, name: asks, steps: [{id: first, wait: {signal: go}}, {id: ok, needs: [first], approval: {}}, {id: again, needs: [ok], approval: {}}]}
 ---
 {kind: Schedule, name: nightly, cron: '0 3 1 1 *', job: report}
 ---
