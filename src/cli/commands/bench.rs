@@ -30,7 +30,7 @@ Examples:
   On a Redis server:
     goflow bench jobs --store redis://localhost:6379 -o json")]
     Jobs(BenchArgs),
-    /// Work off runs that do nothing: five steps in sequence, and one step, a hundred, and a join
+    /// Work off runs that do nothing: five steps in sequence, together and singly, and one step, a hundred, and a join
     #[command(after_long_help = "\
 Examples:
   A thousand runs:
@@ -239,6 +239,8 @@ fn lines(report: &Report) -> Vec<String> {
         bytes_per_waiting_job,
         pickup_p50_ms,
         pickup_p99_ms,
+        run_p50_ms,
+        run_p99_ms,
     } = report.measured;
     let (unit, drain) = if report.kind == "jobs" { ("jobs/s", "drain   ") } else { ("runs/s", "sequence") };
     let rate = |rate: f64| format!("{} {unit}", thousands(rate.round() as u64));
@@ -264,6 +266,9 @@ fn lines(report: &Report) -> Vec<String> {
     }
     if let (Some(p50), Some(p99)) = (pickup_p50_ms, pickup_p99_ms) {
         lines.push(format!("pick-up     p50 {p50:.2} ms, p99 {p99:.2} ms"));
+    }
+    if let (Some(p50), Some(p99)) = (run_p50_ms, run_p99_ms) {
+        lines.push(format!("one run     p50 {p50:.2} ms, p99 {p99:.2} ms"));
     }
     lines
 }

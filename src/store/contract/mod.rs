@@ -132,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Refused`] from one that cannot.
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         Err(StoreError::Refused(format!("{} cannot tell who holds {} keys", self.describe(), keys.len())))
     }
 

@@ -211,9 +211,13 @@ impl Store for MemoryStore {
         Ok(ids.iter().map(|id| state.jobs.get(id).map(|kept| state.stored(kept))).collect())
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let (state, now) = (self.state(), self.clock.now());
-        Ok(keys.iter().map(|key| state.holder(key, now)).collect())
+        let rest = |key: &String| {
+            state.unique.get(key).and_then(|taken| taken.until).map_or(Duration::ZERO, |until| until.since(now))
+        };
+        let holder = |key: &String| state.holder(key, now).map(|job| Holder { job, rest: rest(key) });
+        Ok(keys.iter().map(holder).collect())
     }
 
     async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
@@ -445,6 +449,7 @@ impl Store for MemoryStore {
             schema: 1,
             warnings: Vec::new(),
             bytes: None,
+            settings: [("persistence".to_owned(), "none".to_owned())].into(),
         })
     }
 

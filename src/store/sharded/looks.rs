@@ -153,8 +153,8 @@ impl Inner {
             async move { store.list(&query).await }
         };
         let mut page = self.merged(query.after.as_ref(), query.budget, order, page).await?;
-        // The job itself is in the list as well.
-        page.items.retain(|stored| !super::carry::is_copy(stored));
+        // What is on its way is in no list for a moment, rather than in two.
+        page.items.retain(|stored| super::transit::side(stored).is_none());
         Ok(page)
     }
 
@@ -295,7 +295,7 @@ impl Inner {
         let slots = self.slots();
         let asked = self.ask_all(slots.clone(), PATIENT, |store| async move { store.health().await }).await;
         let mut all = Health::default();
-        let (mut servers, mut promises) = (Vec::new(), Vec::new());
+        let (mut servers, mut promises, mut settings) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, answer) in asked {
             match answer {
                 Ok(health) => {
@@ -303,6 +303,7 @@ impl Inner {
                     if !promises.contains(&health.durability) {
                         promises.push(health.durability);
                     }
+                    settings.push((slot.id, health.settings));
                     all.schema = all.schema.max(health.schema);
                     let named = |warning: String| format!("shard {}: {warning}", slot.id);
                     all.warnings.extend(health.warnings.into_iter().map(named));
@@ -320,8 +321,27 @@ impl Inner {
         all.server = format!("{} shards ({})", slots.len(), servers.join(", "));
         // Which shard promises which does not matter to whoever needs the weakest.
         all.durability = promises.join("; or, on other shards, ");
+        all.settings = together(&settings);
         Ok(all)
     }
+}
+
+/// Settings of several shards: what all have alike is said once.
+fn together(shards: &[(u16, BTreeMap<String, String>)]) -> BTreeMap<String, String> {
+    let names: BTreeSet<&String> = shards.iter().flat_map(|(_, settings)| settings.keys()).collect();
+    let mut all = BTreeMap::new();
+    for name in names {
+        let told: Vec<(u16, &str)> =
+            shards.iter().map(|(id, settings)| (*id, settings.get(name).map_or("not told", String::as_str))).collect();
+        let first = told.first().map_or("", |(_, text)| *text);
+        let text = if told.iter().all(|(_, text)| *text == first) {
+            first.to_owned()
+        } else {
+            told.iter().map(|(id, text)| format!("{id}: {text}")).collect::<Vec<_>>().join("; ")
+        };
+        all.insert(name.clone(), text);
+    }
+    all
 }
 
 /// The only shard, if there is only one.

@@ -59,6 +59,7 @@ mod schedules;
 mod settings;
 mod shard;
 mod shared;
+mod transit;
 mod upkeep;
 mod work;
 
@@ -307,7 +308,7 @@ impl Store for ShardedStore {
         Some(&*self.inner)
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.inner.holders(keys).await
     }
 

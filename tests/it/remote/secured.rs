@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::cli::TestEnvironment;
 use crate::server::Site;
-use crate::store::redis_only::certificates;
+use crate::servers::certificates;
 
 /// Takes TLS off what comes, and hands it on; the port it listens on.
 fn proxy(folder: &std::path::Path, to: std::net::SocketAddr) -> u16 {
@@ -43,7 +43,7 @@ fn proxy(folder: &std::path::Path, to: std::net::SocketAddr) -> u16 {
 #[test]
 fn a_server_behind_https_is_used_with_an_authority_of_ones_own() {
     let folder = tempfile::tempdir().expect("a folder");
-    certificates(folder.path());
+    certificates::make(folder.path());
     let mut env = TestEnvironment::new();
     env.set("GOFLOW_TOKEN", "a-long-secret-of-the-operator");
     let site = Site::of(env, &[]);
