@@ -62,7 +62,7 @@ pub async fn the_newest_are_told_by_their_birth(subject: &Subject) {
     let store = &*subject.store;
     assert_eq!(store.newest(None, 10).await.expect("newest"), []);
     let mut born = Vec::new();
-    for nth in 0..40 {
+    for nth in 0..40_u64 {
         // In places of all kinds, and each born at a time of its own.
         let queue = if nth.is_multiple_of(2) { "default" } else { "other" };
         let at = BIRTH.after(Duration::from_secs(nth));
