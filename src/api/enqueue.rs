@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::gather::Gather;
 use super::{ApiError, Client, Result};
 use crate::domain::job::Concurrency;
 use crate::domain::{JobId, ProducerId};
@@ -48,22 +49,36 @@ impl Client {
     /// [`ApiError::KeyHeld`] when another job holds its unique key, [`ApiError::NotFound`] when one that
     /// it is to follow is not kept.
     pub async fn enqueue(&self, job: NewJob) -> Result<Stored> {
+        self.enqueue_by(None, job).await
+    }
+
+    /// The same, together with what others add, where that makes no difference.
+    ///
+    /// # Errors
+    /// As [`Client::enqueue`].
+    pub async fn enqueue_by(&self, gather: Option<&Gather>, job: NewJob) -> Result<Stored> {
         let (start, record) = (job.start, job.job.clone());
-        // Of one that waits for nothing but its turn, and has no trace, it is known how it is kept.
-        let is_known = start == Start::Now
-            && record.after.is_empty()
-            && record.concurrency.is_none()
-            && self.trace.is_none()
-            && self.spans.is_none();
-        let answers = self.producer(Patience::default()).send(vec![job]).await?;
-        match answers.first() {
-            Some(Enqueued::Conflict(holder)) => {
-                return Err(ApiError::KeyHeld { key: record.unique_key.unwrap_or_default(), holder: *holder });
+        let is_traced = self.trace.is_some() || self.spans.is_some();
+        let answer = match gather {
+            Some(gather) if self.once.is_none() && !is_traced => gather.send(job).await?,
+            _ => {
+                let answers = self.producer(Patience::default()).send(vec![job]).await?;
+                answers.into_iter().next().unwrap_or(Enqueued::Exists)
             }
-            Some(Enqueued::NoParent(parent)) => {
+        };
+        match answer {
+            Enqueued::Conflict(holder) => {
+                return Err(ApiError::KeyHeld { key: record.unique_key.unwrap_or_default(), holder });
+            }
+            Enqueued::NoParent(parent) => {
                 return Err(ApiError::NotFound { noun: "job", id: parent.to_string() });
             }
-            Some(Enqueued::Created) if is_known => return Ok(as_added(record, start, self)),
+            // Of one that waits for nothing but its turn, and has no trace, it is known how it is kept.
+            Enqueued::Created
+                if start == Start::Now && record.after.is_empty() && record.concurrency.is_none() && !is_traced =>
+            {
+                return Ok(as_added(record, start, self));
+            }
             _ => {}
         }
         match self.store().get(&[record.id]).await {

@@ -9,6 +9,7 @@ pub mod codes;
 pub mod enqueue;
 pub mod events;
 pub mod filter;
+pub mod gather;
 pub mod jobs;
 pub mod live;
 pub mod locks;

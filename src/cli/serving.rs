@@ -20,7 +20,8 @@ use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
 use crate::engine::Caretaker;
-use crate::server::{Answered, Options, ROOM_BYTES, Server};
+use crate::server::{AccessLog, Answered, Options, ROOM_BYTES, Server};
+use crate::store::remote::ServerUrl;
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
 
@@ -66,22 +67,9 @@ pub async fn listen(
     args: &ListenArgs,
     shutdown_timeout: Duration,
 ) -> Result<Listening> {
-    let config = context.config()?;
     let (bind, port) = place(context, args)?;
-    let (allowed_hosts, allowed_origins) = config.allowed();
-    let any_page = allowed_origins.iter().any(|origin| origin == "*");
-    let options = Options {
-        env: context.env.get("ENV").unwrap_or("development").to_owned(),
-        allowed_hosts,
-        allowed_origins,
-        admin_token: context.env.get("GOFLOW_TOKEN").map(str::to_owned),
-        shutdown_timeout,
-        queue: context.default_queue()?,
-        max_retries: config.max_retries(),
-        counts: true,
-        room: ROOM_BYTES,
-        secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
-    };
+    let options = options(context, shutdown_timeout)?;
+    let any_page = options.allowed_origins.iter().any(|origin| origin == "*");
     let log = LogThread::start()?;
     let server = Server::bind(&bind, port, client.clone(), options, log.sink()).await?;
     context.ui.say(&format!("listening on http://{}", server.address()));
@@ -94,6 +82,37 @@ pub async fn listen(
     // Workers that speak only HTTP do nothing for each other.
     let caretaker = Caretaker::new(client.store().clone(), &*context.clock, context.entropy.clone(), context.spans()?);
     Ok(Listening { server, log, caretaker })
+}
+
+fn options(context: &Context, shutdown_timeout: Duration) -> Result<Options> {
+    let config = context.config()?;
+    let (allowed_hosts, allowed_origins) = config.allowed();
+    Ok(Options {
+        env: context.env.get("ENV").unwrap_or("development").to_owned(),
+        allowed_hosts,
+        allowed_origins,
+        admin_token: context.env.get("GOFLOW_TOKEN").map(str::to_owned),
+        shutdown_timeout,
+        queue: context.default_queue()?,
+        max_retries: config.max_retries(),
+        counts: true,
+        room: ROOM_BYTES,
+        secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
+    })
+}
+
+/// A server for this process alone, on a free port of the loopback, for as long as its runtime lives: where it
+/// is. Its access log is made, and thrown away.
+///
+/// # Errors
+/// As [`listen`].
+pub async fn alone(context: &Context, client: Client) -> Result<ServerUrl> {
+    let log: AccessLog = Arc::new(|answered| drop(serde_json::to_string(&access_line(&answered))));
+    let options = options(context, Duration::ZERO)?;
+    let server = Server::bind("127.0.0.1", 0, client, options, log).await?;
+    let url = format!("http://{}", server.address()).parse();
+    tokio::spawn(server.run(CancellationToken::new()));
+    url.map_err(|why: String| fail(Code::Bug, why))
 }
 
 impl Listening {

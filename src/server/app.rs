@@ -10,6 +10,7 @@ use super::auth::Tokens;
 use super::hosts::Hosts;
 use super::room::Room;
 use crate::api::Client;
+use crate::api::gather::Gather;
 use crate::api::live::Hub;
 use crate::domain::Name;
 use crate::engine::Pull;
@@ -53,6 +54,8 @@ struct Inner {
     hub: Arc<Hub>,
     /// What workers over HTTP ask.
     pull: Pull,
+    /// Takes single jobs to the store, together.
+    gather: Option<Gather>,
     /// For the bodies of all requests.
     room: Room,
     stop: CancellationToken,
@@ -60,7 +63,7 @@ struct Inner {
 
 impl App {
     pub(super) fn new(client: Client, options: Options, hosts: Hosts, needs_token: bool) -> App {
-        let room = options.room;
+        let (room, gather) = (options.room, Gather::over(&client));
         let tokens = Tokens::new(options.admin_token.as_deref(), needs_token);
         let hub = Hub::new(client.clone());
         let pull = Pull::new(
@@ -76,6 +79,7 @@ impl App {
             hosts,
             hub,
             pull,
+            gather,
             room: Room::new(room),
             stop: CancellationToken::new(),
         }))
@@ -99,6 +103,11 @@ impl App {
 
     pub fn pull(&self) -> &Pull {
         &self.0.pull
+    }
+
+    /// Where single jobs are brought, if they are taken along with others.
+    pub fn gather(&self) -> Option<&Gather> {
+        self.0.gather.as_ref()
     }
 
     pub(super) fn room(&self) -> &Room {

@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_several_pieces_is_whole_and_ends_where_there_is_no_room() {
         let pieces = || {
-            let pieces = ["ab", "cd", "ef"].map(|piece| Ok::<_, std::convert::Infallible>(piece));
+            let pieces = ["ab", "cd", "ef"].map(Ok::<_, std::convert::Infallible>);
             Body::from_stream(futures_util::stream::iter(pieces))
         };
         let (small, large) = (Room::new(5).share(), Room::new(6).share());

@@ -10,6 +10,7 @@ use crate::api::Client;
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{Result, fail, reason};
+use crate::cli::serving;
 use crate::domain::Name;
 use crate::domain::text::{count, size, thousands};
 use crate::store::StoreUrl;
@@ -37,14 +38,17 @@ Examples:
     Workflows(BenchArgs),
     /// Add jobs through a server over connections that are kept open, and time each request
     ///
-    /// The jobs do nothing, and stay on a queue of their own, paused, which is named at the end. What is measured is the
-    /// server together with its store; this process takes a part of the machine as well.
+    /// Without --server a server is started in this process, over the store that is named. The jobs do nothing, and
+    /// stay on a queue of their own, paused, which is named at the end. This process takes a part of the machine
+    /// as well.
     #[command(after_long_help = "\
 Examples:
   In batches of a hundred, over four connections:
-    goflow --server http://localhost:8080 bench http -n 600000 --batch 100 -c 4
+    goflow bench http --server http://localhost:8080 -n 600000 --batch 100 -c 4
   One by one, over 64:
-    goflow --server http://localhost:8080 bench http -n 80000 -c 64")]
+    goflow bench http --server http://localhost:8080 -n 80000 -c 64
+  A server of its own, over a store:
+    goflow bench http --store redis://localhost:6379")]
     Http(HttpArgs),
 }
 
@@ -106,39 +110,52 @@ struct Report {
 }
 
 fn http(context: &Context, args: &HttpArgs) -> Result {
-    let StoreUrl::Server(server) = context.store_choice()?.0 else {
-        return Err(fail(Code::Usage, "`bench http` asks a server, and none is named".to_owned())
-            .hint("name it with --server URL, as in --server http://localhost:8080"));
-    };
-    let token = context.token()?.map(|(token, _)| token);
     let queue: Name = format!("bench{:06x}", context.entropy.next() >> 40)
         .parse()
         .map_err(|error| fail(Code::Bug, format!("{error}")))?;
-    let load = Load {
-        server: &server,
-        token: token.as_ref(),
-        queue: &queue,
-        count: args.count.next_multiple_of(args.batch.into()),
-        connections: args.connections,
-        batch: args.batch,
-        payload_bytes: args.payload as usize,
-    };
-    let taken = runtime(tokio::runtime::Builder::new_multi_thread())?.block_on(async {
+    let scratch = Scratch::unless_named(context)?;
+    let jobs = args.count.next_multiple_of(args.batch.into());
+    let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
+    let measured = runtime.block_on(async {
+        let client = open(context, scratch.as_ref()).await?;
         // Nobody is to work on them: that would be measured too.
-        context.client().await?.set_queue(&queue, |settings| settings.paused = true).await?;
+        client.set_queue(&queue, |settings| settings.paused = true).await?;
+        let named = match &scratch {
+            Some(_) => None,
+            None => match context.store_choice()?.0 {
+                StoreUrl::Server(server) => Some(server),
+                _ => None,
+            },
+        };
+        let server = match named {
+            Some(server) => server,
+            None => serving::alone(context, client).await?,
+        };
+        let token = context.token()?.map(|(token, _)| token);
+        let load = Load {
+            server: &server,
+            token: token.as_ref(),
+            queue: &queue,
+            count: jobs,
+            connections: args.connections,
+            batch: args.batch,
+            payload_bytes: args.payload as usize,
+        };
         tokio::select! {
             biased;
-            taken = load::take(&load) => taken,
+            taken = load::take(&load) => taken.map(|taken| (server.to_string(), taken)),
             _ = tokio::signal::ctrl_c() => Err(fail(Code::Interrupted, "interrupted")),
         }
-    })?;
+    });
+    drop(runtime);
+    let (server, taken) = measured?;
     let Taken { requests, jobs_per_second, requests_per_second, p50_ms, p99_ms, longest_ms } = taken;
     let rate = |rate: f64| thousands(rate.round() as u64);
-    let lines = [
+    let mut lines = vec![
         format!("server      {server}"),
         format!(
             "work        {} in {}, {} a request, {} connections, {}",
-            count(load.count, "job"),
+            count(jobs, "job"),
             count(requests, "request"),
             args.batch,
             args.connections,
@@ -146,12 +163,14 @@ fn http(context: &Context, args: &HttpArgs) -> Result {
         ),
         format!("enqueue     {} jobs/s, {} requests/s", rate(jobs_per_second), rate(requests_per_second)),
         format!("request     p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {longest_ms:.2} ms"),
-        format!("left        {} on the queue {queue}, which is paused", count(load.count, "job")),
     ];
+    if scratch.is_none() {
+        lines.push(format!("left        {} on the queue {queue}, which is paused", count(jobs, "job")));
+    }
     let report = HttpReport {
         kind: "http",
-        server: server.to_string(),
-        count: load.count,
+        server,
+        count: jobs,
         connections: args.connections,
         batch: args.batch,
         payload_bytes: args.payload,
@@ -167,20 +186,11 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
         BenchCommand::Jobs(args) => ("jobs", args),
         BenchCommand::Workflows(args) => ("workflows", args),
     };
-    let named = &context.global;
-    let is_named = named.store.is_some() || named.redis.is_some() || named.server.is_some();
-    let scratch = if is_named { None } else { Some(Scratch::make(context)?) };
+    let scratch = Scratch::unless_named(context)?;
+    let is_named = scratch.is_none();
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let report = runtime.block_on(async {
-        let open = async || match &scratch {
-            None => context.client().await,
-            Some(scratch) => {
-                let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
-                let store =
-                    open_store(&url, context.clock.clone(), context.entropy.clone(), OpenOptions::default()).await?;
-                Ok(Client::new(store, context.clock.clone(), context.entropy.clone()))
-            }
-        };
+        let open = || open(context, scratch.as_ref());
         let client = open().await?;
         let in_memory = is_named && context.store_choice()?.0 == StoreUrl::Memory;
         let producer = if in_memory { client.clone() } else { open().await? };
@@ -211,6 +221,14 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
     drop(runtime);
     let report = report?;
     context.ui.result_lines(&report, &lines(&report))
+}
+
+/// The store that is named, or the one in the folder of this measurement.
+async fn open(context: &Context, scratch: Option<&Scratch>) -> Result<Client> {
+    let Some(scratch) = scratch else { return context.client().await };
+    let url = StoreUrl::Sqlite(scratch.0.join("bench.db"));
+    let store = open_store(&url, context.clock.clone(), context.entropy.clone(), OpenOptions::default()).await?;
+    Ok(Client::new(store, context.clock.clone(), context.entropy.clone()))
 }
 
 fn lines(report: &Report) -> Vec<String> {
@@ -259,6 +277,13 @@ fn lines(report: &Report) -> Vec<String> {
 struct Scratch(PathBuf);
 
 impl Scratch {
+    /// None where a store or a server is named.
+    fn unless_named(context: &Context) -> Result<Option<Scratch>> {
+        let named = &context.global;
+        let is_named = named.store.is_some() || named.redis.is_some() || named.server.is_some();
+        if is_named { Ok(None) } else { Scratch::make(context).map(Some) }
+    }
+
     fn make(context: &Context) -> Result<Scratch> {
         let path = std::env::temp_dir().join(format!("goflow-bench-{:016x}", context.entropy.next()));
         std::fs::create_dir(&path).map_err(|error| {

@@ -40,7 +40,7 @@ pub async fn create(
 /// Adds one.
 pub async fn add(app: &App, client: &Client, wanted: JobWanted) -> Result<Stored, Problem> {
     let job = wanted.job(client.job_id(), &usual(app), client.clock().now())?;
-    Ok(client.enqueue(job).await?)
+    Ok(client.enqueue_by(app.gather(), job).await?)
 }
 
 /// Many jobs at once.

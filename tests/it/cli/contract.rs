@@ -31,6 +31,7 @@ use Prints::{List, Missing, Stays, Text};
 /// arguments, what it prints, and whether it asks the store at all.
 const ROWS: &[(&str, &str, Prints, bool)] = &[
     ("apply", "hello.yaml", Prints::Value, true),
+    ("bench http", "-n 10 -c 2", Prints::Value, true),
     ("bench jobs", "-n 10", Prints::Value, true),
     ("bench workflows", "-n 1", Prints::Value, true),
     ("completions", "bash", Text, false),

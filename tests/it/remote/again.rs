@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use goflow::api::Client;
-use goflow::domain::{Name, RunId};
+use goflow::domain::{JobId, RunId};
 use goflow::engine::Caretaker;
 use goflow::store::fault::{FaultStore, Saboteur};
 use goflow::store::*;
@@ -46,7 +46,7 @@ impl Saboteur for Nth {
 const MANIFESTS: &str = "
 {kind: Workflow, name: order, steps: [{id: hello, run: [echo, hi]}]}
 ---
-{kind: Workflow, name: asks, steps: [{id: first, wait: {signal: go}}, {id: ok, approve: {}}, {id: again, approve: {}}]}
+{kind: Workflow, name: asks, steps: [{id: first, wait: {signal: go}}, {id: ok, needs: [first], approval: {}}, {id: again, needs: [ok], approval: {}}]}
 ---
 {kind: Schedule, name: nightly, cron: '0 3 1 1 *', job: report}
 ---
@@ -59,8 +59,8 @@ struct Scene {
     faults: Arc<Nth>,
     inner: Client,
     run: RunId,
-    dead: goflow::domain::JobId,
-    waiting: goflow::domain::JobId,
+    dead: JobId,
+    waiting: JobId,
 }
 
 async fn scene() -> Scene {
@@ -126,8 +126,11 @@ impl Scene {
     }
 }
 
+/// A path and a body.
+type Post = (&'static str, &'static str);
+
 /// Path, body, and what happens first.
-const REQUESTS: &[(&str, &str, &[(&str, &str)])] = &[
+const REQUESTS: &[(&str, &str, &[Post])] = &[
     ("/api/v1/jobs", r#"{"type": "noop"}"#, &[]),
     ("/api/v1/jobs", r#"{"type": "noop", "unique_key": "u"}"#, &[]),
     ("/api/v1/jobs/batch", r#"{"jobs": [{"type": "noop"}, {"type": "noop"}]}"#, &[]),
@@ -158,11 +161,10 @@ const REQUESTS: &[(&str, &str, &[(&str, &str)])] = &[
     ("/api/v1/locks/nightly/acquire", "", &[]),
 ];
 
-async fn before(scene: &Scene, first: &[(&str, &str)]) {
+async fn before(scene: &Scene, first: &[Post]) {
     for (path, body) in first {
-        let key = Name::literal("first");
         let url = format!("http://{}{}", scene.place.address, path.replace("RUN", &scene.run.to_string()));
-        let request = reqwest::Client::new().post(url).header("Idempotency-Key", key.as_str());
+        let request = reqwest::Client::new().post(url).header("Idempotency-Key", "first");
         assert_eq!(request.body((*body).to_owned()).send().await.expect("it answers").status(), 202);
         scene.told().await;
     }

@@ -74,7 +74,7 @@ fn over_a_server(env: TestEnvironment) {
     let site = Site::of(env, &[]);
     let mut outside = TestEnvironment::new();
     outside.set("GOFLOW_SERVER", &format!("http://{}", site.address));
-    outside.file("often.yaml", "{kind: Schedule, name: often, every: 1s, job: echo, queue: ticks}\n");
+    outside.file("often.yaml", "{kind: Schedule, name: often, every: 1s, overlap: allow, job: echo, queue: ticks}\n");
     outside.run("apply often.yaml").ok();
     let mut scheduler = outside.command(["scheduler"]).spawn().expect("it starts");
     let deadline = Instant::now() + Duration::from_secs(90);

@@ -62,13 +62,13 @@ pub async fn the_newest_are_told_by_their_birth(subject: &Subject) {
     let store = &*subject.store;
     assert_eq!(store.newest(None, 10).await.expect("newest"), []);
     let mut born = Vec::new();
-    for nth in 0..40 {
+    for nth in 0..40_u64 {
         // In places of all kinds, and each born at a time of its own.
-        let queue = if nth % 2 == 0 { "default" } else { "other" };
+        let queue = if nth.is_multiple_of(2) { "default" } else { "other" };
         let at = BIRTH.after(Duration::from_secs(nth));
         let id = JobId::from_parts(at, goflow::domain::Shard(0), 7 * nth);
         let job = Job { id, ..job_in(queue, "noop") };
-        let new = if nth % 3 == 0 { later(job, Duration::from_secs(3_600)) } else { now(job) };
+        let new = if nth.is_multiple_of(3) { later(job, Duration::from_secs(3_600)) } else { now(job) };
         assert_eq!(enqueue(store, vec![new]).await, [Enqueued::Created]);
         born.push(id);
     }
@@ -218,6 +218,8 @@ pub async fn hints_follow_new_work(subject: &Subject) {
         hints.borrow_and_update();
         put(store, job()).await;
         if tokio::time::timeout(Duration::from_millis(100), hints.changed()).await.is_ok() {
+            // Who comes with the number of before learns that there was one in between.
+            assert!(*store.hints().borrow() >= *hints.borrow(), "a number means the same for all who ask");
             return;
         }
     }
