@@ -100,6 +100,8 @@ codes! {
     Listen = "GF0064", USAGE;
     /// A request that did not come in whole in time.
     TooSlow = "GF0065", TIMED_OUT;
+    /// A server that holds as much of other requests as it may.
+    Busy = "GF0066", UNREACHABLE;
     Bug = "GF0070", BUG;
     /// A webhook that is switched off, or has no secret.
     WebhookOff = "GF0080", CONFLICT;
@@ -191,10 +193,15 @@ impl Code {
             Code::Forbidden | Code::ForeignHost => 403,
             Code::NotFound => 404,
             Code::TimedOut | Code::TooSlow => 408,
-            Code::KeyHeld | Code::StateConflict => 409,
+            Code::KeyHeld | Code::StateConflict | Code::LockHeld | Code::LockLost => 409,
             Code::PayloadTooLarge => 413,
             Code::Manifest | Code::RunInput | Code::Delivery | Code::KeyReused | Code::Rule | Code::ReservedType => 422,
-            Code::WebhookOff | Code::StoreUnreachable | Code::StoreRefused | Code::StoreTooNew | Code::StoreFull => 503,
+            Code::WebhookOff
+            | Code::Busy
+            | Code::StoreUnreachable
+            | Code::StoreRefused
+            | Code::StoreTooNew
+            | Code::StoreFull => 503,
             Code::Bug
             | Code::StoreCorrupt
             | Code::Config

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::filter::{Field, Found, Kind};
 use super::wire::Time;
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_millis(500);
 const PAGE: usize = 500;
 
 /// A lock that is held, by one or by several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LockView {
     pub name: String,
     /// How many may hold it at once.
@@ -31,7 +32,7 @@ pub struct LockView {
     pub holders: Vec<HolderView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HolderView {
     pub id: String,
     /// Who that is, in its own words.
@@ -74,6 +75,28 @@ impl LockView {
     pub fn who(&self) -> String {
         let who = self.holders.iter().map(|holder| holder.about.as_str());
         who.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// A slot, as its holder is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Granted {
+    pub name: String,
+    /// By which it is extended and given back.
+    #[schema(format = "uuid")]
+    pub holder: String,
+    /// What every write under the lock carries: whoever takes it refuses a lower one than it has seen.
+    pub fence: u64,
+    /// The store's now.
+    pub now: Time,
+    /// When it ends unless it is extended.
+    pub until: Time,
+}
+
+impl Granted {
+    fn new(name: &Name, holder: HolderId, grant: Grant) -> Granted {
+        let (fence, now, until) = (grant.fence.0, Time(grant.now), Time(grant.until));
+        Granted { name: name.to_string(), holder: holder.to_string(), fence, now, until }
     }
 }
 
@@ -178,24 +201,79 @@ impl Client {
     /// # Errors
     /// The store's, also where it refuses the wish.
     pub async fn hold(&self, wish: &Wish, wait: Duration) -> Result<Taken> {
-        let holder = HolderId::from_parts(self.clock().now(), Shard::default(), self.entropy().next());
+        let request = self.request(wish, None);
+        Ok(match self.take(&request, wait).await? {
+            (Acquired::Granted(grant), asked) => Taken::Held(self.held(&request, grant, asked)),
+            (Acquired::OtherSlots { lock, .. }, _) => Taken::OtherSlots(lock),
+            (Acquired::Held { lock, .. }, _) => Taken::Busy(lock),
+        })
+    }
+
+    /// The same for a holder elsewhere, who keeps and gives back the slot by its id. Asked for again by the
+    /// same holder it is the same grant.
+    ///
+    /// # Errors
+    /// As [`Client::hold`].
+    pub async fn acquire(
+        &self,
+        wish: &Wish,
+        holder: Option<HolderId>,
+        wait: Duration,
+    ) -> Result<Result<Granted, LockRecord>> {
+        let request = self.request(wish, holder);
+        Ok(match self.take(&request, wait).await?.0 {
+            Acquired::Granted(grant) => Ok(Granted::new(&request.name, request.holder, grant)),
+            Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } => Err(lock),
+        })
+    }
+
+    /// Lets a slot be held for `ttl` from now; `None` if it is lost: then it does not come back.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Granted>> {
+        let grant = self.patiently(|| self.store().extend(name, holder, ttl)).await?;
+        Ok(grant.map(|grant| Granted::new(name, holder, grant)))
+    }
+
+    /// Gives a slot back; false if it was lost before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn release(&self, name: &Name, holder: HolderId) -> Result<bool> {
+        self.patiently(|| self.store().release(name, holder)).await
+    }
+
+    /// The lock of this name, if somebody holds it.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`].
+    pub async fn lock(&self, name: &Name) -> Result<LockView> {
+        let found = self.locks().await?.into_iter().find(|lock| lock.name == name.as_str());
+        found.ok_or_else(|| ApiError::NotFound { noun: "lock", id: name.to_string() })
+    }
+
+    fn request(&self, wish: &Wish, holder: Option<HolderId>) -> LockRequest {
+        let new = || HolderId::from_parts(self.clock().now(), Shard::default(), self.entropy().next());
         let Wish { name, slots, ttl, about } = wish.clone();
-        let request = LockRequest { name, holder, about, slots, ttl };
+        LockRequest { name, holder: holder.unwrap_or_else(new), about, slots, ttl }
+    }
+
+    /// Asks until there is a grant, waiting is of no use or the time is over; the last answer, and when it
+    /// was asked for.
+    async fn take(&self, request: &LockRequest, wait: Duration) -> Result<(Acquired, Instant)> {
         let deadline = Instant::now().checked_add(wait);
         let mut hints = self.store().hints();
         loop {
             hints.mark_unchanged();
             let asked = Instant::now();
-            let (now, lock) = match self.patiently(|| self.store().acquire(&request)).await? {
-                Acquired::Granted(grant) => return Ok(Taken::Held(self.held(&request, grant, asked))),
-                Acquired::OtherSlots { lock, .. } => return Ok(Taken::OtherSlots(lock)),
-                Acquired::Held { now, lock } => (now, lock),
-            };
+            let answer = self.patiently(|| self.store().acquire(request)).await?;
+            let Acquired::Held { now, lock } = &answer else { return Ok((answer, asked)) };
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Ok(Taken::Busy(lock));
+                return Ok((answer, asked));
             }
-            let free = lock.first_end().map_or(POLL, |end| end.since(now));
+            let free = lock.first_end().map_or(POLL, |end| end.since(*now));
             // Not all at the same moment.
             let pause = free.min(POLL).mul_f64(0.8 + 0.2 * self.entropy().fraction()).max(Duration::from_millis(1));
             let pause = left.map_or(pause, |left| pause.min(left));

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::Client;
-use crate::store::wire::{self, Call, HINTS_WAIT_MS, HintWish, Refusal};
+use crate::store::wire::{self, Call, HINTS_WAIT_MS, HintWish, Refusal, Right};
 
 impl Client {
     /// Carries out a call of the store contract that came as bytes.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn serve(&self, call: Call, message: &[u8], trusted: bool) -> Result<Vec<u8>, Refusal> {
-        wire::answer(&**self.store(), call, message, trusted).await
+    pub async fn serve(&self, call: Call, message: &[u8], may: Right) -> Result<Vec<u8>, Refusal> {
+        wire::answer(&**self.store(), call, message, may).await
     }
 
     /// Waits until new work may be there, or for as long as is wished: the number of hints so far. It

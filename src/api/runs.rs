@@ -411,7 +411,7 @@ fn load(version: &str, text: &str) -> Result<Definition> {
     let wrong = |problems: workflow::Problems| {
         ApiError::from(StoreError::Corrupt(format!("definition {version}: {}", problems.render())))
     };
-    Definition::load(text).map_err(wrong)
+    Definition::kept(text, version).map_err(wrong)
 }
 
 fn is_long(slot: &Slot) -> bool {

@@ -10,7 +10,7 @@ use super::wire::{Time, Value};
 use super::{ApiError, Client, Result};
 use crate::domain::event::EventKind;
 use crate::domain::schedule::{Rule, Schedule, Target, Work, Zone};
-use crate::domain::{Ms, Name};
+use crate::domain::{Entropy, Ms, Name};
 use crate::store::scheduled::{KEY_IS_TAKEN, event, has_started, ready};
 use crate::store::{ScheduleCommit, ScheduleRecord};
 use crate::workflow::is_reserved;
@@ -242,12 +242,19 @@ impl Client {
     /// # Errors
     /// [`ApiError::NoSchedule`]; [`ApiError::Conflict`] when its workflow is gone or takes another input.
     pub async fn trigger(&self, name: &Name) -> Result<Triggered> {
+        // The same in every try, and of a request that comes again the same as before.
+        let number = Fixed(self.entropy().next());
         for _ in 0..TRIES {
             let (now, record) = self.schedule_record(name).await?;
+            let now = self.once.as_ref().map_or(now, |once| once.at);
             let mut schedule = record.schedule()?;
-            let started = ready(&**self.store(), name, &schedule, None, now, &**self.entropy()).await?;
+            let started = ready(&**self.store(), name, &schedule, None, now, &number).await?;
             let started = started.map_err(|why| ApiError::Conflict(format!("schedule {name}: {why}")))?;
             let work = started.work;
+            if self.came_before().is_some() && self.was_started(&schedule, work).await? {
+                let (job_id, run_id) = ids(Some(work));
+                return Ok(Triggered { schedule: name.to_string(), job_id, run_id });
+            }
             schedule.last = Some(crate::domain::schedule::Last { tick: None, at: now, work });
             let mut commit = ScheduleCommit::of(name, record.rev, &schedule, record.due)?;
             commit.start(EventKind::ScheduleTriggered, None, started);
@@ -262,10 +269,28 @@ impl Client {
         Err(busy(name))
     }
 
+    /// Whether this very work was started when the request came before.
+    async fn was_started(&self, schedule: &Schedule, work: Work) -> Result<bool> {
+        let is_kept = match work {
+            Work::Job(id) => self.store().get(&[id]).await?.into_iter().flatten().next().is_some(),
+            Work::Run(id) => self.store().run(id).await?.is_some(),
+        };
+        Ok(is_kept || schedule.last.is_some_and(|last| last.work == work))
+    }
+
     async fn schedule_record(&self, name: &Name) -> Result<(Ms, ScheduleRecord)> {
         let (now, records) = self.store().schedules().await?;
         let found = records.into_iter().find(|record| record.name == *name && !is_reserved(name));
         Ok((now, found.ok_or_else(|| ApiError::NoSchedule(name.clone()))?))
+    }
+}
+
+/// One number again and again.
+struct Fixed(u64);
+
+impl Entropy for Fixed {
+    fn next(&self) -> u64 {
+        self.0
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is done to a run that is under way: signals, answers, pause and resume, cancel, retry. Each is a
 //! fact for the run's inbox, checked against the run as it is now so that a wish that cannot come true is
-//! told at once. The fact decides; what overtakes it makes it late, and it then changes nothing.
+//! told at once. The fact decides; what overtakes it makes it late, and it then changes nothing. Of a
+//! request that may come again the fact has its key, which the run remembers.
 
 use super::run_list::approvals;
 use super::{ApiError, Client, Result};
@@ -13,8 +14,15 @@ impl Client {
     /// # Errors
     /// [`ApiError::NotFound`].
     pub async fn signal(&self, id: RunId, name: Name, data: Json) -> Result<()> {
-        self.run_header(id).await?;
-        self.inform(id, Fact::signal(name, data, self.clock().now())).await
+        if self.was_told(&self.run_header(id).await?) {
+            return Ok(());
+        }
+        self.inform(id, Fact::signal(name, data, self.clock().now()).once(self.key())).await
+    }
+
+    /// Whether the run has taken what this client's request told it when it came before.
+    fn was_told(&self, run: &Run) -> bool {
+        self.key().is_some_and(|key| run.heard.contains(&key))
     }
 
     /// Answers the approval at the path `step`, or the only one that waits. `by` is who answers: a
@@ -32,6 +40,9 @@ impl Client {
         comment: Option<String>,
     ) -> Result<String> {
         let run = self.run_header(id).await?;
+        if self.was_told(&run) {
+            return Ok(step.unwrap_or_default().to_owned());
+        }
         let definition = self.definition_of(&run.version).await?;
         let mut waiting = approvals(&definition, &run);
         if let Some(step) = step {
@@ -53,7 +64,8 @@ impl Client {
             let message = format!("`{path}` is answered by {}", approvers.join(", "));
             return Err(ApiError::Conflict(message));
         }
-        self.inform(id, Fact::answer(path.clone(), approved, by, comment, self.clock().now())).await?;
+        let answer = Fact::answer(path.clone(), approved, by, comment, self.clock().now());
+        self.inform(id, answer.once(self.key())).await?;
         Ok(path.clone())
     }
 
@@ -102,12 +114,15 @@ impl Client {
 
     async fn steer(&self, id: RunId, what: What, done: &str, may: impl Fn(&Run) -> bool) -> Result<()> {
         let run = self.run_header(id).await?;
+        if self.was_told(&run) {
+            return Ok(());
+        }
         if !may(&run) {
             let about = if run.is_stopping() && !run.state.is_terminal() { " and about to end" } else { "" };
             let message = format!("run {id} is {}{about}: it cannot be {done}", run.state);
             return Err(ApiError::Conflict(message));
         }
-        self.inform(id, Fact::of_run(what, self.clock().now())).await
+        self.inform(id, Fact::of_run(what, self.clock().now()).once(self.key())).await
     }
 
     pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {

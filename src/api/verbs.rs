@@ -78,6 +78,15 @@ impl Verb {
         }
     }
 
+    /// Whether a job in this state may be one that it was done to.
+    fn has_come_true(self, state: JobState) -> bool {
+        match self {
+            Verb::Retry => !matches!(state, JobState::Dead | JobState::Cancelled),
+            Verb::Cancel => state == JobState::Cancelled,
+            Verb::Delete => false,
+        }
+    }
+
     /// What does it, or why nothing does.
     ///
     /// # Errors
@@ -175,6 +184,10 @@ impl Client {
             let page = self.walk(filter, from, now).await?;
             looked(page.looked);
             for stored in page.jobs {
+                // What has changed since the request came before was done then, or was not meant.
+                if self.has_changed(&stored) {
+                    continue;
+                }
                 match verb.plan(&stored, now) {
                     Ok(Plan::Move(_)) => plan.done.push(stored.job.id),
                     Ok(Plan::Ask) => plan.asked.push(stored.job.id),
@@ -236,9 +249,17 @@ impl Client {
             }
             let planned = match &stored {
                 None => Err(Left::Gone),
+                Some(stored) if self.has_changed(stored) => {
+                    match verb.has_come_true(stored.place.state()) {
+                        true => acted.done.push(id),
+                        false => acted.left.push((id, Left::Changed)),
+                    }
+                    continue;
+                }
                 Some(stored) => verb.plan_of(stored, filter, now),
             };
             match planned {
+                Err(Left::Asked) if self.came_before().is_some() => acted.asked.push(id),
                 Ok(Plan::Move(planned)) => moves.push(*planned),
                 Ok(Plan::Ask) => asks.push(id),
                 Err(left) => acted.left.push((id, left)),
@@ -268,6 +289,15 @@ impl Client {
             }
         }
         Ok(stale)
+    }
+
+    /// Whether a job has changed since the request of this client first came, if it came before: then it was
+    /// done to it, or others were quicker, and it is not done to it again. A request writes the time at which
+    /// it first came.
+    fn has_changed(&self, stored: &Stored) -> bool {
+        let since = stored.lease.as_ref().map(|lease| lease.since);
+        let changed = since.max(stored.job.updated_at).unwrap_or_else(|| stored.job.id.created_at());
+        self.came_before().is_some_and(|at| changed >= at)
     }
 
     /// Changes a job that waits; with `retry`, gives a dead or cancelled one a new life with the change.

@@ -211,7 +211,7 @@ impl Client {
     async fn start_once(&self, name: &Name, input: Json, once: &Once) -> Result<(RunId, bool), DeliveryError> {
         let kept = self.definition(Kind::Workflow, name).await?;
         let wrong = |_| ApiError::Conflict(format!("the workflow `{name}` cannot be read by this version"));
-        let workflow = Definition::load(&kept.text).map_err(wrong)?;
+        let workflow = Definition::kept(&kept.text, &kept.hash).map_err(wrong)?;
         let beginning = Beginning { queue: None, once: Some((once.key.clone(), REMEMBERED)) };
         let begun = self.begin(&workflow, input, beginning).await?;
         Ok((begun.id, begun.again))

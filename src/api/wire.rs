@@ -11,11 +11,10 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::domain::secret;
 use crate::domain::time::{format_duration, millis};
-use crate::domain::{Job, JobState, Json, Ms, Place, QueueSettings, QueueStats};
+use crate::domain::{JobState, Json, Ms, Place, QueueSettings, QueueStats};
 use crate::store::Stored;
-use crate::workflow::is_reserved;
+use crate::workflow::shown;
 
 /// A value as real JSON instead of as text.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,14 +139,6 @@ fn state_text<S: Serializer>(state: &JobState, to: S) -> Result<S::Ok, S::Error>
     to.serialize_str(state.as_str())
 }
 
-/// The payload as it is shown: a step's command may hold secrets of its manifest.
-fn shown(job: &Job) -> Json {
-    match is_reserved(&job.kind) {
-        true => Json::from_value(&secret::manifest(&job.payload.to_value())),
-        false => job.payload.clone(),
-    }
-}
-
 impl From<&Stored> for JobView {
     fn from(stored: &Stored) -> JobView {
         let job = &stored.job;
@@ -164,7 +155,7 @@ impl From<&Stored> for JobView {
             attempt: job.attempt(state),
             max_retries: job.retry.max,
             crashes: job.crashes.len(),
-            payload: Value(shown(job)),
+            payload: Value(shown::payload(job)),
             result: job.result.clone().map(Value),
             error: job
                 .error

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ use crate::api::Client;
 use crate::domain::Clock;
 use crate::domain::text::json_safe;
 use crate::engine::Caretaker;
-use crate::server::{Answered, Options, Server};
+use crate::server::{Answered, Options, ROOM_BYTES, Server};
 use crate::sys::clock::SystemClock;
 use crate::sys::secrets::Secrets;
 
@@ -78,6 +79,7 @@ pub async fn listen(
         queue: context.default_queue()?,
         max_retries: config.max_retries(),
         counts: true,
+        room: ROOM_BYTES,
         secrets: Secrets::new(context.env.clone(), config.webhook_secret()),
     };
     let log = LogThread::start()?;
@@ -185,8 +187,9 @@ fn write_all(lines: &Receiver<Line>, lost: &AtomicU64) {
     }
 }
 
-fn push(batch: &mut String, line: &serde_json::Value) {
-    batch.push_str(&json_safe(&line.to_string()));
+fn push(batch: &mut String, line: &impl Serialize) {
+    let line = serde_json::to_string(line).unwrap_or_default();
+    batch.push_str(&json_safe(&line));
     batch.push('\n');
 }
 
@@ -194,16 +197,27 @@ fn note_line(level: &str, text: &str) -> serde_json::Value {
     json!({"time": SystemClock.now().rfc3339(), "level": level, "msg": text})
 }
 
-/// `duration` is in milliseconds.
-fn access_line(access: &Answered) -> serde_json::Value {
-    let level = if access.status >= 500 { "error" } else { "info" };
-    json!({
-        "time": SystemClock.now().rfc3339(),
-        "level": level,
-        "msg": "request",
-        "method": access.method.as_str(),
-        "path": access.path,
-        "status": access.status,
-        "duration": (access.duration.as_secs_f64() * 1e6).round() / 1e3,
-    })
+/// A request as it is logged.
+#[derive(Serialize)]
+struct AccessLine<'a> {
+    time: String,
+    level: &'static str,
+    msg: &'static str,
+    method: &'a str,
+    path: &'a str,
+    status: u16,
+    /// In milliseconds.
+    duration: f64,
+}
+
+fn access_line(access: &Answered) -> AccessLine<'_> {
+    AccessLine {
+        time: SystemClock.now().rfc3339(),
+        level: if access.status >= 500 { "error" } else { "info" },
+        msg: "request",
+        method: access.method.as_str(),
+        path: &access.path,
+        status: access.status,
+        duration: (access.duration.as_secs_f64() * 1e6).round() / 1e3,
+    }
 }

@@ -76,6 +76,20 @@ impl QueueStats {
         }
     }
 
+    /// The counters of both: of one queue in two places, or of two queues. `paused` if either is.
+    pub fn add(&mut self, other: &QueueStats) {
+        self.paused |= other.paused;
+        self.scheduled += other.scheduled;
+        self.pending += other.pending;
+        self.running += other.running;
+        self.retrying += other.retrying;
+        self.dead += other.dead;
+        self.completed += other.completed;
+        self.cancelled += other.cancelled;
+        self.parked += other.parked;
+        self.oldest_pending_ms = self.oldest_pending_ms.max(other.oldest_pending_ms);
+    }
+
     /// Whether a worker that runs until the queue is empty still has something to wait for:
     /// work that waits, runs, or is due to retry. Jobs scheduled for later do not count.
     pub fn is_busy(&self) -> bool {

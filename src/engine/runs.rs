@@ -217,7 +217,7 @@ impl Runs {
             return Ok(Some(known.clone()));
         }
         let Some(stored) = self.store.definition(hash).await? else { return Ok(None) };
-        let definition = Definition::load(&stored.text)
+        let definition = Definition::kept(&stored.text, hash)
             .map_err(|problems| StoreError::Corrupt(format!("definition {hash}: {}", problems.render())))?;
         let definition = Arc::new(definition);
         let mut known = self.known();

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Tokens;
 use super::hosts::Hosts;
+use super::room::Room;
 use crate::api::Client;
 use crate::api::live::Hub;
 use crate::domain::Name;
@@ -35,6 +36,8 @@ pub struct Options {
     pub counts: bool,
     /// Where the secrets of webhooks are found.
     pub secrets: Secrets,
+    /// For the bodies of all requests and answers, in bytes; usually [`ROOM_BYTES`](super::ROOM_BYTES).
+    pub room: usize,
 }
 
 /// The state of every route; a clone is the same one.
@@ -50,11 +53,14 @@ struct Inner {
     hub: Arc<Hub>,
     /// What workers over HTTP ask.
     pull: Pull,
+    /// For the bodies of all requests.
+    room: Room,
     stop: CancellationToken,
 }
 
 impl App {
     pub(super) fn new(client: Client, options: Options, hosts: Hosts, needs_token: bool) -> App {
+        let room = options.room;
         let tokens = Tokens::new(options.admin_token.as_deref(), needs_token);
         let hub = Hub::new(client.clone());
         let pull = Pull::new(
@@ -63,7 +69,16 @@ impl App {
             client.entropy().clone(),
             client.spans().cloned(),
         );
-        App(Arc::new(Inner { client, options, tokens, hosts, hub, pull, stop: CancellationToken::new() }))
+        App(Arc::new(Inner {
+            client,
+            options,
+            tokens,
+            hosts,
+            hub,
+            pull,
+            room: Room::new(room),
+            stop: CancellationToken::new(),
+        }))
     }
 
     pub fn client(&self) -> &Client {
@@ -84,6 +99,10 @@ impl App {
 
     pub fn pull(&self) -> &Pull {
         &self.0.pull
+    }
+
+    pub(super) fn room(&self) -> &Room {
+        &self.0.room
     }
 
     pub(super) fn hosts(&self) -> &Hosts {

@@ -29,12 +29,17 @@ const NOBODY: &str = "anonymous";
 /// What the bearer of `GOFLOW_TOKEN` is called.
 const ADMIN: &str = "GOFLOW_TOKEN";
 
+/// How often it is looked whether somebody who is told of events may still be.
+const LOOKED_AT: Duration = Duration::from_secs(2);
+
 /// Who makes a request; an extension of every request that was let in by a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name of their token.
     pub name: String,
     pub scopes: Vec<Scope>,
+    /// Their secret; whoever needs none has none.
+    hashed: Option<Hashed>,
 }
 
 impl Caller {
@@ -84,18 +89,21 @@ impl Tokens {
     /// # Errors
     /// No or a wrong token where one is needed; the store's.
     pub async fn caller(&self, client: &Client, secret: Option<&str>) -> Result<Caller, Problem> {
-        let hashed = secret.map(Hashed::of);
+        self.known_as(client, secret.map(Hashed::of)).await
+    }
+
+    async fn known_as(&self, client: &Client, hashed: Option<Hashed>) -> Result<Caller, Problem> {
         // Before the store is asked: the operator gets in while it is away.
         if let (Some(hashed), Some(admin)) = (&hashed, &self.admin)
             && admin.is_same(hashed)
         {
-            return Ok(Caller { name: ADMIN.to_owned(), scopes: vec![Scope::Admin] });
+            return Ok(Caller { name: ADMIN.to_owned(), scopes: vec![Scope::Admin], hashed: Some(admin.clone()) });
         }
         let tokens = self.of_store(client, REMEMBERED).await?;
         let Some(hashed) = hashed else {
             let is_open = !self.always && self.admin.is_none() && tokens.is_empty();
             return match is_open {
-                true => Ok(Caller { name: NOBODY.to_owned(), scopes: vec![Scope::Admin] }),
+                true => Ok(Caller { name: NOBODY.to_owned(), scopes: vec![Scope::Admin], hashed: None }),
                 false => Err(unknown("a token is needed: Authorization: Bearer TOKEN")),
             };
         };
@@ -106,7 +114,22 @@ impl Tokens {
                 known(&tokens, &hashed).cloned().ok_or_else(|| unknown("no such token, or it was revoked"))?
             }
         };
-        Ok(Caller { name: token.name.to_string(), scopes: token.scopes })
+        Ok(Caller { name: token.name.to_string(), scopes: token.scopes, hashed: Some(hashed) })
+    }
+}
+
+/// Ends once somebody who was let in would not be let in any more: their token was revoked, or where none
+/// was needed one is now. While the store cannot be asked nothing is known of that.
+pub(super) async fn until_shut_out(app: App, caller: Caller, scope: Scope) {
+    loop {
+        tokio::time::sleep(LOOKED_AT).await;
+        match app.tokens().known_as(app.client(), caller.hashed.clone()).await {
+            Ok(now) if now.may(scope) => {}
+            Err(problem) if problem.code() != Code::Unauthorized => {
+                tracing::debug!("whether `{}` may still look is not known", caller.name);
+            }
+            Ok(_) | Err(_) => return,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::api::codes::Code;
 use crate::api::tokens::Scope;
 use crate::store::StoreError;
-use crate::store::wire::{self, Call, HintWish, Refusal};
+use crate::store::wire::{self, Call, HintWish, Refusal, Right};
 
 /// Says that a goflow is here, and which.
 pub(super) async fn greet(State(app): State<App>, headers: HeaderMap) -> Response {
@@ -70,13 +70,19 @@ async fn answered(app: &App, caller: &Caller, request: Request) -> Result<Vec<u8
     let call = Call::parse(name);
     let unknown = || Unanswered::Problem(Problem::new(Code::NotFound, format!("there is no call `{name}`")));
     let call = call.ok_or_else(unknown)?;
-    let body = limits::read(&parts.headers, body, wire::MESSAGE_BYTES).await?;
-    match app.client().serve(call, &body, caller.may(Scope::Admin)).await {
+    let body = limits::read(&parts, body, wire::MESSAGE_BYTES).await?;
+    match app.client().serve(call, &body, right(caller)).await {
         Ok(answer) => Ok(answer),
         Err(Refusal::Store(error)) => Err(Unanswered::Store(error)),
         Err(Refusal::Malformed(why)) => Err(Problem::new(Code::Usage, why).into()),
         Err(Refusal::Forbidden(why)) => Err(Problem::new(Code::Forbidden, why).into()),
     }
+}
+
+/// The most that somebody may do.
+fn right(caller: &Caller) -> Right {
+    let rights = [(Scope::Admin, Right::Admin), (Scope::Operate, Right::Operate), (Scope::Enqueue, Right::Enqueue)];
+    rights.into_iter().find(|(scope, _)| caller.may(*scope)).map_or(Right::Read, |(_, right)| right)
 }
 
 /// Waits for new work.
@@ -90,7 +96,7 @@ pub(super) async fn hints(State(app): State<App>, request: Request) -> Response 
 async fn hinted(app: &App, request: Request) -> Result<Vec<u8>, Problem> {
     let (parts, body) = request.into_parts();
     same_protocol(&parts.headers)?;
-    let body = limits::read(&parts.headers, body, limits::BODY_BYTES).await?;
+    let body = limits::read(&parts, body, limits::BODY_BYTES).await?;
     let wish: HintWish = wire::decode(&body).map_err(|why| Problem::new(Code::Usage, why))?;
     let number = tokio::select! {
         biased;

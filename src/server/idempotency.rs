@@ -4,8 +4,9 @@
 //! What was sent first is kept as a document: a digest of it, a seed, and in the end the answer. Every
 //! id that the request makes comes from the seed. So when a server dies between doing and keeping,
 //! whoever does it again makes the same ids, which a store takes once (`Enqueued::Exists`): nothing is
-//! there twice. An answer that is too large, or that says that the server failed, is not kept: then the
-//! same is done again, with the same ids.
+//! there twice. What makes no id is told to runs under a name that they remember, and done to those jobs
+//! only that have not changed since (`api::Once`). An answer that is too large, or that says that the
+//! server failed, is not kept: then the same is done again, with the same ids.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +27,8 @@ use super::app::App;
 use super::auth::Caller;
 use super::limits;
 use super::problem::Problem;
-use crate::api::Client;
 use crate::api::codes::Code;
+use crate::api::{self, Client};
 use crate::domain::{Clock, Entropy, Ms};
 use crate::store::{Document, DocumentChange, DocumentSet, StoreError};
 
@@ -94,8 +95,12 @@ impl Clock for Stopped {
 }
 
 enum Begun {
-    /// It is to be done, and its document has this `rev`.
-    Here(Kept, u64),
+    /// It is to be done, and its document has this `rev`; whether it came before.
+    Here {
+        kept: Kept,
+        rev: u64,
+        again: bool,
+    },
     Before(Answer),
 }
 
@@ -116,15 +121,18 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
     let (mut parts, body) = request.into_parts();
     let caller = parts.extensions.get::<Caller>().map_or("", |caller| caller.name.as_str());
     let name = format!("idempotency:{}", hex(&[caller.as_bytes(), key]));
-    let bytes = limits::read(&parts.headers, body, limits::BODY_BYTES).await?;
+    let bytes = limits::read(&parts, body, limits::BODY_BYTES).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let digest = hex(&[parts.method.as_str().as_bytes(), target.as_bytes(), &bytes]);
-    let (kept, rev) = match begin(app.client(), &name, &digest).await? {
+    let (kept, rev, again) = match begin(app.client(), &name, &digest).await? {
         Begun::Before(answer) => return Ok(replay(answer)),
-        Begun::Here(kept, rev) => (kept, rev),
+        Begun::Here { kept, rev, again } => (kept, rev, again),
     };
     let entropy = Arc::new(Seeded(AtomicU64::new(kept.seed)));
-    let client = app.client().clone().by(Arc::new(Stopped(Ms(kept.at))), entropy);
+    // A name of its own for each request: that two callers use one key means nothing.
+    let key = format!("http/{:016x}{:x}", kept.seed, kept.at);
+    let once = api::Once { key: key.into(), at: Ms(kept.at), again };
+    let client = app.client().clone().once(once, Arc::new(Stopped(Ms(kept.at))), entropy);
     parts.extensions.insert(Once(client));
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
     Ok(finish(app.client(), name, kept, rev, response).await)
@@ -169,7 +177,7 @@ async fn begin(client: &Client, name: &str, digest: &str) -> Result<Begun, Probl
             }
         };
         match client.store().set_document(&change(name, from_rev, &kept)?).await? {
-            DocumentSet::Done(rev) => return Ok(Begun::Here(kept, rev)),
+            DocumentSet::Done(rev) => return Ok(Begun::Here { kept, rev, again: from_rev > 0 }),
             DocumentSet::Changed(other) => found = other,
         }
     }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::request::Parts;
+use http_body_util::{LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use super::room::{Share, collect};
 use crate::api::codes::Code;
 use crate::api::wanted::Object;
 use crate::domain::json::{BadJson, Json};
@@ -23,26 +25,31 @@ pub const BODY_BYTES: usize = PAYLOAD_BYTES;
 pub const BODY_WITHIN: Duration = Duration::from_secs(20);
 /// So must the head of a request, and the next request on a connection that is kept open.
 pub const HEAD_WITHIN: Duration = Duration::from_secs(20);
+/// Whoever takes nothing of what is sent for so long is cut off.
+pub const TAKE_WITHIN: Duration = Duration::from_secs(20);
 /// Connections at once.
 pub const CONNECTIONS: usize = 10_000;
 
-/// The whole body, if it is not larger than `limit` and comes in time.
+/// The whole body, if it is not larger than `limit`, comes in time, and finds room.
 ///
 /// # Errors
-/// 413, 408; 400 for one that breaks off.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+/// 413, 408, 503; 400 for one that breaks off.
+pub async fn read(parts: &Parts, body: Body, limit: usize) -> Result<Bytes, Problem> {
     // What is left of the body would be taken for the next request.
     let close = |problem: Problem| problem.header(CONNECTION, HeaderValue::from_static("close"));
     let too_large = || {
         let detail = format!("the body is larger than the {limit} bytes allowed");
         close(Problem::new(Code::PayloadTooLarge, detail))
     };
-    let told = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if told.is_some_and(|length| length > limit) {
-        return Err(too_large());
+    let share = parts.extensions.get::<Share>();
+    let told = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    match (told, share) {
+        (Some(told), _) if told > limit => return Err(too_large()),
+        (Some(told), Some(share)) => share.fits(told).map_err(close)?,
+        _ => {}
     }
-    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, limit).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+    match tokio::time::timeout(BODY_WITHIN, collect(Limited::new(body, limit), share)).await {
+        Ok(Ok(whole)) => whole.map_err(close),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Ok(Err(_)) => Err(close(Problem::new(Code::Unreadable, "the body broke off"))),
         Err(_) => Err(close(Problem::new(Code::TooSlow, "the body did not come in time"))),
@@ -57,7 +64,7 @@ impl<S: Sync> FromRequest<S> for Raw {
 
     async fn from_request(request: Request, _: &S) -> Result<Raw, Problem> {
         let (parts, body) = request.into_parts();
-        read(&parts.headers, body, BODY_BYTES).await.map(Raw)
+        read(&parts, body, BODY_BYTES).await.map(Raw)
     }
 }
 

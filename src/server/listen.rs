@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use super::app::{App, Options};
 use super::hosts::Hosts;
-use super::limits::{CONNECTIONS, HEAD_WITHIN};
+use super::limits::{CONNECTIONS, HEAD_WITHIN, TAKE_WITHIN};
 use super::log::AccessLog;
 use super::scopes;
+use super::taken::Taken;
 use crate::api::{ApiError, Client};
 
 /// Why a server does not listen.
@@ -135,7 +136,7 @@ async fn serve(stream: TcpStream, router: Router, app: App, permit: Option<Owned
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(TokioIo::new(Taken::new(stream, TAKE_WITHIN)), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;

@@ -1,6 +1,7 @@
 //! Live events: over a WebSocket (`/ws`), where a client subscribes to topics, and as server-sent events
 //! (`/events`). Both go on after a place in the log without a gap or a repeat. Nobody is waited for: who
-//! does not take what is sent in time is cut, and goes on later from the place they had.
+//! does not take what is sent in time is cut, and goes on later from the place they had; so is whoever may
+//! not look any more.
 //!
 //! A WebSocket client sends `{"type":"subscribe","topic":"events"}`, perhaps with `after` and `where`;
 //! `{"type":"unsubscribe","topic":…}`; `{"type":"ping"}`. It is sent `subscribed`, `unsubscribed`, `event`,
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -22,9 +24,11 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 
 use super::app::App;
+use super::auth::{Caller, until_shut_out};
 use super::problem::Problem;
 use crate::api::codes::Code;
 use crate::api::live::{Page, Place, Reader, Topic};
+use crate::api::tokens::Scope;
 
 /// The largest message that a client may send, in bytes.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -78,13 +82,19 @@ enum Said<'a> {
 }
 
 /// `GET /ws`.
-pub async fn socket(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+pub async fn socket(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES).on_upgrade(move |socket| async move {
         let stop = app.stop().clone();
+        let shut_out = until_shut_out(app.clone(), caller, Scope::Read);
         let mut talk = Talk { app, socket, subscriptions: Vec::new(), answered: true };
         let end = tokio::select! {
             biased;
             () = stop.cancelled() => Some((close_code::AWAY, "the server stops; go on at another one")),
+            () = shut_out => Some((close_code::POLICY, "the token is not known any more")),
             end = talk.go_on() => end,
         };
         if let Some((code, reason)) = end {
@@ -256,6 +266,7 @@ pub struct EventsQuery {
 /// `GET /events`: server-sent events (HTML standard, 9.2).
 pub async fn stream(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -278,7 +289,8 @@ pub async fn stream(
         Some(_) => (!found).then(|| SseEvent::default().event("gap").data("{}")),
     };
     let alive = KeepAlive::new().interval(Duration::from_secs(15));
-    Ok(Sse::new(told(app, topic, reader, first)).keep_alive(alive).into_response())
+    let shut_out = Box::pin(until_shut_out(app.clone(), caller, Scope::Read));
+    Ok(Sse::new(told(app, topic, reader, first).take_until(shut_out)).keep_alive(alive).into_response())
 }
 
 /// The events of a topic, one after the other. It ends with the server, and when the store cannot be

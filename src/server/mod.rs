@@ -20,10 +20,13 @@ mod metrics;
 pub mod openapi;
 pub mod problem;
 mod pull;
+mod room;
 pub mod scopes;
+mod taken;
 pub mod v1;
 pub mod webhooks;
 
 pub use self::app::{App, Options};
 pub use self::listen::{Server, ServerError};
 pub use self::log::{AccessLog, Answered};
+pub use self::room::ROOM_BYTES;

@@ -8,7 +8,9 @@ use http::Method;
 
 use super::app::App;
 use super::auth::{self, Gate};
-use super::{calls, compat, health, hosts, idempotency, live, log, metrics, openapi, problem, pull, v1, webhooks};
+use super::{
+    calls, compat, health, hosts, idempotency, live, log, metrics, openapi, problem, pull, room, v1, webhooks,
+};
 use crate::api::tokens::Scope;
 use crate::store::wire::with_calls;
 
@@ -112,6 +114,13 @@ pub const TABLE: &[Row] = table! {
     POST "/api/v1/workers/{id}/drain" Needs(Operate) => v1::looks::drain;
     GET "/api/v1/events" Needs(Read) => v1::looks::events;
     GET "/api/v1/stats" Needs(Read) => v1::looks::stats;
+    // Locks and semaphores.
+    GET "/api/v1/locks" Needs(Read) => v1::locks::list;
+    GET "/api/v1/locks/{name}" Needs(Read) => v1::locks::get;
+    POST "/api/v1/locks/{name}/acquire" Needs(Operate) => v1::locks::acquire;
+    POST "/api/v1/locks/{name}/extend" Needs(Operate) => v1::locks::extend;
+    POST "/api/v1/locks/{name}/release" Needs(Operate) => v1::locks::release;
+    POST "/api/v1/locks/{name}/break" Needs(Operate) => v1::locks::break_one;
     // Tokens.
     GET "/api/v1/tokens" Needs(Admin) => v1::tokens::list;
     POST "/api/v1/tokens" Needs(Admin) => v1::tokens::create;
@@ -206,7 +215,12 @@ pub(super) fn router(app: &App, access: log::AccessLog) -> Router {
         if row.method == Method::POST && matches!(row.access, Access::Needs(_)) {
             handler = handler.route_layer(from_fn_with_state(app.clone(), idempotency::guard));
         }
-        router = router.route(row.path, handler.route_layer(from_fn_with_state(gate, auth::guard)));
+        handler = handler.route_layer(from_fn_with_state(gate, auth::guard));
+        // Whether the process lives is told however full it is.
+        if row.access != Access::Open {
+            handler = handler.route_layer(from_fn_with_state(app.clone(), room::share));
+        }
+        router = router.route(row.path, handler);
     }
     let router = router.fallback(problem::no_route).method_not_allowed_fallback(problem::wrong_method);
     let mut router = router.layer(from_fn_with_state(app.clone(), hosts::check));

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request as HttpRequest, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::app::App;
-use super::limits::Raw;
+use super::limits::{self, Raw};
 use super::problem::Problem;
 use super::v1::ListView;
 use crate::api::WebhookView;
@@ -29,28 +30,38 @@ use crate::workflow::{Manifest, parse};
 /// Headers that no expression sees: they open doors.
 const HIDDEN: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
 
-/// Takes a delivery: 202 once what it leads to is stored.
+/// Takes a delivery: 202 once what it leads to is stored. Of a body that no webhook wants nothing is read.
 pub async fn deliver(
     State(app): State<App>,
     Path(path): Path<String>,
-    headers: HeaderMap,
-    Raw(body): Raw,
+    request: HttpRequest,
 ) -> Result<Response, Problem> {
-    let hooks = app.client().webhooks().await?;
-    let none = || Problem::new(Code::NotFound, format!("there is no webhook at /webhooks/{path}"));
-    let hook = hooks.iter().find(|hook| hook.path == path).ok_or_else(none)?;
-    if !hook.enabled {
-        return Err(Problem::new(Code::WebhookOff, format!("the webhook {} is switched off", hook.name)));
-    }
-    let id = believe(&app, hook, &headers, &body)?;
+    let (parts, body) = request.into_parts();
+    // What is left of the body would be taken for the next request.
+    let unread = |problem: Problem| problem.header(CONNECTION, HeaderValue::from_static("close"));
+    let hook = wanted(&app, &path).await.map_err(unread)?;
+    let body = limits::read(&parts, body, limits::BODY_BYTES).await?;
+    let headers = &parts.headers;
+    let id = believe(&app, &hook, headers, &body)?;
     let delivery = Delivery {
         id,
-        payload: payload(&headers, &body)?,
-        headers: shown(hook, &headers),
+        payload: payload(headers, &body)?,
+        headers: shown(&hook, headers),
         queue: app.options().queue.clone(),
     };
-    let delivered = app.client().clone().within(trace(&headers)).deliver(hook, delivery).await.map_err(unfit)?;
+    let delivered = app.client().clone().within(trace(headers)).deliver(&hook, delivery).await.map_err(unfit)?;
     Ok((StatusCode::ACCEPTED, Json(delivered)).into_response())
+}
+
+/// The webhook of a path, if it is switched on.
+async fn wanted(app: &App, path: &str) -> Result<WebhookSpec, Problem> {
+    let hooks = app.client().webhooks().await?;
+    let none = || Problem::new(Code::NotFound, format!("there is no webhook at /webhooks/{path}"));
+    let hook = hooks.into_iter().find(|hook| hook.path == path).ok_or_else(none)?;
+    match hook.enabled {
+        true => Ok(hook),
+        false => Err(Problem::new(Code::WebhookOff, format!("the webhook {} is switched off", hook.name))),
+    }
 }
 
 /// What the sender calls the delivery, if it is one that may be believed.

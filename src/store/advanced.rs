@@ -99,7 +99,7 @@ pub async fn called(store: &dyn Store, advanced: &Advanced) -> Result<Called> {
         let hash = &child.version;
         let gone = || StoreError::Corrupt(format!("definition {hash} is not in the store"));
         let kept = store.definition(hash).await?.ok_or_else(gone)?;
-        let definition = Definition::load(&kept.text)
+        let definition = Definition::kept(&kept.text, hash)
             .map_err(|problems| StoreError::Corrupt(format!("definition {hash}: {}", problems.render())))?;
         called.insert(hash.clone(), Arc::new(definition));
     }

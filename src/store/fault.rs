@@ -218,8 +218,9 @@ delegate! {
     locks(after: Option<&Name>, limit: usize) -> (Ms, Vec<LockRecord>);
     break_lock(name: &Name, holder: Option<HolderId>) -> Vec<LockHolder>;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
-    holders(keys: &[String]) -> Vec<Option<JobId>>;
+    holders(keys: &[String]) -> Vec<Option<Holder>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
+    newest(before: Option<JobId>, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;
     queues() -> Vec<(Name, QueueSettings)>;

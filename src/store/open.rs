@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::redis::address::{Address, Way};
 use super::remote::Token;
 use super::sharded::{Map, Opener, ShardedOptions, Strategy, map_of};
-use super::url::redis_shard;
+use super::url::{key_space, next_to, redis_shard};
 use super::{
     MemoryStore, PostgresStore, RedisOptions, RedisStore, RemoteStore, Result, ShardedStore, SqliteOptions,
     SqliteStore, Store, StoreError, StoreUrl,
 };
+use crate::domain::text::count;
 use crate::domain::{Clock, Entropy};
 
 /// What an operator may insist on.
@@ -51,21 +53,14 @@ pub async fn open(
             let store = open_one(one, clock.clone(), options.allow_eviction).await?;
             match map_of(&*store).await? {
                 Some(map) => map,
-                None if options.begin => {
-                    let workers = store.workers().await?.len();
-                    if workers > 0 {
-                        return Err(StoreError::Refused(format!(
-                            "{workers} registered, and workers that began before there were shards do not look for them: \
-                             stop them, say this again, and start them again; from then on all follow",
-                            workers = crate::domain::text::count(workers as u64, "worker")
-                        )));
+                None => match begins_with(one).await? {
+                    Some(urls) => begin(&*store, &urls, options.strategy).await?,
+                    None if options.begin => begin(&*store, &[alone(one)], options.strategy).await?,
+                    None if options.only.is_some() => {
+                        return Err(StoreError::Refused("--shards needs a store of several shards".to_owned()));
                     }
-                    Map::of_urls(&[one.text()], options.strategy)
-                }
-                None if options.only.is_some() => {
-                    return Err(StoreError::Refused("--shards needs a store of several shards".to_owned()));
-                }
-                None => return Ok(store),
+                    None => return Ok(store),
+                },
             }
         }
     };
@@ -74,15 +69,74 @@ pub async fn open(
     Ok(Arc::new(ShardedStore::open(map, options).await?))
 }
 
+/// The first map of a store that had none, unless somebody else was quicker.
+async fn begin(store: &dyn Store, urls: &[String], strategy: Strategy) -> Result<Map> {
+    let workers = store.workers().await?.len();
+    if workers == 0 {
+        return Ok(Map::of_urls(urls, strategy));
+    }
+    // They may be those of whoever was quicker.
+    map_of(store).await?.ok_or_else(|| {
+        StoreError::Refused(format!(
+            "{workers} registered, and workers that began before there were shards do not look for them: \
+             stop them, say this again, and start them again; from then on all follow",
+            workers = count(workers as u64, "worker")
+        ))
+    })
+}
+
 /// Opens one shard by its URL.
 pub fn opener(clock: Arc<dyn Clock>, allow_eviction: bool) -> Opener {
     Arc::new(move |_, url| {
         let clock = clock.clone();
         Box::pin(async move {
             let url: StoreUrl = url.parse().map_err(|error| StoreError::Refused(format!("{error}")))?;
+            if spread(&url).is_some() {
+                return Err(StoreError::Refused(
+                    "a shard is one key space: `shards` is said of a whole cluster".to_owned(),
+                ));
+            }
             open_one(&url, clock, allow_eviction).await
         })
     })
+}
+
+/// How many shards the URL of a cluster asks for.
+fn spread(url: &StoreUrl) -> Option<u16> {
+    let StoreUrl::Redis(url) = url else { return None };
+    Address::read(url).ok().and_then(|address| address.shards)
+}
+
+/// The URL of a store as that of its first shard.
+fn alone(url: &StoreUrl) -> String {
+    if spread(url).is_some() { key_space(&url.text(), 0) } else { url.text() }
+}
+
+/// The shards with which a cluster's store begins, if its URL says how many.
+async fn begins_with(url: &StoreUrl) -> Result<Option<Vec<String>>> {
+    let Some(shards) = spread(url).filter(|shards| *shards > 1) else { return Ok(None) };
+    let url = url.text();
+    let spaces = super::redis::more_spaces(&url, vec![0], usize::from(shards) - 1).await?;
+    Ok(Some(spaces.into_iter().map(|space| key_space(&url, space)).collect()))
+}
+
+/// The URL of a new key space on the server of another: in a cluster on the node that has the fewest of those
+/// in `known`; elsewhere it is named by `number`.
+///
+/// # Errors
+/// [`StoreError::Refused`] where there is none; those of a cluster that is asked for its nodes.
+pub async fn beside(url: &str, number: u16, known: &[String]) -> Result<String> {
+    let is_cluster = |url: &str| Address::read(url).is_ok_and(|address| address.way == Way::Cluster);
+    if !is_cluster(url) {
+        return next_to(url, number).map_err(StoreError::Refused);
+    }
+    // Whatever cluster it is of: numbers do not run out.
+    let of_clusters = known.iter().filter(|url| is_cluster(url));
+    let taken: Vec<u16> =
+        of_clusters.filter_map(|url| redis_shard(url).ok()).map(|(_, space)| space.unwrap_or_default().0).collect();
+    let spaces = super::redis::more_spaces(url, taken, 1).await?;
+    let space = spaces.last().copied().unwrap_or(number);
+    Ok(key_space(url, space))
 }
 
 async fn open_one(url: &StoreUrl, clock: Arc<dyn Clock>, allow_eviction: bool) -> Result<Arc<dyn Store>> {
@@ -93,7 +147,8 @@ async fn open_one(url: &StoreUrl, clock: Arc<dyn Clock>, allow_eviction: bool) -
         StoreUrl::Postgres(url) => Ok(Arc::new(PostgresStore::open(url).await?)),
         StoreUrl::Redis(url) => {
             let (url, shard) = redis_shard(url).map_err(|why| StoreError::Refused(why.to_owned()))?;
-            Ok(Arc::new(RedisStore::open(url, RedisOptions { shard, allow_eviction }).await?))
+            let options = RedisOptions { shard: shard.unwrap_or_default(), allow_eviction };
+            Ok(Arc::new(RedisStore::open(url, options).await?))
         }
         StoreUrl::Shards(_) => Err(StoreError::Refused("a shard is one store, not several".to_owned())),
     }

@@ -125,7 +125,7 @@ pub async fn ready(
         Target::Workflow(workflow) => {
             let current = store.definitions("workflow").await?.into_iter().find(|kept| kept.name == *workflow);
             let Some(current) = current else { return Ok(Err(format!("there is no workflow {workflow}"))) };
-            let definition = match Definition::load(&current.text) {
+            let definition = match Definition::kept(&current.text, &current.hash) {
                 Ok(definition) => definition,
                 Err(problems) => return Ok(Err(format!("the workflow {workflow} cannot be read: {problems}"))),
             };

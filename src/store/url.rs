@@ -5,17 +5,20 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::postgres::tls::split;
+use super::redis::address::Address;
 use super::remote::ServerUrl;
 use crate::domain::Shard;
 
-/// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `postgres://…`, or several, comma-separated:
-/// shards 0, 1, … of one. Several shards may lie on one Redis: `#N` after its URL names the key space.
+/// Where a store is. `sqlite:PATH`, `memory:`, `redis://…`, `redis+cluster://…`, `redis+sentinel://…`,
+/// `postgres://…`, or several, comma-separated: shards 0, 1, … of one. Several shards may lie on one Redis:
+/// `#N` after its URL names the key space.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// In this process only; gone with it.
     Memory,
     Sqlite(PathBuf),
-    /// A URL as the Redis client reads it.
+    /// A URL of a Redis, a cluster of them, or sentinels: see `redis::address`.
     Redis(String),
     /// A URL as libpq reads it.
     Postgres(String),
@@ -45,17 +48,8 @@ impl FromStr for StoreUrl {
         if text.is_empty() {
             return Err(BadUrl::Empty);
         }
-        let schemes = [
-            "sqlite:",
-            "memory:",
-            "redis:",
-            "rediss:",
-            "redis+cluster:",
-            "postgres:",
-            "postgresql:",
-            "http:",
-            "https:",
-        ];
+        // Others are told by `//`: a node of a cluster may have the name `redis`.
+        let schemes = ["sqlite:", "memory:"];
         // Any scheme begins a URL, so that an unknown one is named alone and its password hidden.
         let begins = |part: &str| {
             part.split_once("://").is_some_and(|(scheme, _)| {
@@ -84,25 +78,25 @@ impl FromStr for StoreUrl {
                     path => Ok(StoreUrl::Sqlite(PathBuf::from(path))),
                 }
             }
-            "redis" | "rediss" => match rest.strip_prefix("//") {
-                Some(host) if !host.is_empty() => match redis::ConnectionInfo::from_str(text) {
-                    Ok(_) => match redis_shard(text) {
-                        Ok(_) => Ok(StoreUrl::Redis(text.to_owned())),
-                        Err(why) => Err(malformed(why)),
-                    },
-                    Err(_) => Err(malformed("expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]")),
-                },
-                _ => Err(malformed("the address is missing, as in redis://localhost:6379")),
-            },
-            "redis+cluster" => Err(malformed("clusters are not supported yet; use redis:// or rediss://")),
+            scheme if Address::is_scheme(scheme) => {
+                let (_, space) = redis_shard(text).map_err(malformed)?;
+                let address = Address::read(text).map_err(|why| malformed(&why))?;
+                if address.shards.is_some() && space.is_some() {
+                    return Err(malformed("`shards` counts key spaces, and `#` names one: not both"));
+                }
+                Ok(StoreUrl::Redis(text.to_owned()))
+            }
             "postgres" | "postgresql" => match rest.strip_prefix("//") {
-                Some(host) if !host.is_empty() => match tokio_postgres::Config::from_str(text) {
-                    Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),
-                    Err(error) => Err(malformed(&match std::error::Error::source(&error) {
-                        Some(why) => why.to_string(),
-                        None => error.to_string(),
-                    })),
-                },
+                Some(host) if !host.is_empty() => {
+                    let (plain, _) = split(text).map_err(|why| malformed(&why))?;
+                    match tokio_postgres::Config::from_str(&plain) {
+                        Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),
+                        Err(error) => Err(malformed(&match std::error::Error::source(&error) {
+                            Some(why) => why.to_string(),
+                            None => error.to_string(),
+                        })),
+                    }
+                }
                 _ => Err(malformed("the address is missing, as in postgres://user@localhost/goflow")),
             },
             "http" | "https" => text.parse().map(StoreUrl::Server).map_err(|why: String| {
@@ -133,7 +127,12 @@ fn several(text: &str, is_url: impl Fn(&str) -> bool) -> Result<StoreUrl, BadUrl
         return Err(BadUrl::Malformed { url: hide_password(text), why });
     }
     for (nth, url) in urls.iter().enumerate() {
-        url.parse::<StoreUrl>()?;
+        if let StoreUrl::Redis(one) = url.parse()?
+            && Address::read(&one).is_ok_and(|address| address.shards.is_some())
+        {
+            let why = "in a list each URL is one shard: `shards` is said of a cluster alone".to_owned();
+            return Err(BadUrl::Malformed { url: hide_password(url), why });
+        }
         if url != "memory:" && urls.iter().take(nth).any(|before| before == url) {
             let why = "it is named twice: shards on one Redis are told apart by #0, #1, …".to_owned();
             return Err(BadUrl::Malformed { url: hide_password(url), why });
@@ -142,14 +141,14 @@ fn several(text: &str, is_url: impl Fn(&str) -> bool) -> Result<StoreUrl, BadUrl
     Ok(StoreUrl::Shards(urls))
 }
 
-/// The URL of a Redis without its fragment, and the key space that the fragment names.
+/// The URL of a Redis without its fragment, and the key space that the fragment names: the first, if there is none.
 ///
 /// # Errors
 /// A sentence, for a fragment that is no number of a shard.
-pub fn redis_shard(url: &str) -> Result<(&str, Shard), &'static str> {
-    let Some((url, fragment)) = url.split_once('#') else { return Ok((url, Shard::default())) };
+pub fn redis_shard(url: &str) -> Result<(&str, Option<Shard>), &'static str> {
+    let Some((url, fragment)) = url.split_once('#') else { return Ok((url, None)) };
     let number = fragment.parse::<u16>().ok().filter(|number| *number <= Shard::MAX);
-    number.map(|number| (url, Shard(number))).ok_or("after `#` stands the number of a key space, 0 to 4095")
+    number.map(|number| (url, Some(Shard(number)))).ok_or("after `#` stands the number of a key space, 0 to 4095")
 }
 
 /// The URL of a key space of its own on the server of another: on Redis another hash tag, with SQLite
@@ -159,7 +158,7 @@ pub fn redis_shard(url: &str) -> Result<(&str, Shard), &'static str> {
 /// Why there is none.
 pub fn next_to(url: &str, number: u16) -> Result<String, String> {
     match url.parse::<StoreUrl>() {
-        Ok(StoreUrl::Redis(url)) => Ok(format!("{}#{number}", url.split('#').next().unwrap_or(&url))),
+        Ok(StoreUrl::Redis(url)) => Ok(key_space(&url, number)),
         Ok(StoreUrl::Sqlite(path)) => {
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let base = stem.rsplit_once("-shard").map_or(stem.as_str(), |(base, _)| base);
@@ -168,6 +167,15 @@ pub fn next_to(url: &str, number: u16) -> Result<String, String> {
         }
         _ => Err(format!("{} holds one shard: make a database and add it with `goflow shard add`", hide_password(url))),
     }
+}
+
+/// The URL of one key space of a Redis.
+pub fn key_space(url: &str, number: u16) -> String {
+    let base = url.split('#').next().unwrap_or(url);
+    let Some((base, query)) = base.split_once('?') else { return format!("{base}#{number}") };
+    // How many shards there are to be is said of all of them.
+    let rest: Vec<&str> = query.split('&').filter(|part| !part.starts_with("shards=")).collect();
+    if rest.is_empty() { format!("{base}#{number}") } else { format!("{base}?{}#{number}", rest.join("&")) }
 }
 
 impl fmt::Display for StoreUrl {
@@ -254,6 +262,11 @@ mod tests {
     fn a_server_holds_more_key_spaces() {
         assert_eq!(next_to("redis://h:1/2", 3), Ok("redis://h:1/2#3".into()));
         assert_eq!(next_to("redis://h:1#2", 3), Ok("redis://h:1#3".into()));
+        assert_eq!(
+            next_to("redis+cluster://a,b?shards=2&replicas=1", 3),
+            Ok("redis+cluster://a,b?replicas=1#3".into())
+        );
+        assert_eq!(key_space("redis+cluster://a?shards=2", 0), "redis+cluster://a#0");
         assert_eq!(next_to("sqlite:/a/q.db", 1), Ok("sqlite:/a/q-shard1.db".into()));
         assert_eq!(next_to("sqlite:/a/q-shard1.db", 2), Ok("sqlite:/a/q-shard2.db".into()));
         assert!(next_to("postgres://u:secret@h/d", 1).is_err_and(|why| !why.contains("secret")));
@@ -286,6 +299,10 @@ mod tests {
             Ok("redis://:***@h:1,redis://h:1#1,sqlite:a,b.db".into())
         );
         assert!(shown("redis://h:1,redis://h:1").is_err_and(|error| error.contains("named twice")));
+        let cluster = "redis+cluster://:***@a:1,redis:2/?replicas=1,redis+sentinel://s,t/m?sentinel_password=***";
+        let given = "redis+cluster://:pw@a:1,redis:2/?replicas=1,redis+sentinel://s,t/m?sentinel_password=pw";
+        assert_eq!(shown(given), Ok(cluster.into()));
+        assert!(shown("redis+cluster://a?shards=2#1").is_err_and(|error| error.contains("not both")));
         assert!(shown("redis://h:1#x").is_err_and(|error| error.contains("key space")));
         assert!(shown("redis://h:1,mysql://u:secret@h").is_err_and(|error| !error.contains("secret")));
         assert!(shown("sqlite:a,b.db").is_ok());

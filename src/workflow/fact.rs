@@ -28,6 +28,9 @@ pub struct Fact {
     pub at: Ms,
     #[serde(rename = "w")]
     pub what: What,
+    /// Its sender's name for it: under one key a run takes one fact.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What happened. Only final outcomes of a job are facts: its retries are its own.
@@ -112,7 +115,7 @@ pub enum What {
 impl Fact {
     /// The outcome of a step's job, or of the job that undoes it.
     pub fn of_step(step: impl Into<String>, undo: bool, epoch: Epoch, attempt: u32, at: Ms, what: What) -> Fact {
-        Fact { step: step.into(), undo, epoch, attempt, at, what }
+        Fact { step: step.into(), undo, epoch, attempt, at, what, key: None }
     }
 
     /// What concerns the run as a whole.
@@ -135,6 +138,12 @@ impl Fact {
     /// A signal that may be sent more than once, and is heard once.
     pub fn signal_once(name: Name, data: Json, key: String, at: Ms) -> Fact {
         Fact::of_run(What::Signal { name, data, key: Some(key) }, at)
+    }
+
+    /// The same, to be taken once however often it is sent under this key.
+    #[must_use]
+    pub fn once(self, key: Option<String>) -> Fact {
+        Fact { key, ..self }
     }
 
     /// The answer to an approval; an empty `step` means the first that waits.
@@ -181,6 +190,7 @@ mod tests {
             Fact::signal_once(name, Json::string("x"), "k".into(), at),
             Fact::answer("a", false, vec!["ann".into()], Some("no".into()), at),
             Fact::of_run(What::Go, at),
+            Fact::of_run(What::Pause, at).once(Some("k".into())),
             Fact::of_run(What::Pause, at),
             Fact::of_run(What::Resume, at),
             Fact::of_run(What::Retry, at),

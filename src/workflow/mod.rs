@@ -19,6 +19,7 @@ pub mod rows;
 pub mod run;
 pub mod schema;
 pub mod set;
+pub mod shown;
 pub mod simulate;
 pub mod spec;
 

@@ -14,6 +14,9 @@ use crate::domain::{Epoch, Json, Ms, Name, RunId};
 /// Values up to this many bytes of JSON text lie in the header.
 pub const INLINE_BYTES: usize = 1 << 10;
 
+/// How the keys of values begin that hold a part of the undo log.
+pub(super) const UNDO_KEYS: &str = "u/";
+
 /// The class of a run's error when an undo is owed.
 pub const UNDO_OWED: &str = "undo_owed";
 
@@ -95,7 +98,7 @@ pub struct Run {
     /// It was called by a run that is paused, and its turn has not come yet.
     #[serde(rename = "hp", default, skip_serializing_if = "is_default")]
     pub paused_early: bool,
-    /// Keys of signals that came under one, the latest last.
+    /// Keys of facts that came under one, the latest last.
     #[serde(rename = "ak", default, skip_serializing_if = "Vec::is_empty")]
     pub heard: Vec<String>,
     /// The trace that it belongs to, as whoever started it said: a W3C traceparent.

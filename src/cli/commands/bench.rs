@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::load::{self, Load, Taken};
 use super::measure::{self, Measured, Sides};
 use crate::api::Client;
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
 use crate::cli::error::{Result, fail, reason};
-use crate::domain::text::{size, thousands};
+use crate::domain::Name;
+use crate::domain::text::{count, size, thousands};
 use crate::store::StoreUrl;
 use crate::store::open::{OpenOptions, open as open_store};
 
@@ -27,12 +29,53 @@ Examples:
   On a Redis server:
     goflow bench jobs --store redis://localhost:6379 -o json")]
     Jobs(BenchArgs),
-    /// Work off runs that do nothing: five steps in sequence, and one step, a hundred, and a join
+    /// Work off runs that do nothing: five steps in sequence, together and singly, and one step, a hundred, and a join
     #[command(after_long_help = "\
 Examples:
   A thousand runs:
     goflow bench workflows -n 1000")]
     Workflows(BenchArgs),
+    /// Add jobs through a server over connections that are kept open, and time each request
+    ///
+    /// The jobs do nothing, and stay on a queue of their own, paused, which is named at the end. What is measured is the
+    /// server together with its store; this process takes a part of the machine as well.
+    #[command(after_long_help = "\
+Examples:
+  In batches of a hundred, over four connections:
+    goflow --server http://localhost:8080 bench http -n 600000 --batch 100 -c 4
+  One by one, over 64:
+    goflow --server http://localhost:8080 bench http -n 80000 -c 64")]
+    Http(HttpArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct HttpArgs {
+    /// How many jobs
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    count: u64,
+    /// Connections at the same time
+    #[arg(short, long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// Jobs a request
+    #[arg(long, value_name = "JOBS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    batch: u32,
+    /// Size of each job's payload, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
+    payload: u32,
+}
+
+#[derive(serde::Serialize)]
+struct HttpReport {
+    kind: &'static str,
+    server: String,
+    count: u64,
+    connections: u32,
+    batch: u32,
+    payload_bytes: u32,
+    queue: String,
+    #[serde(flatten)]
+    taken: Taken,
 }
 
 #[derive(Debug, Args)]
@@ -62,8 +105,65 @@ struct Report {
     measured: Measured,
 }
 
+fn http(context: &Context, args: &HttpArgs) -> Result {
+    let StoreUrl::Server(server) = context.store_choice()?.0 else {
+        return Err(fail(Code::Usage, "`bench http` asks a server, and none is named".to_owned())
+            .hint("name it with --server URL, as in --server http://localhost:8080"));
+    };
+    let token = context.token()?.map(|(token, _)| token);
+    let queue: Name = format!("bench{:06x}", context.entropy.next() >> 40)
+        .parse()
+        .map_err(|error| fail(Code::Bug, format!("{error}")))?;
+    let load = Load {
+        server: &server,
+        token: token.as_ref(),
+        queue: &queue,
+        count: args.count.next_multiple_of(args.batch.into()),
+        connections: args.connections,
+        batch: args.batch,
+        payload_bytes: args.payload as usize,
+    };
+    let taken = runtime(tokio::runtime::Builder::new_multi_thread())?.block_on(async {
+        // Nobody is to work on them: that would be measured too.
+        context.client().await?.set_queue(&queue, |settings| settings.paused = true).await?;
+        tokio::select! {
+            biased;
+            taken = load::take(&load) => taken,
+            _ = tokio::signal::ctrl_c() => Err(fail(Code::Interrupted, "interrupted")),
+        }
+    })?;
+    let Taken { requests, jobs_per_second, requests_per_second, p50_ms, p99_ms, longest_ms } = taken;
+    let rate = |rate: f64| thousands(rate.round() as u64);
+    let lines = [
+        format!("server      {server}"),
+        format!(
+            "work        {} in {}, {} a request, {} connections, {}",
+            count(load.count, "job"),
+            count(requests, "request"),
+            args.batch,
+            args.connections,
+            size(args.payload.into())
+        ),
+        format!("enqueue     {} jobs/s, {} requests/s", rate(jobs_per_second), rate(requests_per_second)),
+        format!("request     p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, longest {longest_ms:.2} ms"),
+        format!("left        {} on the queue {queue}, which is paused", count(load.count, "job")),
+    ];
+    let report = HttpReport {
+        kind: "http",
+        server: server.to_string(),
+        count: load.count,
+        connections: args.connections,
+        batch: args.batch,
+        payload_bytes: args.payload,
+        queue: queue.to_string(),
+        taken,
+    };
+    context.ui.result_lines(&report, &lines)
+}
+
 pub fn run(context: &Context, command: BenchCommand) -> Result {
     let (kind, args) = match &command {
+        BenchCommand::Http(args) => return http(context, args),
         BenchCommand::Jobs(args) => ("jobs", args),
         BenchCommand::Workflows(args) => ("workflows", args),
     };
@@ -121,6 +221,8 @@ fn lines(report: &Report) -> Vec<String> {
         bytes_per_waiting_job,
         pickup_p50_ms,
         pickup_p99_ms,
+        run_p50_ms,
+        run_p99_ms,
     } = report.measured;
     let (unit, drain) = if report.kind == "jobs" { ("jobs/s", "drain   ") } else { ("runs/s", "sequence") };
     let rate = |rate: f64| format!("{} {unit}", thousands(rate.round() as u64));
@@ -146,6 +248,9 @@ fn lines(report: &Report) -> Vec<String> {
     }
     if let (Some(p50), Some(p99)) = (pickup_p50_ms, pickup_p99_ms) {
         lines.push(format!("pick-up     p50 {p50:.2} ms, p99 {p99:.2} ms"));
+    }
+    if let (Some(p50), Some(p99)) = (run_p50_ms, run_p99_ms) {
+        lines.push(format!("one run     p50 {p50:.2} ms, p99 {p99:.2} ms"));
     }
     lines
 }

@@ -1,5 +1,7 @@
 //! `goflow doctor`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
 use crate::cli::codes::Code;
@@ -35,6 +37,8 @@ struct Report {
     server: Option<String>,
     schema: Option<u32>,
     durability: Option<String>,
+    /// What the promise rests on.
+    settings: BTreeMap<String, String>,
     workers: Option<usize>,
     warnings: Vec<String>,
     /// `null` unless `--verify` was given.
@@ -54,6 +58,7 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result {
         server: None,
         schema: None,
         durability: None,
+        settings: BTreeMap::new(),
         workers: None,
         warnings: Vec::new(),
         differences: None,
@@ -71,9 +76,9 @@ pub fn run(context: &Context, args: &DoctorArgs) -> Result {
 
 async fn examine(context: &Context, verify: bool, report: &mut Report) -> Result {
     let client = context.client().await?;
-    let Health { server, durability, schema, warnings, bytes: _ } = client.store().health().await?;
+    let Health { server, durability, schema, warnings, settings, bytes: _ } = client.store().health().await?;
     (report.server, report.durability, report.schema) = (Some(server), Some(durability), Some(schema));
-    report.warnings = warnings;
+    (report.warnings, report.settings) = (warnings, settings);
     report.workers = Some(client.store().workers().await?.len());
     if verify {
         let differences = client.store().verify().await?;
@@ -99,7 +104,7 @@ fn lines(report: &Report, context: &Context) -> Vec<String> {
             _ => "fail",
         };
         let (on, off) = context.ui.ink(tone);
-        lines.push(format!("{on}{word:<4}{off}  {name:<10}  {}", display_safe(text)));
+        lines.push(format!("{on}{word:<4}{off}  {name:<11}  {}", display_safe(text)));
     };
     let files =
         if report.config_files.is_empty() { "no file; defaults".to_owned() } else { report.config_files.join(", ") };
@@ -109,6 +114,9 @@ fn lines(report: &Report, context: &Context) -> Vec<String> {
     line(tone, "store", &format!("{} ({})", report.store, report.store_origin));
     if let (Some(server), Some(schema)) = (&report.server, report.schema) {
         line(Tone::Good, "server", &format!("{server}, schema {schema}"));
+    }
+    for (name, text) in &report.settings {
+        line(Tone::Good, name, text);
     }
     if let Some(durability) = &report.durability {
         line(Tone::Good, "durability", durability);

@@ -1,7 +1,7 @@
 //! What `goflow bench` measures, with the same client and worker as everything else: bulk enqueue by
-//! four producers, what a waiting job takes up, a drain by one worker, and the pick-up of single jobs by
-//! an idle worker. Single jobs come by a store opened for them, as from another process: nothing
-//! that a process tells itself shortens their way.
+//! four producers, what a waiting job takes up, a drain by one worker, and single jobs and runs with an idle
+//! worker. What is single comes by a store opened for it, as from another process: nothing that a process
+//! tells itself shortens its way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +19,13 @@ use crate::cli::error::{Result, fail};
 use crate::domain::job::Outcome;
 use crate::domain::{Job, Json, Name, limits};
 use crate::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
-use crate::store::NewJob;
 use crate::store::advanced::effects;
-use crate::workflow::{self, Manifest};
+use crate::store::{Effects, NewJob};
+use crate::workflow::{self, Definition, Manifest};
 
 /// Batches under way at once.
 const PRODUCERS: u64 = 4;
-/// Single jobs whose pick-up is timed.
+/// Single jobs whose pick-up is timed, and single runs that are timed whole.
 const SAMPLES: usize = 200;
 /// The pauses between them, in ms, at least and at most: the worker has settled the last one and is
 /// idle, and no period of anybody's is met each time.
@@ -55,6 +55,35 @@ pub struct Measured {
     pub pickup_p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pickup_p99_ms: Option<f64>,
+    /// From before the start of a run of five steps in sequence until it is seen to have ended, on an idle
+    /// worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_p99_ms: Option<f64>,
+}
+
+/// Times of what was done singly.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    fn add(&mut self, time: Duration) {
+        self.0.push(time.as_secs_f64() * 1e3);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// In milliseconds; none if nothing was timed.
+    fn percentile(&self, share: f64) -> Option<f64> {
+        let last = self.0.len().checked_sub(1)?;
+        self.0.get(((self.0.len() as f64 * share) as usize).min(last)).copied()
+    }
+}
+
+/// Lets the worker become idle, and meets no period of anybody's each time.
+async fn pause(context: &Context) {
+    let pause = PAUSE_MS.0 + (PAUSE_MS.1 - PAUSE_MS.0) * context.entropy.fraction();
+    tokio::time::sleep(Duration::from_secs_f64(pause / 1e3)).await;
 }
 
 /// The two sides of the store that is measured.
@@ -123,6 +152,14 @@ impl Lane {
         let worker = Worker::new(store, options, handlers, context.clock.clone(), context.entropy.clone());
         let task = tokio::spawn(worker.run(stop.clone(), CancellationToken::new()));
         Working { task, stop }
+    }
+
+    /// Waits until the handler was called so often.
+    async fn called(&self, count: u64) {
+        while self.probe.done.load(Ordering::Relaxed) < count {
+            let noticed = self.probe.happened.notified();
+            let _ = tokio::time::timeout(Duration::from_millis(100), noticed).await;
+        }
     }
 
     /// Waits until so many were done and settled.
@@ -211,36 +248,29 @@ pub async fn jobs(context: &Context, sides: &Sides, count: u64, concurrency: u32
     let drain = begin.elapsed();
     bar.finish_and_clear();
 
-    let mut waits = Vec::with_capacity(SAMPLES);
+    let mut waits = Times::default();
     let mut producer = sides.producer.producer(Patience::default());
     for nth in 1..=SAMPLES as u64 {
-        let pause = PAUSE_MS.0 + (PAUSE_MS.1 - PAUSE_MS.0) * context.entropy.fraction();
-        tokio::time::sleep(Duration::from_secs_f64(pause / 1e3)).await;
+        pause(context).await;
         let begin = Instant::now();
         producer.send(vec![lane.job(&sides.producer, &payload)]).await?;
-        while lane.probe.done.load(Ordering::Relaxed) < count + nth {
-            let noticed = lane.probe.happened.notified();
-            let _ = tokio::time::timeout(Duration::from_millis(100), noticed).await;
-        }
+        lane.called(count + nth).await;
         let last = *lane.probe.last.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.push(last.map_or(0.0, |at| at.saturating_duration_since(begin).as_secs_f64() * 1e3));
+        waits.add(last.map_or(Duration::ZERO, |at| at.saturating_duration_since(begin)));
     }
     working.end().await?;
-    waits.sort_by(f64::total_cmp);
-    let percentile = |share: f64| waits.get(((waits.len() as f64 * share) as usize).min(waits.len() - 1)).copied();
     Ok(Measured {
         enqueue_per_second: count as f64 / enqueue.as_secs_f64(),
         drain_per_second: count as f64 / drain.as_secs_f64(),
-        fan_out_per_second: None,
         bytes_per_waiting_job: grown.map(|grown| grown / count as f64),
-        pickup_p50_ms: percentile(0.50),
-        pickup_p99_ms: percentile(0.99),
+        pickup_p50_ms: waits.percentile(0.50),
+        pickup_p99_ms: waits.percentile(0.99),
+        ..Measured::default()
     })
 }
 
-/// Runs of five steps in sequence, then some that split up into a hundred and join.
+/// Runs of five steps in sequence, at once and then singly, and some that split up into a hundred and join.
 pub async fn workflows(context: &Context, sides: &Sides, count: u64, concurrency: u32) -> Result<Measured> {
-    let client = &sides.worker;
     let sequence = |lane: &Lane| {
         let line = |nth| match nth {
             1 => lane.step("s1", ""),
@@ -248,67 +278,108 @@ pub async fn workflows(context: &Context, sides: &Sides, count: u64, concurrency
         };
         (1..=SEQUENCE).map(line).collect::<String>()
     };
-    let (enqueue_per_second, drain_per_second) =
-        runs(context, client, (count, SEQUENCE), concurrency, sequence).await?;
+    let mut flow = Flow::apply(context, &sides.worker, SEQUENCE, sequence).await?;
+    let (enqueue_per_second, drain_per_second) = flow.together(context, &sides.worker, count, concurrency).await?;
+    let singly = flow.singly(context, sides, concurrency).await?;
     let fan = |lane: &Lane| {
         let names: Vec<String> = (1..=FAN).map(|nth| format!("f{nth}")).collect();
         let side: String = names.iter().map(|name| lane.step(name, "split")).collect();
         lane.step("split", "") + &side + &lane.step("join", &names.join(", "))
     };
-    let fans = (count.div_ceil(FAN_SHARE), FAN + 2);
-    let (_, fan_out_per_second) = runs(context, client, fans, concurrency, fan).await?;
+    let mut flow = Flow::apply(context, &sides.worker, FAN + 2, fan).await?;
+    let (_, fan_out) = flow.together(context, &sides.worker, count.div_ceil(FAN_SHARE), concurrency).await?;
     Ok(Measured {
         enqueue_per_second,
         drain_per_second,
-        fan_out_per_second: Some(fan_out_per_second),
+        fan_out_per_second: Some(fan_out),
+        run_p50_ms: singly.percentile(0.50),
+        run_p99_ms: singly.percentile(0.99),
         ..Measured::default()
     })
 }
 
-/// Starts so many runs of a workflow of so many steps and works them off; answers both rates.
-async fn runs(
-    context: &Context,
-    client: &Client,
-    (count, steps): (u64, u64),
-    concurrency: u32,
-    lines: impl Fn(&Lane) -> String,
-) -> Result<(f64, f64)> {
-    let lane = Lane::new(context)?;
-    let text = format!("name: {}\nsteps:\n{}", lane.queue, lines(&lane));
-    let manifests = workflow::parse("bench", &text);
-    let manifests = manifests.map_err(|problems| crate::cli::manifests::wrong(&problems.0))?;
-    let Some(Manifest::Workflow(definition)) = manifests.first() else {
-        return Err(fail(Code::Bug, "the workflow to measure is none"));
-    };
-    let plan = client.plan(vec![manifests[0].clone()]).await?;
-    client.apply(&plan).await?;
+/// A workflow whose steps do nothing, on a queue of its own.
+struct Flow {
+    lane: Lane,
+    definition: Definition,
+    /// Of one run.
+    steps: u64,
+    /// Of all runs so far.
+    done: u64,
+}
 
-    let bar = context.ui.progress(count, "runs started");
-    let begin = Instant::now();
-    let mut producer = client.producer(Patience::default());
-    let mut started = 0;
-    while started < count {
-        let size = RUNS.min(count - started);
-        let mut batch = Vec::with_capacity(size as usize);
-        for _ in 0..size {
-            let now = context.clock.now();
-            let advanced = workflow::start(definition, client.run_id(None), Json::null(), now);
-            let advanced = advanced.map_err(|error| fail(Code::Bug, format!("a run does not start: {error}")))?;
-            batch.push(effects(advanced, now)?);
-        }
-        producer.send_runs(batch).await?;
-        started += size;
-        bar.set_position(started);
+impl Flow {
+    async fn apply(context: &Context, client: &Client, steps: u64, lines: impl Fn(&Lane) -> String) -> Result<Flow> {
+        let lane = Lane::new(context)?;
+        let text = format!("name: {}\nsteps:\n{}", lane.queue, lines(&lane));
+        let manifests = workflow::parse("bench", &text);
+        let manifests = manifests.map_err(|problems| crate::cli::manifests::wrong(&problems.0))?;
+        let Some(Manifest::Workflow(definition)) = manifests.first() else {
+            return Err(fail(Code::Bug, "the workflow to measure is none"));
+        };
+        let plan = client.plan(vec![manifests[0].clone()]).await?;
+        client.apply(&plan).await?;
+        Ok(Flow { definition: definition.clone(), lane, steps, done: 0 })
     }
-    let enqueue = begin.elapsed();
-    bar.finish_and_clear();
 
-    let bar = context.ui.progress(count * steps, "steps done");
-    let begin = Instant::now();
-    let mut working = lane.worker(context, client, concurrency);
-    lane.settled(client, count * steps, &mut working, &bar).await?;
-    let drain = begin.elapsed();
-    bar.finish_and_clear();
-    working.end().await?;
-    Ok((count as f64 / enqueue.as_secs_f64(), count as f64 / drain.as_secs_f64()))
+    fn begin(&self, context: &Context, client: &Client) -> Result<Effects> {
+        let now = context.clock.now();
+        let advanced = workflow::start(&self.definition, client.run_id(None), Json::null(), now);
+        Ok(effects(advanced.map_err(|error| fail(Code::Bug, format!("a run does not start: {error}")))?, now)?)
+    }
+
+    /// Starts so many runs, then works them off; answers both rates.
+    async fn together(
+        &mut self,
+        context: &Context,
+        client: &Client,
+        count: u64,
+        concurrency: u32,
+    ) -> Result<(f64, f64)> {
+        let bar = context.ui.progress(count, "runs started");
+        let begin = Instant::now();
+        let mut producer = client.producer(Patience::default());
+        let mut started = 0;
+        while started < count {
+            let size = RUNS.min(count - started);
+            let batch = (0..size).map(|_| self.begin(context, client)).collect::<Result<Vec<_>>>()?;
+            producer.send_runs(batch).await?;
+            started += size;
+            bar.set_position(started);
+        }
+        let enqueue = begin.elapsed();
+        bar.finish_and_clear();
+
+        let bar = context.ui.progress(count * self.steps, "steps done");
+        let begin = Instant::now();
+        let mut working = self.lane.worker(context, client, concurrency);
+        self.done += count * self.steps;
+        self.lane.settled(client, self.done, &mut working, &bar).await?;
+        let drain = begin.elapsed();
+        bar.finish_and_clear();
+        working.end().await?;
+        Ok((count as f64 / enqueue.as_secs_f64(), count as f64 / drain.as_secs_f64()))
+    }
+
+    /// One run after the other, each when the worker is idle.
+    async fn singly(&mut self, context: &Context, sides: &Sides, concurrency: u32) -> Result<Times> {
+        let working = self.lane.worker(context, &sides.worker, concurrency);
+        let mut producer = sides.producer.producer(Patience::default());
+        let mut times = Times::default();
+        for _ in 0..SAMPLES {
+            pause(context).await;
+            let begin = Instant::now();
+            let run = self.begin(context, &sides.producer)?;
+            let id = run.record.id;
+            producer.send_runs(vec![run]).await?;
+            self.done += self.steps;
+            self.lane.called(self.done).await;
+            while !sides.producer.run_header(id).await?.state.is_terminal() {
+                tokio::time::sleep(Duration::from_micros(100)).await;
+            }
+            times.add(begin.elapsed());
+        }
+        working.end().await?;
+        Ok(times)
+    }
 }

@@ -15,6 +15,7 @@ pub mod events;
 pub mod explain;
 pub mod get;
 pub mod job;
+pub mod load;
 pub mod lock;
 pub mod man;
 pub mod measure;

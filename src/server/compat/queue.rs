@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::tasks::newest;
 use crate::api::codes::Code;
 use crate::api::events::EVENT_FIELDS;
 use crate::api::filter::Where;
@@ -118,7 +117,7 @@ pub async fn list(Api(client): Api, Asked(query): Asked<JobsQuery>) -> Result<Js
         Some(queue) => filter.only_queue(queue),
         None => filter,
     };
-    let found = newest(&client, &filter, limit(query.limit)?).await?;
+    let found = client.newest(&filter, limit(query.limit)?).await?;
     Ok(Json(JobsView { count: found.len(), jobs: found.iter().map(JobView::from).collect() }))
 }
 

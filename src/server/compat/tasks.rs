@@ -1,8 +1,5 @@
 //! `/tasks`: a task is a job by another name. States that it did not know read as those that it did.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -11,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::wanted::JobWanted;
-use crate::api::{Client, Filter, JobView};
+use crate::api::{Filter, JobView};
 use crate::domain::{JobId, JobState, Ms, Name};
 use crate::server::app::App;
 use crate::server::limits::Sent;
@@ -123,55 +120,7 @@ pub struct TasksQuery {
 
 pub async fn list(Api(client): Api, Asked(query): Asked<TasksQuery>) -> Result<Json<Vec<TaskView>>, Problem> {
     let limit = limit(query.limit.or(Some(USUAL)))?;
-    Ok(Json(newest(&client, &Filter::default(), limit).await?.iter().map(TaskView::from).collect()))
-}
-
-/// A job in the order of its birth: ids begin with it.
-struct Born(Stored);
-
-impl PartialEq for Born {
-    fn eq(&self, other: &Born) -> bool {
-        self.0.job.id == other.0.job.id
-    }
-}
-
-impl Eq for Born {}
-
-impl PartialOrd for Born {
-    fn partial_cmp(&self, other: &Born) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Born {
-    fn cmp(&self, other: &Born) -> std::cmp::Ordering {
-        self.0.job.id.cmp(&other.0.job.id)
-    }
-}
-
-/// The newest jobs that match, newest first. No store keeps them in this order, so all that is kept is
-/// looked at; no more than `limit` are held.
-///
-/// # Errors
-/// The store's.
-pub async fn newest(client: &Client, filter: &Filter, limit: usize) -> Result<Vec<Stored>, Problem> {
-    let now = client.clock().now();
-    let (mut kept, mut at) = (BinaryHeap::new(), Some(crate::api::verbs::At::default()));
-    while let Some(from) = at {
-        let page = client.walk(filter, from, now).await?;
-        for stored in page.jobs {
-            kept.push(Reverse(Born(stored)));
-            if kept.len() > limit {
-                kept.pop();
-            }
-        }
-        at = page.next;
-    }
-    let mut newest: Vec<Stored> = kept.into_iter().map(|Reverse(Born(stored))| stored).collect();
-    newest.sort_by_key(|stored| Reverse(stored.job.id));
-    // One that moved on meanwhile was seen in two places.
-    newest.dedup_by_key(|stored| stored.job.id);
-    Ok(newest)
+    Ok(Json(client.newest(&Filter::default(), limit).await?.iter().map(TaskView::from).collect()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use http::Method;
 
 use super::{Op, op};
+use crate::api::locks::{Granted, HolderView, LockView};
 use crate::api::tokens::TokenView;
 use crate::api::wanted::{AddedView, JobWanted};
 use crate::api::webhooks::WebhookView;
@@ -11,7 +12,9 @@ use crate::api::{EventView, JobView, QueueView, RunView, ScheduleView, Triggered
 use crate::server::compat::{flows, queue, sagas, tasks, workflows};
 use crate::server::health::{HealthView, ReadyView};
 use crate::server::pull;
-use crate::server::v1::{ChangedView, PageQuery, WaitQuery, definitions, jobs, looks, queues, runs, schedules, tokens};
+use crate::server::v1::{
+    ChangedView, PageQuery, WaitQuery, definitions, jobs, locks, looks, queues, runs, schedules, tokens,
+};
 
 fn get(path: &'static str, summary: &'static str) -> Op {
     op(Method::GET, path, summary)
@@ -38,6 +41,7 @@ pub fn all() -> Vec<Op> {
     all.extend(of_the_rest());
     all.extend(of_webhooks());
     all.extend(of_workers());
+    all.extend(of_locks());
     all.extend(of_replaced_queues());
     all.extend(of_replaced_workflows());
     all
@@ -217,6 +221,28 @@ fn of_workers() -> Vec<Op> {
         post("/api/v1/farewell", "Strike a worker off; what it holds goes to others at once")
             .takes::<pull::FarewellBody>()
             .gives::<pull::FarewellView>(200, "It is struck off"),
+    ]
+}
+
+/// `docs/locks.md` tells what they promise.
+fn of_locks() -> Vec<Op> {
+    vec![
+        get("/api/v1/locks", "List the locks and semaphores that are held, by name")
+            .query::<PageQuery>()
+            .lists::<LockView>(200, "A page"),
+        get("/api/v1/locks/{name}", "Show who holds a lock").gives::<LockView>(200, "The lock"),
+        post("/api/v1/locks/{name}/acquire", "Take a lock, or a slot of a semaphore")
+            .may_take::<locks::LockWanted>()
+            .gives::<Granted>(200, "It is held until then"),
+        post("/api/v1/locks/{name}/extend", "Hold a slot for longer")
+            .takes::<locks::ExtendWanted>()
+            .gives::<Granted>(200, "It is held until then"),
+        post("/api/v1/locks/{name}/release", "Give a slot back")
+            .takes::<locks::ReleaseWanted>()
+            .gives::<ChangedView>(200, "Whether it was still held"),
+        post("/api/v1/locks/{name}/break", "Take a lock from those who hold it")
+            .may_take::<locks::BreakWanted>()
+            .lists::<HolderView>(200, "Who has lost it"),
     ]
 }
 

@@ -144,7 +144,7 @@ pub fn input(raw: Option<&RawValue>) -> Result<Payload, Problem> {
 /// No such workflow, an input that does not fit, the store's.
 pub async fn begin(client: &Client, name: &Name, input: Payload) -> Result<crate::domain::RunId, Problem> {
     let kept = client.definition(Kind::Workflow, name).await?;
-    let definition = Definition::load(&kept.text).map_err(wrong)?;
+    let definition = Definition::kept(&kept.text, &kept.hash).map_err(wrong)?;
     match client.start(&definition, input).await {
         Ok(id) => Ok(id),
         Err(crate::api::runs::StartError::Api(ApiError::Conflict(why))) => Err(Problem::new(Code::StateConflict, why)),

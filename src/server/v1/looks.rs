@@ -9,7 +9,7 @@ use crate::api::events::EVENT_FIELDS;
 use crate::api::filter::Where;
 use crate::api::workers::WORKER_FIELDS;
 use crate::api::{ApiError, EventView, WorkerView};
-use crate::domain::WorkerId;
+use crate::domain::{Name, QueueStats, WorkerId};
 use crate::server::problem::Problem;
 
 pub async fn workers(Api(client): Api, Asked(page): Asked<PageQuery>) -> Result<Json<ListView<WorkerView>>, Problem> {
@@ -39,7 +39,7 @@ pub async fn events(Api(client): Api, Asked(page): Asked<PageQuery>) -> Result<J
 }
 
 /// Everything in numbers, over all queues.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct StatsView {
     queues: usize,
     paused: usize,
@@ -61,23 +61,22 @@ pub struct StatsView {
 
 pub async fn stats(Api(client): Api) -> Result<Json<StatsView>, Problem> {
     let queues = client.queue_stats().await?;
-    let mut all = StatsView {
+    let mut sum = QueueStats::empty(Name::literal("all"));
+    queues.iter().for_each(|queue| sum.add(queue));
+    let all = StatsView {
         queues: queues.len(),
+        paused: queues.iter().filter(|queue| queue.paused).count(),
+        scheduled: sum.scheduled,
+        pending: sum.pending,
+        running: sum.running,
+        retrying: sum.retrying,
+        dead: sum.dead,
+        completed: sum.completed,
+        cancelled: sum.cancelled,
+        parked: sum.parked,
+        oldest_pending_ms: sum.oldest_pending_ms,
         workers: client.workers().await?.len(),
         schedules: client.schedules().await?.len(),
-        ..StatsView::default()
     };
-    for queue in &queues {
-        all.paused += usize::from(queue.paused);
-        all.scheduled += queue.scheduled;
-        all.pending += queue.pending;
-        all.running += queue.running;
-        all.retrying += queue.retrying;
-        all.dead += queue.dead;
-        all.completed += queue.completed;
-        all.cancelled += queue.cancelled;
-        all.parked += queue.parked;
-        all.oldest_pending_ms = all.oldest_pending_ms.max(queue.oldest_pending_ms);
-    }
     Ok(Json(all))
 }

@@ -4,6 +4,7 @@
 pub mod definitions;
 pub mod dlq;
 pub mod jobs;
+pub mod locks;
 pub mod looks;
 pub mod queues;
 pub mod runs;

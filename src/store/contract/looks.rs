@@ -3,6 +3,7 @@
 
 use super::work::{NewJob, NewRun, RunRecord};
 use crate::domain::{Epoch, Event, Job, JobId, JobState, Ms, Name, Place, Progress, Rate, RunId, WorkerId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a worker tells about itself.
@@ -248,4 +249,7 @@ pub struct Health {
     /// What goflow's data takes up now, in bytes, of memory or disk; none if the store does not tell.
     /// On a server shared with others it is all the server's data.
     pub bytes: Option<u64>,
+    /// What the promise rests on, by name: `persistence`, `eviction`, `replication`, `pooler` …
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
 }

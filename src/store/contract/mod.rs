@@ -73,6 +73,7 @@
 //! | `tick`, `take_dirty` | O(log w) | a share of one commit | 1 script | 1 transaction |
 //! | `get`, `run`, `values`, `log` | O(1) | 1 read | 1 command | 1 read |
 //! | `list` | O(budget) | 1 indexed read | 2 commands | 1 indexed read |
+//! | `newest` | O(n) | 1 indexed read | 1 command in 200 records of the log | 1 indexed read |
 //! | `document`, `documents` | O(answer) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `set_document`, `acquire`, `extend`, `release`, `break_lock` | O(slots) | a share of one commit | 1 script | 1 transaction |
 //! | `locks` | O(answer) | 1 indexed read | O(held locks) | 1 indexed read |
@@ -131,7 +132,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Refused`] from one that cannot.
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         Err(StoreError::Refused(format!("{} cannot tell who holds {} keys", self.describe(), keys.len())))
     }
 
@@ -236,6 +237,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ids of jobs whose hexadecimal text (without hyphens) contains `part`, at most `limit`. Looks
     /// at everything kept.
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>>;
+
+    /// Ids of jobs in the order of their birth, the newest first, at most `limit`; with `before`, those only
+    /// that were born before it. Some of them may be gone. A store without an index by birth (Redis) knows
+    /// those that its event log still tells of: none does not mean that there are no more.
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>>;
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>>;
 

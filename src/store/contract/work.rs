@@ -131,6 +131,14 @@ pub enum Enqueued {
     Busy,
 }
 
+/// Who holds a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub job: JobId,
+    /// For how long it holds the key from now on, even if it ends sooner.
+    pub rest: Duration,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EnqueueAnswer {
     pub jobs: Vec<Enqueued>,

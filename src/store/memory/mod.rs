@@ -30,7 +30,7 @@ pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     /// One channel a listener: a channel with several wakes them in random order, and the simulation
     /// must replay.
-    hints: Mutex<Vec<watch::Sender<u64>>>,
+    hints: Mutex<Hints>,
 }
 
 /// A job with its place. `key` orders it there: see [`State::key`].
@@ -115,12 +115,20 @@ impl MemoryStore {
     }
 
     fn hint(&self) {
-        let mut listeners = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.retain(|listener| !listener.is_closed());
-        for listener in listeners.iter() {
-            listener.send_modify(|count| *count += 1);
-        }
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        hints.count += 1;
+        let count = hints.count;
+        hints.listeners.retain(|listener| listener.send(count).is_ok());
     }
+}
+
+/// Who wants to know of new work. Each has a channel of their own, so that they are woken in an order
+/// that does not change from one simulation to the next; all are told the same number, so that one who
+/// asks again knows whether there was a hint in between.
+#[derive(Default)]
+struct Hints {
+    count: u64,
+    listeners: Vec<watch::Sender<u64>>,
 }
 
 impl State {
@@ -203,9 +211,13 @@ impl Store for MemoryStore {
         Ok(ids.iter().map(|id| state.jobs.get(id).map(|kept| state.stored(kept))).collect())
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let (state, now) = (self.state(), self.clock.now());
-        Ok(keys.iter().map(|key| state.holder(key, now)).collect())
+        let rest = |key: &String| {
+            state.unique.get(key).and_then(|taken| taken.until).map_or(Duration::ZERO, |until| until.since(now))
+        };
+        let holder = |key: &String| state.holder(key, now).map(|job| Holder { job, rest: rest(key) });
+        Ok(keys.iter().map(holder).collect())
     }
 
     async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
@@ -308,6 +320,12 @@ impl Store for MemoryStore {
         let state = self.state();
         let matches = |id: &&JobId| id.to_string().replace('-', "").contains(part);
         Ok(state.jobs.keys().filter(matches).take(limit).copied().collect())
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let state = self.state();
+        let ids = state.jobs.keys().rev().skip_while(|id| before.is_some_and(|before| **id >= before));
+        Ok(ids.take(limit).copied().collect())
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -418,8 +436,9 @@ impl Store for MemoryStore {
     }
 
     fn hints(&self) -> watch::Receiver<u64> {
-        let (sender, receiver) = watch::channel(0);
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sender, receiver) = watch::channel(hints.count);
+        hints.listeners.push(sender);
         receiver
     }
 
@@ -430,6 +449,7 @@ impl Store for MemoryStore {
             schema: 1,
             warnings: Vec::new(),
             bytes: None,
+            settings: [("persistence".to_owned(), "none".to_owned())].into(),
         })
     }
 

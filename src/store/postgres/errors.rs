@@ -8,6 +8,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use crate::store::contract::StoreError;
+use crate::sys::tls;
 
 /// A failed call, before it is known whether it is worth a second try at once.
 #[derive(Debug)]
@@ -50,7 +51,14 @@ pub(super) fn no_connection(error: PoolError) -> StoreError {
 fn judge(error: &Error, lost: fn(String) -> StoreError) -> StoreError {
     let Some(answer) = error.as_db_error() else {
         let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        if let Some(why) = tls::refusal(error) {
+            return StoreError::Refused(format!("PostgreSQL: {why}; `sslrootcert`, `sslcert` and `sslkey` name files"));
+        }
         return match error.to_string() {
+            _ if cause.contains("does not support TLS") => {
+                StoreError::Refused("PostgreSQL: the server does not speak TLS, and sslmode asks for it".to_owned())
+            }
+            text if text.contains("TLS handshake") => lost(format!("PostgreSQL: {text}{cause}")),
             text if text.contains("authentication") || text.contains("TLS") || text.contains("configuration") => {
                 StoreError::Refused(format!("PostgreSQL: {text}{cause}"))
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_postgres::{AsyncMessage, Config, Error, NoTls};
+use tokio_postgres::{AsyncMessage, Config, Error};
+
+use super::tls::Connector;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -15,11 +17,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Listener(JoinHandle<()>);
 
 impl Listener {
-    pub fn start(config: Config, hints: watch::Sender<u64>) -> Listener {
+    pub fn start(config: Config, connector: Connector, hints: watch::Sender<u64>) -> Listener {
         Listener(tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             loop {
-                if listen(&config, &hints, &mut pause).await.is_err() {
+                if listen(&config, &connector, &hints, &mut pause).await.is_err() {
                     tracing::debug!("the connection for wake-ups is gone, polling until it is back");
                 }
                 tokio::time::sleep(pause).await;
@@ -35,8 +37,13 @@ impl Drop for Listener {
     }
 }
 
-async fn listen(config: &Config, hints: &watch::Sender<u64>, pause: &mut Duration) -> Result<(), Error> {
-    let (client, mut connection) = config.connect(NoTls).await?;
+async fn listen(
+    config: &Config,
+    connector: &Connector,
+    hints: &watch::Sender<u64>,
+    pause: &mut Duration,
+) -> Result<(), Error> {
+    let (client, mut connection) = config.connect(connector.clone()).await?;
     let mut messages = std::pin::pin!(poll_fn(move |context| connection.poll_message(context)));
     let mut listening = std::pin::pin!(client.batch_execute("LISTEN goflow"));
     let mut ready = false;

@@ -34,6 +34,7 @@ mod shared;
 mod starts;
 mod steps;
 mod talk;
+pub(in crate::store) mod tls;
 mod upkeep;
 mod verify;
 mod within;
@@ -62,6 +63,8 @@ const WAKE: &str = "NOTIFY goflow";
 /// A store in a PostgreSQL database, 12 or newer.
 pub struct PostgresStore {
     shown: String,
+    /// The ports that the URL names; none means the usual one.
+    ports: Vec<u16>,
     pool: Pool,
     names: Names,
     floors: Floors,
@@ -79,21 +82,23 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`] if the server is away, [`StoreError::Refused`] if it does not let
     /// us in or there is no such database, [`StoreError::TooNew`].
     pub async fn open(url: &str) -> Result<PostgresStore> {
-        let config = pool::config(url)?;
-        let pool = pool::pool(config.clone())?;
+        let (config, connector) = pool::config(url)?;
+        let ports = config.get_ports().to_vec();
+        let pool = pool::pool(config.clone(), connector.clone())?;
         let mut connection = Connection::take(&pool, LONG_DEADLINE).await?;
         again!(schema::migrate(&mut connection))?;
         drop(connection);
         let hints = watch::Sender::new(0);
         Ok(PostgresStore {
             shown: hide_password(url),
+            ports,
             pool,
             names: Names::default(),
             floors: Floors::default(),
             horizon: events::Horizon::default(),
             probe_due: AtomicBool::new(false),
             probes: AtomicUsize::new(0),
-            _listener: hints::Listener::start(config, hints.clone()),
+            _listener: hints::Listener::start(config, connector, hints.clone()),
             hints,
         })
     }
@@ -257,12 +262,16 @@ impl Store for PostgresStore {
         self.get_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         Ok(self.find_ids("job", part, limit).await?.into_iter().map(job_id).collect())
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.newest_jobs(before, limit).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, Row};
+use tokio_postgres::{Client, Config, Row};
 
 use super::errors::{Fault, no_connection};
+use super::tls::{self, Connector};
 use crate::store::contract::{Result, StoreError};
 
 /// Connections of one process. More do not help: the server's own cores are the limit.
@@ -24,15 +26,17 @@ pub(super) const TRIES: usize = 5;
 
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The URL as libpq reads it.
+/// The URL as libpq reads it, and how TLS is spoken.
 ///
 /// # Errors
 /// [`StoreError::Refused`] with what is wrong.
-pub(super) fn config(url: &str) -> Result<Config> {
-    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+pub(super) fn config(url: &str) -> Result<(Config, Connector)> {
+    let (plain, asked) = tls::split(url).map_err(|why| StoreError::Refused(format!("not a PostgreSQL URL: {why}")))?;
+    let mut config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         StoreError::Refused(format!("not a PostgreSQL URL: {cause}"))
     })?;
+    config.ssl_mode(if asked.is_on { SslMode::Require } else { SslMode::Disable });
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_DEADLINE);
     }
@@ -40,12 +44,12 @@ pub(super) fn config(url: &str) -> Result<Config> {
         config.application_name("goflow");
     }
     config.tcp_user_timeout(DEADLINE);
-    Ok(config)
+    Ok((config, Connector::new(&asked)?))
 }
 
-pub(super) fn pool(config: Config) -> Result<Pool> {
+pub(super) fn pool(config: Config, connector: Connector) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    Pool::builder(Manager::from_config(config, NoTls, recycling))
+    Pool::builder(Manager::from_config(config, connector, recycling))
         .max_size(CONNECTIONS)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(DEADLINE))

@@ -11,6 +11,7 @@ use crate::domain::time::millis;
 use crate::domain::{Epoch, JobId, Ms, Name, Place, QueueSettings, QueueStats, limits};
 use crate::store::codec::{decode, read_job};
 use crate::store::contract::*;
+use std::time::Duration;
 
 /// What [`stored`] reads, of a job `j` and its lease `r`.
 pub(super) const STORED: &str = "j.id, j.body, j.place, j.at, r.epoch, r.worker, r.since, r.progress,
@@ -52,16 +53,18 @@ impl PostgresStore {
         Ok(ids.iter().map(|id| found.iter().find(|stored| stored.job.id == *id).cloned()).collect())
     }
 
-    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let keys: Vec<Vec<u8>> = keys.iter().map(|key| column_key(key)).collect();
-        let sql = "SELECT k.id FROM unnest($1) WITH ORDINALITY AS asked(key, nth)
+        let sql = "SELECT k.id, greatest(coalesce(k.until - goflow.now_ms(), 0), 0) FROM unnest($1) WITH ORDINALITY AS asked(key, nth)
                    LEFT JOIN goflow.unique_key k ON k.key = asked.key AND (
                        coalesce(k.until > goflow.now_ms(), true)
                        OR EXISTS (SELECT FROM goflow.job j WHERE j.id = k.id AND j.place NOT IN ('d', 'c', 'x')))
                    ORDER BY asked.nth";
         let rows = connection.rows(sql, &[(&keys, Type::BYTEA_ARRAY)]).await.map_err(StoreError::from)?;
-        Ok(rows.iter().map(|row| row.get::<_, Option<Uuid>>(0).map(job_id)).collect())
+        let rest = |row: &Row| Duration::from_millis(u64::try_from(row.get::<_, i64>(1)).unwrap_or_default());
+        let holder = |row: &Row| Some(Holder { job: job_id(row.get::<_, Option<Uuid>>(0)?), rest: rest(row) });
+        Ok(rows.iter().map(holder).collect())
     }
 
     pub(super) async fn find_ids(&self, table: &str, part: &str, limit: usize) -> Result<Vec<Uuid>> {
@@ -72,6 +75,18 @@ impl PostgresStore {
         );
         let rows = connection.rows(&sql, &[(&part, Type::TEXT), (&most, Type::INT8)]).await;
         Ok(rows.map_err(StoreError::from)?.iter().map(|row| row.get(0)).collect())
+    }
+
+    pub(super) async fn newest_jobs(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let (before, most) = (before.map(job_uuid), number(limit as u64));
+        // As two statements, so that each is a walk along the index.
+        let sql = match before {
+            Some(_) => "SELECT id FROM goflow.job WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            None => "SELECT id FROM goflow.job WHERE $1::uuid IS NULL ORDER BY id DESC LIMIT $2",
+        };
+        let rows = connection.rows(sql, &[(&before, Type::UUID), (&most, Type::INT8)]).await;
+        Ok(rows.map_err(StoreError::from)?.iter().map(|row| job_id(row.get(0))).collect())
     }
 
     pub(super) async fn list_jobs(&self, query: &ListQuery) -> Result<Page<Stored>> {

@@ -1,5 +1,6 @@
 //! What the server promises: its kind and version, what an acknowledged write survives, whether it
-//! may throw data away; and the schema key, so that an older goflow leaves a newer store alone.
+//! may throw data away; and the schema key, so that an older goflow leaves a newer store alone. What is
+//! told of copies and failover is `report`'s.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use redis::cmd;
 use super::connection::Link;
 use super::keys::Keys;
 use super::reply;
-use crate::store::contract::{Health, Result, StoreError};
+use crate::store::contract::{Result, StoreError};
 
 /// The schema this goflow writes. What 1 and 2 wrote is read as it is; 2 has short records of waiting jobs,
 /// 3 has documents and locks.
@@ -16,9 +17,12 @@ pub const SCHEMA: u32 = 3;
 
 /// What was found out about the server; a setting it does not tell is absent.
 pub struct Server {
-    info: BTreeMap<String, String>,
+    pub info: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
 }
+
+/// Settings that matter to every opening.
+const SETTINGS: [&str; 5] = ["maxmemory-policy", "appendonly", "appendfsync", "save", "maxmemory"];
 
 impl Server {
     /// Asks. `INFO` and `CONFIG` may be forbidden: then less is known.
@@ -41,26 +45,42 @@ impl Server {
             Err(StoreError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
-        let mut config = BTreeMap::new();
-        for name in ["maxmemory-policy", "appendonly", "appendfsync", "save", "maxmemory"] {
+        let mut server = Server { info, config: BTreeMap::new() };
+        server.learn(link, &SETTINGS).await?;
+        Ok(server)
+    }
+
+    /// What a server with this information would be.
+    #[cfg(test)]
+    pub fn told(info: BTreeMap<String, String>) -> Self {
+        Server { info, config: BTreeMap::new() }
+    }
+
+    /// Asks for more settings.
+    ///
+    /// # Errors
+    /// Only those of the connection.
+    pub async fn learn(&mut self, link: &Link, names: &[&str]) -> Result<()> {
+        let lossy = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        for name in names {
             match link.command(cmd("CONFIG").arg("GET").arg(name)).await {
                 Ok(answer) => {
-                    for (key, value) in reply::pairs(answer)? {
-                        config.insert(
-                            String::from_utf8_lossy(&key).into_owned(),
-                            String::from_utf8_lossy(&value).into_owned(),
-                        );
-                    }
+                    self.config
+                        .extend(reply::pairs(answer)?.into_iter().map(|(key, value)| (lossy(key), lossy(value))));
                 }
                 Err(StoreError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Server { info, config })
+        Ok(())
     }
 
-    fn setting(&self, name: &str) -> Option<&str> {
+    pub fn setting(&self, name: &str) -> Option<&str> {
         self.config.get(name).or_else(|| self.info.get(&name.replace('-', "_"))).map(String::as_str)
+    }
+
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.info.get(name).map(String::as_str)
     }
 
     /// The policy by which the server may throw data away, if it may.
@@ -69,7 +89,7 @@ impl Server {
             .filter(|policy| policy.starts_with("allkeys-") || policy.starts_with("volatile-") || *policy == "eviction")
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         for (key, name) in
             [("dragonfly_version", "DragonflyDB"), ("valkey_version", "Valkey"), ("redis_version", "Redis")]
         {
@@ -80,7 +100,7 @@ impl Server {
         "Redis (its version is not told)".to_owned()
     }
 
-    fn durability(&self) -> String {
+    pub fn durability(&self) -> String {
         let text = match (self.setting("appendonly"), self.setting("appendfsync"), self.setting("save")) {
             (Some("yes"), Some("always"), _) => "appendfsync always: an acknowledged write survives a power cut",
             (Some("yes"), Some("everysec"), _) => {
@@ -96,7 +116,8 @@ impl Server {
         text.to_owned()
     }
 
-    pub fn health(&self) -> Health {
+    /// What an operator should mend of it, whatever stands around it.
+    pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(policy) = self.evicts() {
             warnings.push(format!("maxmemory-policy {policy} may throw jobs away: set it to noeviction"));
@@ -107,9 +128,19 @@ impl Server {
         if self.setting("maxmemory-policy").is_none() {
             warnings.push("the server does not tell its maxmemory-policy: make sure that it is noeviction".to_owned());
         }
-        // Without buffers of connections and of the append-only file, which come and go.
-        let bytes = self.info.get("used_memory_dataset").and_then(|bytes| bytes.parse().ok());
-        Health { server: self.name(), durability: self.durability(), schema: SCHEMA, warnings, bytes }
+        if self.is_old() {
+            warnings.push("a Redis before 6.2 lacks commands that goflow uses".to_owned());
+        }
+        warnings
+    }
+
+    /// A Redis that is too old. Others that tell a version of Redis tell the one that they are like.
+    fn is_old(&self) -> bool {
+        let is_other = ["dragonfly_version", "valkey_version"].iter().any(|name| self.info.contains_key(*name));
+        let mut parts =
+            self.fact("redis_version").unwrap_or("7").split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        !is_other && version < (6, 2) && self.info.contains_key("redis_version")
     }
 }
 

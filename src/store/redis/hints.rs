@@ -43,10 +43,10 @@ impl Drop for Hints {
 async fn listen(link: Arc<Link>, keys: Arc<Keys>, sender: watch::Sender<u64>) {
     let mut pause = PAUSE.0;
     let mut first = true;
+    let mut numbers = link.numbers();
     loop {
-        if let Ok(mut subscription) = link.client().get_async_pubsub().await
-            && subscription.subscribe(keys.hint()).await.is_ok()
-        {
+        numbers.mark_unchanged();
+        if let Ok(mut subscription) = link.subscribe(keys.hint()).await {
             pause = PAUSE.0;
             if !std::mem::take(&mut first)
                 && let Ok(server) = Server::ask(&link).await
@@ -56,8 +56,16 @@ async fn listen(link: Arc<Link>, keys: Arc<Keys>, sender: watch::Sender<u64>) {
             }
             sender.send_modify(|count| *count += 1);
             let mut messages = subscription.on_message();
-            while messages.next().await.is_some() {
-                sender.send_modify(|count| *count += 1);
+            loop {
+                tokio::select! {
+                    biased;
+                    message = messages.next() => match message {
+                        Some(_) => sender.send_modify(|count| *count += 1),
+                        None => break,
+                    },
+                    // The keys may be on another server, which may be the one to listen to.
+                    _ = numbers.changed() => break,
+                }
             }
         }
         tokio::time::sleep(pause).await;

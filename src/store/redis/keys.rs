@@ -1,6 +1,7 @@
 //! Names of the keys. All of a shard's keys lie under one hash tag, so that a cluster keeps them on one
 //! node, and every script is told each key it may touch. Scripts know them by these names in capitals.
 
+use super::topology;
 use crate::domain::{Name, Place, Shard};
 
 /// Keys a shard has once, in the order of `KEYS`.
@@ -61,14 +62,26 @@ pub enum Part {
 
 pub struct Keys {
     tag: String,
+    slot: u16,
     shard: Vec<String>,
+}
+
+/// What all keys of a shard have in braces.
+pub fn tag(shard: Shard) -> String {
+    format!("gf:{}", shard.0)
 }
 
 impl Keys {
     pub fn new(shard: Shard) -> Self {
-        let tag = format!("{{gf:{}}}:", shard.0);
+        let slot = topology::slot_of(tag(shard).as_bytes());
+        let tag = format!("{{{}}}:", tag(shard));
         let shard = SHARD.iter().map(|name| format!("{tag}{name}")).collect();
-        Keys { tag, shard }
+        Keys { tag, slot, shard }
+    }
+
+    /// The slot of a cluster in which they all lie.
+    pub fn slot(&self) -> u16 {
+        self.slot
     }
 
     /// Every key that the shard has once.

@@ -202,4 +202,62 @@ mod tests {
         }
         assert!(calls > 150, "{calls} calls were found");
     }
+
+    /// What is asked outside of scripts: looks at one key each, and questions to the server itself.
+    const BESIDE: [&str; 34] = [
+        "ASKING",
+        "BGREWRITEAOF",
+        "CLUSTER",
+        "CONFIG",
+        "EVALSHA",
+        "GET",
+        "HGET",
+        "HGETALL",
+        "HMGET",
+        "HSCAN",
+        "INFO",
+        "LINDEX",
+        "LPOS",
+        "LRANGE",
+        "PING",
+        "ROLE",
+        "SCARD",
+        "SCRIPT",
+        "SENTINEL",
+        "SET",
+        "SETNX",
+        "SMEMBERS",
+        "SMISMEMBER",
+        "TIME",
+        "WAIT",
+        "XRANGE",
+        "ZCARD",
+        "ZMSCORE",
+        "ZRANGE",
+        "ZRANGEBYLEX",
+        "ZRANGEBYSCORE",
+        "ZREVRANGEBYLEX",
+        "ZREVRANGEBYSCORE",
+        "ZSCORE",
+    ];
+
+    /// A plain command is of one key, so that a node can send it elsewhere while a slot is on its way.
+    #[test]
+    fn plain_commands_are_of_the_list() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/redis");
+        let mut calls = 0;
+        for entry in std::fs::read_dir(folder).expect("the sources") {
+            let path = entry.expect("a file").path();
+            if path.extension().is_none_or(|end| end != "rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("reads");
+            for (from, _) in text.match_indices("cmd(\"") {
+                let command = text[from + 5..].split('"').next().expect("an end");
+                assert!(BESIDE.contains(&command), "{}: {command}", path.display());
+                calls += 1;
+            }
+        }
+        assert!(calls > 40, "{calls} calls were found");
+    }
 }

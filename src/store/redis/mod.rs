@@ -23,6 +23,7 @@
 //! the history, whole scripts at a time, so the structures agree with each other afterwards
 //! (see [`health::mend_log`] for what that takes).
 
+pub mod address;
 mod beside;
 mod connection;
 mod health;
@@ -33,11 +34,14 @@ mod lua;
 mod pack;
 mod read;
 mod reply;
+mod report;
 mod runs;
 mod shared;
 mod talk;
 mod tls;
+mod topology;
 mod verify;
+mod whereabouts;
 mod write;
 
 use std::sync::{Arc, Mutex};
@@ -69,6 +73,19 @@ pub struct RedisOptions {
     pub allow_eviction: bool,
 }
 
+/// Key spaces for more shards of a cluster, behind those that are taken: each on the node that has the fewest.
+///
+/// # Errors
+/// Those of asking the cluster for its nodes.
+pub async fn more_spaces(url: &str, mut taken: Vec<u16>, count: usize) -> Result<Vec<u16>> {
+    let link = Link::new(url, &Keys::new(Shard::default()))?;
+    let ranges = link.whereabouts().ranges().await?;
+    for _ in 0..count {
+        taken.push(topology::next_space(&ranges, &taken)?);
+    }
+    Ok(taken)
+}
+
 pub struct RedisStore {
     link: Arc<Link>,
     keys: Arc<Keys>,
@@ -81,10 +98,11 @@ impl RedisStore {
     /// Connects, and looks whether the server can be trusted with jobs.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, or a server that may
-    /// evict; [`StoreError::TooNew`]; otherwise those of the connection.
+    /// [`StoreError::Refused`] for a URL that is none, credentials that do not do, a replica, or a server that
+    /// may evict; [`StoreError::TooNew`]; otherwise those of the connection.
     pub async fn open(url: &str, options: RedisOptions) -> Result<Self> {
-        let link = Arc::new(Link::new(url)?);
+        let keys = Arc::new(Keys::new(options.shard));
+        let link = Arc::new(Link::new(url, &keys)?);
         let server = Server::ask(&link).await?;
         if let Some(policy) = server.evicts().filter(|_| !options.allow_eviction) {
             return Err(StoreError::Refused(format!(
@@ -93,10 +111,16 @@ impl RedisStore {
                 link.shown()
             )));
         }
-        for warning in server.health().warnings {
+        if link.whereabouts().is_fixed() && matches!(server.fact("role"), Some("slave" | "replica")) {
+            return Err(StoreError::Refused(format!(
+                "{} is a replica, which takes no writes: name its master, or the sentinels that know it \
+                 (redis+sentinel://)",
+                link.shown()
+            )));
+        }
+        for warning in server.warnings() {
             tracing::warn!(store = link.shown(), "{warning}");
         }
-        let keys = Arc::new(Keys::new(options.shard));
         health::check_schema(&link, &keys).await?;
         health::mend_log(&link, &keys, &server).await?;
         let hints = Hints::listen(link.clone(), keys.clone());
@@ -369,13 +393,17 @@ impl Store for RedisStore {
         self.read_jobs(ids).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         let ids = self.scan_ids(self.keys.jobs(), part, limit).await?;
         Ok(ids.into_iter().map(JobId::from_bytes).collect())
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.read_newest(before, limit).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -460,12 +488,7 @@ impl Store for RedisStore {
     }
 
     async fn health(&self) -> Result<Health> {
-        let mut health = Server::ask(&self.link).await?.health();
-        let found = reply::maybe_bytes(self.link.command(cmd("GET").arg(self.keys.schema())).await?)?;
-        if found.is_none() {
-            health.warnings.push("the schema key is gone: was the server emptied?".to_owned());
-        }
-        Ok(health)
+        self.look_at_health().await
     }
 
     async fn verify(&self) -> Result<Vec<String>> {

@@ -1,13 +1,13 @@
 //! Looking at runs, definitions and the event log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Pipeline, Value, cmd};
 
 use super::list::{lex_before, read_claims, stream_position, stream_time};
 use super::pack::{self, Defaults, Reader};
 use super::{RedisStore, reply};
-use crate::domain::{Event, EventKind, Json, Name, RunId, limits};
+use crate::domain::{Event, EventKind, JobId, Json, Name, RunId, limits};
 use crate::store::codec;
 use crate::store::contract::*;
 
@@ -149,6 +149,34 @@ impl RedisStore {
             }
         }
         Ok(definitions)
+    }
+
+    /// By the event log, backwards. Jobs are told of in the order of their birth, but for what was on its way
+    /// at the same time: so it is read a little further than where there are enough.
+    pub(super) async fn read_newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let (mut ids, mut end, mut last) = (BTreeSet::new(), "+".to_owned(), false);
+        loop {
+            let mut range = cmd("XREVRANGE");
+            range.arg(self.keys.events()).arg(&end).arg("-").arg("COUNT").arg(RECORDS);
+            let page = reply::array(self.link.command(&range).await?)?;
+            if page.is_empty() {
+                break;
+            }
+            for record in page {
+                let mut parts = reply::array(record)?.into_iter();
+                let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
+                let id = reply::text(id)?;
+                let born = unpack(&id, fields)?.into_iter();
+                let born = born.filter(|event| matches!(event.kind, EventKind::JobCreated | EventKind::JobScheduled));
+                ids.extend(born.filter_map(|event| event.job).filter(|id| before.is_none_or(|before| *id < before)));
+                end = format!("({id}");
+            }
+            if last {
+                break;
+            }
+            last = ids.len() >= limit;
+        }
+        Ok(ids.into_iter().rev().take(limit).collect())
     }
 
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

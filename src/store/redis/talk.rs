@@ -115,7 +115,7 @@ impl RedisStore {
     }
 
     /// Who holds unique keys: as `holder` in the scripts judges it.
-    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    pub(super) async fn key_holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -142,7 +142,8 @@ impl RedisStore {
         let mut jobs = self.read_jobs(&ids).await?.into_iter();
         let mut holder = |(id, until): (JobId, Option<i64>)| {
             let lives = jobs.next().flatten().is_some_and(|stored| !stored.place.state().is_terminal());
-            (lives || until.is_some_and(|until| until > now)).then_some(id)
+            let rest = u64::try_from(until.unwrap_or_default() - now).unwrap_or_default();
+            (lives || rest > 0).then_some(Holder { job: id, rest: Duration::from_millis(rest) })
         };
         Ok(taken.into_iter().map(|one| one.and_then(&mut holder)).collect())
     }

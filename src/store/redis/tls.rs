@@ -1,41 +1,29 @@
 //! TLS to a server: which certificates are trusted, and which one is shown. The server's certificate is
-//! always verified. It knows files and URLs, no connection.
+//! always verified. It knows files, and neither URLs nor connections.
 //!
-//! `rediss://host:6380/?ca=FILE`: only this authority is trusted, instead of those of the machine (which
-//! `SSL_CERT_FILE` names). `&cert=FILE&key=FILE`: what is shown to a server that asks.
+//! With `?ca=FILE` only this authority is trusted, instead of those of the machine (which `SSL_CERT_FILE`
+//! names). `&cert=FILE&key=FILE`: what is shown to a server that asks.
 
 use std::fs;
 
 use redis::{ClientTlsConfig, TlsCertificates};
 
+use super::address::Files;
 use crate::store::contract::{Result, StoreError};
 
-pub const NONE: TlsCertificates = TlsCertificates { client_tls: None, root_cert: None };
-
-/// The URL without goflow's own parameters, and what they name.
-pub fn read(url: &str) -> Result<(String, TlsCertificates)> {
-    let (mut ca, mut cert, mut key) = (None, None, None);
-    let Some((base, query)) = url.split_once('?') else {
-        return Ok((url.to_owned(), NONE));
+/// Reads the files.
+///
+/// # Errors
+/// [`StoreError::Refused`] for one that cannot be read.
+pub fn certificates(files: &Files) -> Result<TlsCertificates> {
+    let root_cert = files.ca.as_deref().map(read).transpose()?;
+    let client_tls = match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => Some(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? }),
+        _ => None,
     };
-    let mut rest = Vec::new();
-    for part in query.split('&') {
-        match part.split_once('=') {
-            Some(("ca", path)) => ca = Some(file(path)?),
-            Some(("cert", path)) => cert = Some(file(path)?),
-            Some(("key", path)) => key = Some(file(path)?),
-            _ => rest.push(part),
-        }
-    }
-    let client_tls = match (cert, key) {
-        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
-        (None, None) => None,
-        _ => return Err(StoreError::Refused("`cert=` and `key=` go together in a store URL".to_owned())),
-    };
-    let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-    Ok((plain, TlsCertificates { client_tls, root_cert: ca }))
+    Ok(TlsCertificates { client_tls, root_cert })
 }
 
-fn file(path: &str) -> Result<Vec<u8>> {
+fn read(path: &str) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| StoreError::Refused(format!("{path}, which the store URL names: {error}")))
 }

@@ -62,6 +62,23 @@ impl ServerUrl {
         url
     }
 
+    /// Host and port, if it is without TLS.
+    pub fn plain(&self) -> Option<(&str, u16)> {
+        let port = self.0.port_or_known_default()?;
+        self.0.host_str().filter(|_| self.0.scheme() == "http").map(|host| (host, port))
+    }
+
+    /// Host and port, as a request names them.
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The path that its own paths stand below; empty where there is none.
+    pub fn base(&self) -> &str {
+        self.0.path().trim_end_matches('/')
+    }
+
     fn is_loopback(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']);
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

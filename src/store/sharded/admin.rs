@@ -11,19 +11,17 @@ use super::map::{Entry, Map, State};
 use super::shard::Slot;
 use super::work::ENQUEUE;
 use super::{CHANGE, FRESH, Inner, PATIENT, map_of, nobody, notices};
-use crate::domain::{Event, EventKind, JobId, Name, QueueSettings, Shard, limits};
+use crate::domain::{Event, EventKind, Name, QueueSettings, Shard, limits};
 use crate::store::contract::*;
-use crate::store::url::{hide_password, next_to};
+use crate::store::open;
+use crate::store::url::hide_password;
 
 #[async_trait]
 impl Shards for Inner {
     async fn list(&self) -> Result<ShardList> {
         self.compare().await?;
         let map = self.map();
-        let mut shards = Vec::new();
-        for entry in &map.shards {
-            shards.push(self.status(entry).await);
-        }
+        let shards = futures_util::future::join_all(map.shards.iter().map(|entry| self.status(entry))).await;
         Ok(ShardList { epoch: map.epoch, strategy: map.strategy.as_str().to_owned(), shards })
     }
 
@@ -46,7 +44,8 @@ impl Shards for Inner {
         }
         let there: Vec<&Entry> = map.there().collect();
         let beside = usize::from(number).checked_rem(there.len()).and_then(|nth| there.get(nth)).ok_or_else(nobody)?;
-        self.add_shard(&next_to(&beside.url, number).map_err(StoreError::Refused)?).await
+        let known: Vec<String> = map.shards.iter().map(|entry| entry.url.clone()).collect();
+        self.add_shard(&open::beside(&beside.url, number, &known).await?).await
     }
 
     async fn drain(&self, id: u16, into: Option<u16>) -> Result<()> {
@@ -300,6 +299,7 @@ impl Inner {
             return Err(StoreError::Unavailable("the shards have just been changed by somebody else".to_owned()));
         }
         let slot = self.slot(id)?;
+        self.sweep_copies(id).await?;
         let left = self.left_on(&slot).await?;
         if left.all() > 0 {
             return Err(StoreError::Refused(format!("shard {id} is not empty: {}", told(&left))));
@@ -324,7 +324,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    pub(super) async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let map = self.map();
         let mut asks: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         for (nth, key) in keys.iter().enumerate() {

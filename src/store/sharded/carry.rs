@@ -2,39 +2,39 @@
 //!
 //! # How a job goes over
 //!
-//! 1. A *copy* is enqueued on the other shard, due in a far year, so that nobody runs it. It says in its
-//!    metadata where the job was.
-//! 2. The job is deleted where it is, if it still is where it was seen, with the revision it had.
-//! 3. The copy is moved to where the job was, with the next revision.
+//! 0. An *intent* is noted where the jobs are: so that others find what a carrier that was cut has left.
+//! 1. A *copy* is enqueued on the other shard, due in a far year, so that nobody runs it. It bears the
+//!    number of this carrying.
+//! 2. The job is set aside where it is, if it still has the revision that was copied; what is left of it
+//!    names the carrying. From now on its copy counts.
+//! 3. The copy becomes the job, by the right of the copy's own revision: once.
+//! 4. What is left goes, and in the end the intent.
 //!
-//! The job counts as long as it is there; the copy counts as soon as it is not. So a job is run from one
-//! shard or the other, never from both, whoever dies wherever: before 2 the copy is nothing, after 2 anybody
-//! who finds it finishes it (3 names the copy's revision, so it is done once). A copy is deleted only by
-//! whoever has seen that the job is still there and has changed: then the revision in the copy can never
-//! again be the job's. Two carriers at once do no harm for the same reasons.
+//! The job is run from one shard or the other, never from both, whoever dies wherever and however late a
+//! carrier goes on: [`transit::next`] decides every step from what is seen on both shards, and each step has
+//! the right to be done once. A job that changes, or is deleted, between 1 and 2 leaves a copy that nobody
+//! can land any more, and that is discarded.
 //!
-//! Steps stay with their runs, which end where they began; jobs that wait for others, and those they wait
-//! for, stay until that is over. What a job has printed stays behind, and its time in the line of finished
-//! jobs begins anew.
-//!
-//! A schedule goes over in the same way: a note of it on the other shard, its end here by who saw its
-//! revision, its beginning there, the end of the note.
+//! Jobs that wait for others, and those they wait for, stay until that is over. The time of what has ended
+//! in its line begins anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::map::Entry;
 use super::shard::Slot;
+use super::transit::{self, Carry, Seen, Step, is_copy, seen, unmarked, way};
 use super::{Inner, PATIENT, notices};
-use crate::domain::{EventKind, Job, JobId, Ms, Place, ProducerId, Shard, To};
+use crate::domain::{EventKind, Job, JobId, Place, ProducerId, Shard, To};
 use crate::store::contract::*;
 
-/// When a copy is due: in the year 9892.
-pub(super) const FAR: Ms = Ms(250_000_000_000_000);
-/// Where a job was, in the metadata of its copy.
-const WAS: &str = "goflow:was";
 /// Jobs carried at once.
 const BATCH: usize = 200;
+/// Rounds of steps that a batch gets: each job needs three.
+const ROUNDS: usize = 4;
+/// Between two looks for what carriers have left.
+pub(super) const FINISH: Duration = Duration::from_secs(5);
+/// A carrier that has not ended a batch by then was cut.
+const CUT: Duration = Duration::from_secs(10);
 /// Places that are carried, what waits first.
 const PLACES: [Place; 9] = [
     Place::Pending,
@@ -48,60 +48,37 @@ const PLACES: [Place; 9] = [
     Place::Completed,
 ];
 
-/// Where a job was: its place, and when it is due there.
-fn write_was(stored: &Stored) -> String {
-    format!("{} {}", char::from(stored.place.code()), stored.at.0)
-}
-
-fn read_was(text: &str) -> Option<(Place, Ms)> {
-    let (code, at) = text.split_once(' ')?;
-    let place = Place::from_code(*code.as_bytes().first()?)?;
-    Some((place, Ms(at.parse().ok()?)))
-}
-
-/// Whether a job is a copy on its way.
-pub(super) fn is_copy(stored: &Stored) -> bool {
-    stored.place == Place::Scheduled && stored.job.metadata.contains_key(WAS)
-}
-
-/// The copy of a job. What has ended holds no unique key, and its copy must not take one.
-fn copy(stored: &Stored) -> NewJob {
-    let mut job = stored.job.clone();
-    job.metadata.insert(WAS.to_owned(), write_was(stored));
-    if stored.place.state().is_terminal() {
-        job.unique_key = None;
-    }
-    NewJob { job, start: Start::At(FAR), unique_for: None }
-}
-
-/// Where a place leads that was left at a moment of our clock.
-fn way(place: Place, at: Ms, now: Ms) -> To {
-    match place {
-        Place::Scheduled => To::Scheduled(at.since(now)),
-        Place::Retrying => To::Retrying(at.since(now)),
-        Place::Suspect => To::Suspect,
-        Place::Parked => To::Parked,
-        Place::Held => To::Held,
-        Place::Dead => To::Dead,
-        Place::Completed => To::Completed,
-        Place::Cancelled => To::Cancelled,
-        // What a key has blocked waits in line until it is blocked there.
-        Place::Pending | Place::Blocked | Place::Running => To::Pending,
-    }
-}
-
-fn delete(place: Place, job: &Job) -> Commit {
-    let step =
-        Move { expect: Expect::Idle(place, job.rev), to: To::Gone, job: job.clone(), event: EventKind::JobMoved };
+/// One move of a job that nobody runs.
+fn step(place: Place, rev: u32, to: To, job: Job) -> Commit {
+    let step = Move { expect: Expect::Idle(place, rev), to, job, event: EventKind::JobMoved };
     Commit { moves: vec![step], run: None }
 }
 
+async fn commit(slot: &Slot, commits: Vec<Commit>) -> Result<Vec<Moved>> {
+    if commits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let exchange = Exchange { commits, claim: None };
+    let exchange = &exchange;
+    let answer = slot.call(PATIENT, |store| async move { store.exchange(exchange).await }).await?;
+    Ok(answer.commits.into_iter().filter_map(|one| one.moves.into_iter().next()).collect())
+}
+
+async fn get(slot: &Slot, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+    slot.call(PATIENT, |store| async move { store.get(ids).await }).await
+}
+
 impl Inner {
-    pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
+    /// The shards between which a draining shard is carried.
+    fn way_of(&self, id: u16) -> Result<(std::sync::Arc<Slot>, std::sync::Arc<Slot>)> {
         let map = self.map();
         let entry = map.entry(id).ok_or_else(|| StoreError::Refused(format!("there is no shard {id}")))?;
         let to = entry.moved_to.ok_or_else(|| StoreError::Refused(format!("shard {id} is not carried anywhere")))?;
-        let (from, to) = (self.slot(id)?, self.slot(map.route(Shard(to))?)?);
+        Ok((self.slot(id)?, self.slot(map.route(Shard(to))?)?))
+    }
+
+    pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
+        let (from, to) = self.way_of(id)?;
         let entangled = self.entangled(&from).await?;
         for place in PLACES {
             let batch = self.movable(&from, place, &entangled).await?;
@@ -112,26 +89,29 @@ impl Inner {
                 }
             }
         }
-        let jobs = self.finish_copies(&from, &to).await?;
-        Ok(Carried { jobs, schedules: self.carry_schedules(&from, &to).await? })
+        Ok(Carried { jobs: 0, schedules: self.carry_schedules(&from, &to).await? })
     }
 
     /// Jobs that wait for others, and those they wait for.
     async fn entangled(&self, from: &Slot) -> Result<BTreeSet<JobId>> {
         let mut entangled = BTreeSet::new();
-        let mut after = None;
+        for stored in self.all_of(from, Place::Held).await? {
+            entangled.extend(stored.job.after.iter().copied());
+            entangled.insert(stored.job.id);
+        }
+        Ok(entangled)
+    }
+
+    async fn all_of(&self, slot: &Slot, place: Place) -> Result<Vec<Stored>> {
+        let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let query =
-                ListQuery { place: Place::Held, queue: None, after, budget: crate::domain::limits::LIST_BUDGET };
+            let query = ListQuery { place, queue: None, after, budget: crate::domain::limits::LIST_BUDGET };
             let query = &query;
-            let page = from.call(PATIENT, |store| async move { store.list(query).await }).await?;
-            for stored in page.items {
-                entangled.extend(stored.job.after.iter().copied());
-                entangled.insert(stored.job.id);
-            }
+            let page = slot.call(PATIENT, |store| async move { store.list(query).await }).await?;
+            all.extend(page.items);
             match page.next {
                 Some(next) => after = Some(next),
-                None => return Ok(entangled),
+                None => return Ok(all),
             }
         }
     }
@@ -161,225 +141,201 @@ impl Inner {
     }
 
     async fn carry_jobs(&self, from: &Slot, to: &Slot, batch: Vec<Stored>) -> Result<u64> {
-        let batch = self.make_copies(to, batch).await?;
-        if batch.is_empty() {
-            return Ok(0);
-        }
-        let commits = batch.iter().map(|stored| delete(stored.place, &stored.job)).collect();
-        let exchange = Exchange { commits, claim: None };
-        let answer = from.call(PATIENT, |store| {
-            let exchange = &exchange;
-            async move { store.exchange(exchange).await }
+        let ids: Vec<JobId> = batch.iter().map(|stored| stored.job.id).collect();
+        let carry = Carry(self.options.entropy.next());
+        let at = from.to_theirs(self.now());
+        let intent = notices::Intent { carry: carry.0, to: to.id, at: at.0, jobs: ids.clone() };
+        let kept = &intent;
+        from.call(PATIENT, |store| async move { notices::keep_intent(&*store, kept).await }).await?;
+        let keys = self.held_keys(from, &batch).await?;
+        let unmoved = batch.iter().filter(|stored| transit::side(stored).is_none());
+        let copies = unmoved.map(|stored| {
+            let rest = keys.get(&stored.job.id).copied();
+            transit::copy(stored, carry, from.id, rest.is_some(), rest)
         });
-        let answer = answer.await?;
-        let (mut gone, mut doubtful) = (Vec::new(), Vec::new());
-        for (stored, committed) in batch.into_iter().zip(&answer.commits) {
-            match committed.moves.first() {
-                Some(Moved::Applied) => gone.push(stored),
-                _ => doubtful.push(stored),
-            }
+        let producer = ProducerId::from_parts(self.now(), Shard::default(), self.options.entropy.next());
+        let copies = Enqueue { producer, sequence: 1, jobs: copies.collect(), runs: Vec::new() };
+        if !copies.jobs.is_empty() {
+            let copies = &copies;
+            to.call(PATIENT, |store| async move { store.enqueue(copies).await }).await?;
         }
-        self.take_back(from, to, doubtful).await?;
-        let asked: Vec<JobId> = gone.iter().filter(|stored| stored.asked).map(|stored| stored.job.id).collect();
-        let count =
-            self.land(to, gone.into_iter().map(|stored| (stored.place, stored.at, stored.job)).collect()).await?;
-        if !asked.is_empty() {
-            let asked = &asked;
-            to.call(PATIENT, |store| async move { store.ask(asked).await }).await?;
-        }
-        Ok(count)
+        let landed = self.go_on(from, to, &ids).await?;
+        from.call(PATIENT, |store| async move { notices::drop_intent(&*store, kept).await }).await?;
+        Ok(landed)
     }
 
-    /// Step 1; the jobs that have a copy now which is theirs.
-    async fn make_copies(&self, to: &Slot, batch: Vec<Stored>) -> Result<Vec<Stored>> {
-        let producer = ProducerId::from_parts(self.now(), Shard::default(), self.options.entropy.next());
-        let copies = Enqueue { producer, sequence: 1, jobs: batch.iter().map(copy).collect(), runs: Vec::new() };
-        let answer = to.call(PATIENT, |store| {
-            let copies = &copies;
-            async move { store.enqueue(copies).await }
-        });
-        let answer = answer.await?;
-        let (mut ready, mut there) = (Vec::new(), Vec::new());
-        for (stored, answer) in batch.into_iter().zip(answer.jobs) {
-            match answer {
-                Enqueued::Created => ready.push(stored),
-                Enqueued::Exists => there.push(stored),
-                // Its key is held there by another: it stays until that one has ended.
-                Enqueued::Conflict(_) | Enqueued::NoParent(_) | Enqueued::Busy => {}
-            }
+    /// Which jobs hold their unique keys, and for how long at least.
+    async fn held_keys(&self, from: &Slot, batch: &[Stored]) -> Result<BTreeMap<JobId, Duration>> {
+        let with_key: Vec<&Stored> = batch.iter().filter(|stored| stored.job.unique_key.is_some()).collect();
+        if with_key.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        if !there.is_empty() {
-            let ids: Vec<JobId> = there.iter().map(|stored| stored.job.id).collect();
-            let ids = &ids;
-            let found = to.call(PATIENT, |store| async move { store.get(ids).await }).await?;
-            let mut old = Vec::new();
-            for (stored, found) in there.into_iter().zip(found) {
-                match found.filter(is_copy) {
-                    Some(found)
-                        if found.job.metadata.get(WAS) == Some(&write_was(&stored))
-                            && found.job.rev == stored.job.rev =>
-                    {
-                        ready.push(stored);
+        let keys: Vec<String> = with_key.iter().filter_map(|stored| stored.job.unique_key.clone()).collect();
+        let keys = &keys;
+        let holders = from.call(PATIENT, |store| async move { store.holders(keys).await }).await?;
+        let own = with_key.iter().zip(holders).filter_map(|(stored, holder)| {
+            holder.filter(|holder| holder.job == stored.job.id).map(|holder| (holder.job, holder.rest))
+        });
+        Ok(own.collect())
+    }
+
+    /// Takes every step that these jobs need, whoever has begun; how many have landed.
+    async fn go_on(&self, from: &Slot, to: &Slot, ids: &[JobId]) -> Result<u64> {
+        let mut landed = 0;
+        for _ in 0..ROUNDS {
+            // First where they were: what is not there any more has landed, or never will.
+            let here = get(from, ids).await?;
+            let there = get(to, ids).await?;
+            let (mut at_home, mut away, mut lands, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for (here, there) in here.iter().zip(&there) {
+                let next = transit::next(seen(here.as_ref(), from.id), seen(there.as_ref(), from.id));
+                match (next, here, there) {
+                    (Step::SetAside(carry), Some(here), _) => {
+                        let holds = there.as_ref().is_some_and(|there| there.job.unique_key.is_some());
+                        let stored = Stored { at: from.to_ours(here.at), ..here.clone() };
+                        let delay = transit::FAR.since(from.to_theirs(self.now()));
+                        let aside = transit::left(&stored, carry, holds);
+                        at_home.push(step(here.place, here.job.rev, To::Scheduled(delay), aside));
                     }
-                    // Of an earlier try, and not what the job is now: away with it, and again next time.
-                    Some(found) if found.job.rev != stored.job.rev => old.push(delete(Place::Scheduled, &found.job)),
-                    // Due at another moment, or in another place at the same revision: the same job all the same.
-                    Some(_) => ready.push(stored),
-                    None => {}
+                    (Step::Land, Some(here), Some(there)) => {
+                        lands.push(away.len());
+                        away.extend(self.landing(here, there)?);
+                    }
+                    (Step::Discard, _, Some(there)) => {
+                        away.push(step(Place::Scheduled, there.job.rev, To::Gone, there.job.clone()));
+                    }
+                    (Step::Leave, Some(here), _) => {
+                        if here.asked {
+                            asked.push(here.job.id);
+                        }
+                        at_home.push(step(Place::Scheduled, here.job.rev, To::Gone, here.job.clone()));
+                    }
+                    _ => {}
                 }
             }
-            if !old.is_empty() {
-                let exchange = Exchange { commits: old, claim: None };
-                let exchange = &exchange;
-                to.call(PATIENT, |store| async move { store.exchange(exchange).await }).await?;
+            if at_home.is_empty() && away.is_empty() {
+                break;
             }
+            let moved = commit(to, away).await?;
+            landed += lands.iter().filter(|nth| moved.get(**nth) == Some(&Moved::Applied)).count() as u64;
+            if !asked.is_empty() {
+                let asked = &asked;
+                to.call(PATIENT, |store| async move { store.ask(asked).await }).await?;
+            }
+            commit(from, at_home).await?;
         }
-        Ok(ready)
+        Ok(landed)
     }
 
-    /// The job was not where it was seen. If it is still there, its copy is deleted; if it is gone, somebody
-    /// else has carried it, and the copy is all there is.
-    async fn take_back(&self, from: &Slot, to: &Slot, doubtful: Vec<Stored>) -> Result<()> {
-        if doubtful.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<JobId> = doubtful.iter().map(|stored| stored.job.id).collect();
-        let ids = &ids;
-        let found = from.call(PATIENT, |store| async move { store.get(ids).await }).await?;
-        let mut commits = Vec::new();
-        for (stored, found) in doubtful.iter().zip(found) {
-            let has_changed = found.is_some_and(|found| found.place != stored.place || found.job.rev != stored.job.rev);
-            if has_changed {
-                let NewJob { job, .. } = copy(stored);
-                commits.push(delete(Place::Scheduled, &job));
-            }
-        }
-        if !commits.is_empty() {
-            let exchange = Exchange { commits, claim: None };
-            let exchange = &exchange;
-            to.call(PATIENT, |store| async move { store.exchange(exchange).await }).await?;
-        }
-        Ok(())
-    }
-
-    /// Step 3.
-    async fn land(&self, to: &Slot, jobs: Vec<(Place, Ms, Job)>) -> Result<u64> {
-        let now = self.now();
-        let land = |(place, at, mut job): (Place, Ms, Job)| {
-            let expect = Expect::Idle(Place::Scheduled, job.rev);
-            job.rev += 1;
-            let step = Move { expect, to: way(place, at, now), job, event: EventKind::JobMoved };
-            Commit { moves: vec![step], run: None }
-        };
-        let exchange = Exchange { commits: jobs.into_iter().map(land).collect(), claim: None };
-        if exchange.commits.is_empty() {
-            return Ok(0);
-        }
-        let answer = to.call(PATIENT, |store| {
-            let exchange = &exchange;
-            async move { store.exchange(exchange).await }
-        });
-        let answer = answer.await?;
-        let landed = |committed: &&Committed| committed.moves.first() == Some(&Moved::Applied);
-        Ok(answer.commits.iter().filter(landed).count() as u64)
-    }
-
-    /// Copies whose jobs are gone, left by a carrier that was cut: they are all there is.
-    pub(super) async fn finish_copies(&self, from: &Slot, to: &Slot) -> Result<u64> {
-        let (mut copies, mut after) = (Vec::new(), None);
-        loop {
-            let budget = crate::domain::limits::LIST_BUDGET;
-            let query = ListQuery { place: Place::Scheduled, queue: None, after, budget };
-            let query = &query;
-            let page = to.call(PATIENT, |store| async move { store.list(query).await }).await?;
-            let born_there = |stored: &Stored| is_copy(stored);
-            copies.extend(page.items.into_iter().filter(born_there));
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-        let mut finished = 0;
-        for copies in copies.chunks(BATCH) {
-            let ids: Vec<JobId> = copies.iter().map(|stored| stored.job.id).collect();
-            let mut there = vec![false; ids.len()];
-            // Another shard may be carried to the same one: its copies are its own to finish.
-            let carried = |entry: &&Entry| entry.id != to.id && (entry.id == from.id || entry.moved_to.is_some());
-            let map = self.map();
-            for entry in map.there().filter(carried) {
-                let (slot, ids) = (self.slot(entry.id)?, &ids);
-                let found = slot.call(PATIENT, |store| async move { store.get(ids).await }).await?;
-                there.iter_mut().zip(found).for_each(|(seen, one)| *seen |= one.is_some());
-            }
-            let gone = copies.iter().zip(there).filter(|(_, there)| !*there);
-            let jobs = gone.filter_map(|(stored, _)| {
-                let mut job = stored.job.clone();
-                let (place, at) = read_was(&job.metadata.remove(WAS)?)?;
-                Some((place, at, job))
-            });
-            finished += self.land(to, jobs.collect()).await?;
-        }
-        Ok(finished)
+    /// The move by which a copy becomes the job that was set aside.
+    fn landing(&self, here: &Stored, there: &Stored) -> Result<Option<Commit>> {
+        let odd = || StoreError::Corrupt(format!("job {} is on its way, and does not say whence", here.job.id));
+        let (place, at, job) = unmarked(&here.job).ok_or_else(odd)?;
+        let job = Job { rev: there.job.rev.saturating_add(1), ..job };
+        Ok(Some(step(Place::Scheduled, there.job.rev, way(place, at, self.now()), job)))
     }
 
     async fn carry_schedules(&self, from: &Slot, to: &Slot) -> Result<u64> {
-        let theirs = to.call(PATIENT, |store| async move { notices::moving(&*store).await }).await?;
-        for note in theirs {
-            // Its end here may have been the last that a carrier did.
-            self.land_schedule(from, to, note).await?;
-        }
-        let (_, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
         let mut carried = 0;
-        for record in records.into_iter().filter(|record| !notices::is_notice(&record.name)) {
-            let due = record.due.map(|due| to.to_theirs(from.to_ours(due)));
-            let note =
-                notices::Moving { name: record.name.clone(), due: due.map(|due| due.0), body: record.body.clone() };
-            let kept = &note;
-            to.call(PATIENT, |store| async move { notices::note_moving(&*store, kept).await }).await?;
-            let end = ScheduleCommit::deleting(&record.name, record.rev);
-            let end = &end;
-            if from.call(PATIENT, |store| async move { store.set_schedule(end).await }).await?.is_some() {
-                self.land_schedule(from, to, note).await?;
-                carried += 1;
+        for _ in 0..ROUNDS {
+            let (_, here) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
+            let (_, there) = to.call(PATIENT, |store| async move { store.schedules().await }).await?;
+            let copies = there.iter().filter(|record| {
+                transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Copy(..)))
+            });
+            let names: BTreeSet<_> = here.iter().chain(copies).map(|record| record.name.clone()).collect();
+            let mut is_over = true;
+            for name in names.into_iter().filter(|name| !notices::is_notice(name)) {
+                let find = |records: &[ScheduleRecord]| records.iter().find(|record| record.name == name).cloned();
+                let (took, has_landed) = self.step_schedule(from, to, find(&here), find(&there)).await?;
+                is_over &= !took;
+                carried += u64::from(has_landed);
+                if has_landed {
+                    let mut known = self.schedules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    known.insert(name, to.id);
+                }
+            }
+            if is_over {
+                break;
             }
         }
         Ok(carried)
     }
 
-    /// A schedule that is noted there and is not here any more begins there.
-    async fn land_schedule(&self, from: &Slot, to: &Slot, note: notices::Moving) -> Result<()> {
-        let (_, here) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
-        if here.iter().any(|record| record.name == note.name) {
-            return Ok(());
-        }
-        let note = &note;
-        to.call(PATIENT, |store| async move {
-            let begin = ScheduleCommit {
-                next: Some((note.due.map(Ms), note.body.clone())),
-                ..ScheduleCommit::deleting(&note.name, 0)
-            };
-            store.set_schedule(&begin).await?;
-            notices::forget_moving(&*store, note).await
-        })
-        .await?;
-        self.schedules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(note.name.clone(), to.id);
-        Ok(())
+    /// The next step of a schedule, in the same way as a job's: whether there was one, and whether it has
+    /// landed by it.
+    async fn step_schedule(
+        &self,
+        from: &Slot,
+        to: &Slot,
+        here: Option<ScheduleRecord>,
+        there: Option<ScheduleRecord>,
+    ) -> Result<(bool, bool)> {
+        use transit::{MovingSchedule, Side, seen_schedule};
+        let (is_here, is_there) = (seen_schedule(here.as_ref(), from.id)?, seen_schedule(there.as_ref(), from.id)?);
+        let change = |record: &ScheduleRecord, next| ScheduleCommit {
+            next,
+            ..ScheduleCommit::deleting(&record.name, record.rev)
+        };
+        let (slot, change) = match (transit::next(is_here, is_there), is_here, here, there) {
+            (Step::Rest, Seen::Itself(Some(of)), Some(here), None) => {
+                let side = Side::Copy { carry: Carry(self.options.entropy.next()), origin: from.id, of };
+                let body = MovingSchedule { side, due: here.due, body: here.body.clone() }.write()?;
+                (to, ScheduleCommit { next: Some((None, body)), ..ScheduleCommit::deleting(&here.name, 0) })
+            }
+            (Step::SetAside(carry), _, Some(here), _) => {
+                let aside = MovingSchedule { side: Side::Left(carry), due: here.due, body: here.body.clone() };
+                (from, change(&here, Some((None, aside.write()?))))
+            }
+            (Step::Land, _, Some(here), Some(there)) => {
+                let Some(moving) = MovingSchedule::read(&here)? else { return Ok((false, false)) };
+                let due = moving.due.map(|due| to.to_theirs(from.to_ours(due)));
+                (to, change(&there, Some((due, moving.body))))
+            }
+            (Step::Discard, _, _, Some(there)) => (to, change(&there, None)),
+            (Step::Leave, _, Some(here), _) => (from, change(&here, None)),
+            _ => return Ok((false, false)),
+        };
+        let has_landed = matches!(transit::next(is_here, is_there), Step::Land);
+        let change = &change;
+        let done = slot.call(PATIENT, |store| async move { store.set_schedule(change).await }).await?;
+        Ok((true, has_landed && done.is_some()))
     }
 
     /// What a carrier that was cut has left is finished by any process, now and then.
     pub(super) async fn finish_carrying(&self) -> Result<()> {
-        let map = self.map();
-        for entry in map.there() {
-            if let Some(to) = entry.moved_to {
-                let (from, to) = (self.slot(entry.id)?, self.slot(map.route(Shard(to))?)?);
-                if !from.is_away() && !to.is_away() {
-                    self.finish_copies(&from, &to).await?;
+        for entry in self.map().there().filter(|entry| entry.moved_to.is_some()) {
+            let (from, to) = self.way_of(entry.id)?;
+            if from.is_away() || to.is_away() {
+                continue;
+            }
+            let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
+            for intent in notices::intents(&records)? {
+                if now.0.saturating_sub(intent.at) > CUT.as_millis() as i64 {
+                    self.go_on(&from, &to, &intent.jobs).await?;
+                    let intent = &intent;
+                    from.call(PATIENT, |store| async move { notices::drop_intent(&*store, intent).await }).await?;
                 }
+            }
+            let is_cut = |record: &ScheduleRecord| {
+                transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Left(_)))
+            };
+            if records.iter().any(is_cut) {
+                self.carry_schedules(&from, &to).await?;
             }
         }
         Ok(())
     }
-}
 
-/// Between two looks for what carriers have left.
-pub(super) const FINISH: Duration = Duration::from_secs(15);
+    /// Before a shard goes: copies of its jobs that somebody has made too late are nobody's.
+    pub(super) async fn sweep_copies(&self, id: u16) -> Result<()> {
+        let Ok((from, to)) = self.way_of(id) else { return Ok(()) };
+        let of_it = |stored: &Stored| matches!(seen(Some(stored), from.id), Seen::Copy(..));
+        let late = self.all_of(&to, Place::Scheduled).await?;
+        let ids: Vec<JobId> = late.iter().filter(|stored| of_it(stored)).map(|stored| stored.job.id).collect();
+        for ids in ids.chunks(BATCH) {
+            self.go_on(&from, &to, ids).await?;
+        }
+        Ok(())
+    }
+}

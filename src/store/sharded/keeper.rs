@@ -1,10 +1,10 @@
 //! Keeps the shards together: reads the map on each every second and takes the newest, mends what lags
 //! behind, and looks for shards that are away. It ends with the store that it keeps.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::map::Map;
@@ -25,38 +25,56 @@ const CLAIMS: Duration = Duration::from_secs(10);
 const UNCLAIMED: Duration = Duration::from_secs(30);
 const TELL_AGAIN: Duration = Duration::from_secs(600);
 
+/// One loop for each of its duties, so that none waits for another's shard.
 pub(super) async fn keep(inner: Weak<Inner>) {
-    let mut next = Instant::now();
-    let (mut claims, mut unclaimed) = (next + CLAIMS, BTreeMap::new());
-    let mut finish = next + super::carry::FINISH;
+    let mut duties = JoinSet::new();
+    duties.spawn(look_for_the_lost(inner.clone()));
+    duties.spawn(every(inner.clone(), COMPARE, |inner| async move {
+        if let Err(error) = inner.compare().await {
+            tracing::debug!(%error, "the map could not be compared");
+        }
+    }));
+    duties.spawn(every(inner.clone(), COMPARE, |inner| async move {
+        if inner.map().strategy == super::Strategy::LeastLoaded {
+            drop(inner.stats().await);
+        }
+    }));
+    duties.spawn(every(inner.clone(), super::carry::FINISH, |inner| async move {
+        if let Err(error) = inner.finish_carrying().await {
+            tracing::debug!(%error, "what was being carried could not be looked at");
+        }
+    }));
+    duties.spawn(every(inner, CLAIMS, |inner| async move { inner.watch_claims().await }));
+    while duties.join_next().await.is_some() {}
+}
+
+/// Does a duty again and again, for as long as there is a store.
+async fn every<F>(inner: Weak<Inner>, pause: Duration, duty: impl Fn(Arc<Inner>) -> F)
+where
+    F: Future<Output = ()>,
+{
+    while let Some(inner) = inner.upgrade() {
+        duty(inner).await;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Probes each shard that is away, by a task of its own: one may take long to say nothing.
+async fn look_for_the_lost(inner: Weak<Inner>) {
+    let mut probes = JoinSet::new();
     loop {
         {
-            let Some(inner) = inner.upgrade() else { break };
-            for slot in inner.slots().into_iter().filter(|slot| slot.wants_probe()) {
-                inner.probe(&slot).await;
-            }
-            let now = Instant::now();
-            if now >= next {
-                next = now + COMPARE;
-                if let Err(error) = inner.compare().await {
-                    tracing::debug!(%error, "the map could not be compared");
-                }
-                if inner.map().strategy == super::Strategy::LeastLoaded {
-                    drop(inner.stats().await);
-                }
-            }
-            if now >= claims {
-                claims = now + CLAIMS;
-                inner.watch_claims(&mut unclaimed).await;
-            }
-            if now >= finish {
-                finish = now + super::carry::FINISH;
-                if let Err(error) = inner.finish_carrying().await {
-                    tracing::debug!(%error, "what was being carried could not be looked at");
-                }
+            let Some(inner) = inner.upgrade() else { return };
+            for slot in inner.slots().into_iter().filter(|slot| slot.wants_probe() && slot.begin_probe()) {
+                let inner = inner.clone();
+                probes.spawn(async move {
+                    inner.probe(&slot).await;
+                    slot.end_probe();
+                });
             }
             listen(&inner);
         }
+        while probes.try_join_next().is_some() {}
         tokio::time::sleep(PROBE).await;
     }
 }
@@ -78,28 +96,27 @@ pub(super) fn listen(inner: &Arc<Inner>) {
 
 impl Inner {
     /// A shard on which work waits and that no worker is registered with is told of.
-    async fn watch_claims(&self, since: &mut BTreeMap<u16, Instant>) {
-        for slot in self.awake() {
-            let stats = slot.call(PATIENT, |store| async move { store.stats().await }).await;
-            let workers = slot.call(PATIENT, |store| async move { store.workers().await }).await;
-            let (Ok(stats), Ok(workers)) = (stats, workers) else { continue };
-            let waits: u64 = stats.iter().map(|queue| queue.pending + queue.retrying).sum();
-            if waits == 0 || !workers.is_empty() {
-                since.remove(&slot.id);
-                continue;
-            }
-            if since.entry(slot.id).or_insert_with(Instant::now).elapsed() < UNCLAIMED {
-                continue;
-            }
-            let text = format!("{} {waits} jobs wait and no worker is registered", slot.id);
-            let event = Event { data: Some(text), ..Event::new(EventKind::ShardUnclaimed) };
-            let now = self.now();
-            let not_since = now.0.saturating_sub(TELL_AGAIN.as_millis() as i64);
-            let told = slot
-                .call(PATIENT, |store| async move { notices::tell_unclaimed(&*store, now.0, not_since, event).await });
-            if told.await.is_ok() {
-                tracing::warn!(shard = slot.id, waits, "no worker is registered with a shard on which jobs wait");
-            }
+    async fn watch_claims(&self) {
+        let slots = self.awake();
+        futures_util::future::join_all(slots.iter().map(|slot| self.watch_claim(slot))).await;
+    }
+
+    async fn watch_claim(&self, slot: &Slot) {
+        let stats = slot.call(PROMPT, |store| async move { store.stats().await }).await;
+        let workers = slot.call(PROMPT, |store| async move { store.workers().await }).await;
+        let (Ok(stats), Ok(workers)) = (stats, workers) else { return };
+        let waits: u64 = stats.iter().map(|queue| queue.pending + queue.retrying).sum();
+        if slot.unclaimed_for(waits > 0 && workers.is_empty()) < UNCLAIMED {
+            return;
+        }
+        let text = format!("{} {waits} jobs wait and no worker is registered", slot.id);
+        let event = Event { data: Some(text), ..Event::new(EventKind::ShardUnclaimed) };
+        let now = slot.to_theirs(self.now());
+        let not_since = now.0.saturating_sub(TELL_AGAIN.as_millis() as i64);
+        let told =
+            slot.call(PROMPT, |store| async move { notices::tell_unclaimed(&*store, now.0, not_since, event).await });
+        if told.await.is_ok() {
+            tracing::warn!(shard = slot.id, waits, "no worker is registered with a shard on which jobs wait");
         }
     }
 
@@ -185,8 +202,8 @@ impl Inner {
         Ok(true)
     }
 
-    /// Reads every shard's map, takes the newest, and mends those that lag behind.
-    pub(super) async fn compare(&self) -> Result<()> {
+    /// Reads every shard's map and takes the newest. What was read, if that is the one in use.
+    pub(super) async fn look_at_maps(&self) -> Result<Option<Vec<(Arc<Slot>, Notices)>>> {
         let asked = Instant::now();
         let slots = self.awake();
         let read = self.ask_all(slots, PROMPT, |store| async move { notices::of(&*store).await }).await;
@@ -198,11 +215,15 @@ impl Inner {
             let opened = self.slots();
             futures_util::future::join_all(opened.iter().map(|slot| slot.open(&self.options.opener))).await;
             // What was read was read of the shards before.
-            return Ok(());
+            return Ok(None);
         }
         *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-        let version = known.iter().map(|(_, notices)| notices.settled.version).max().unwrap_or_default();
-        let best = known.iter().find(|(_, notices)| notices.settled.version == version).map(|(slot, _)| slot.clone());
+        Ok(Some(known))
+    }
+
+    /// Looks at the maps, and mends those that lag behind.
+    pub(super) async fn compare(&self) -> Result<()> {
+        let Some(known) = self.look_at_maps().await? else { return Ok(()) };
         for (slot, notices) in &known {
             if let Some(other) = notices.shard.filter(|shard| *shard != slot.id) {
                 return Err(StoreError::Refused(format!(
@@ -212,9 +233,11 @@ impl Inner {
                     slot.id
                 )));
             }
-            self.mend(slot, notices, best.as_deref(), version).await?;
         }
-        Ok(())
+        let version = known.iter().map(|(_, notices)| notices.settled.version).max().unwrap_or_default();
+        let best = known.iter().find(|(_, notices)| notices.settled.version == version).map(|(slot, _)| slot.clone());
+        let mends = known.iter().map(|(slot, notices)| self.mend(slot, notices, best.as_deref(), version));
+        futures_util::future::try_join_all(mends).await.map(drop)
     }
 
     async fn mend(&self, slot: &Slot, notices: &Notices, best: Option<&Slot>, version: u64) -> Result<()> {
@@ -227,7 +250,7 @@ impl Inner {
             // Whoever was quicker kept the same or a newer one.
             let id = slot.id;
             slot.call_anyway(
-                PATIENT,
+                PROMPT,
                 |store| async move { notices::write_map(&*store, id, rev, map, Vec::new()).await },
             )
             .await?;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::shard::Slot;
 use super::{Inner, PATIENT, good, nobody};
 use crate::domain::limits::LIST_BUDGET;
-use crate::domain::{Event, Name, Place, QueueSettings, QueueStats, WorkerId};
+use crate::domain::{Event, JobId, Name, Place, QueueSettings, QueueStats, WorkerId};
 use crate::store::contract::*;
 
 /// Where a list has come on each shard. A shard that is not named has not begun.
@@ -153,9 +153,17 @@ impl Inner {
             async move { store.list(&query).await }
         };
         let mut page = self.merged(query.after.as_ref(), query.budget, order, page).await?;
-        // The job itself is in the list as well.
-        page.items.retain(|stored| !super::carry::is_copy(stored));
+        // What is on its way is in no list for a moment, rather than in two.
+        page.items.retain(|stored| super::transit::side(stored).is_none());
         Ok(page)
+    }
+
+    /// A job that was moved is told of by two shards, and is one.
+    pub(super) async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        let ask = |store: Arc<dyn Store>| async move { store.newest(before, limit).await };
+        let found = good(self.ask_all(self.awake(), PATIENT, ask).await)?;
+        let all: BTreeSet<JobId> = found.into_iter().flat_map(|(_, ids)| ids).collect();
+        Ok(all.into_iter().rev().take(limit).collect())
     }
 
     pub(super) async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
@@ -231,7 +239,7 @@ impl Inner {
             };
             for one in stats {
                 match all.get_mut(&one.name) {
-                    Some(sum) => add(sum, &one),
+                    Some(sum) => sum.add(&one),
                     None => drop(all.insert(one.name.clone(), one)),
                 }
             }
@@ -287,7 +295,7 @@ impl Inner {
         let slots = self.slots();
         let asked = self.ask_all(slots.clone(), PATIENT, |store| async move { store.health().await }).await;
         let mut all = Health::default();
-        let (mut servers, mut promises) = (Vec::new(), Vec::new());
+        let (mut servers, mut promises, mut settings) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, answer) in asked {
             match answer {
                 Ok(health) => {
@@ -295,6 +303,7 @@ impl Inner {
                     if !promises.contains(&health.durability) {
                         promises.push(health.durability);
                     }
+                    settings.push((slot.id, health.settings));
                     all.schema = all.schema.max(health.schema);
                     let named = |warning: String| format!("shard {}: {warning}", slot.id);
                     all.warnings.extend(health.warnings.into_iter().map(named));
@@ -312,8 +321,27 @@ impl Inner {
         all.server = format!("{} shards ({})", slots.len(), servers.join(", "));
         // Which shard promises which does not matter to whoever needs the weakest.
         all.durability = promises.join("; or, on other shards, ");
+        all.settings = together(&settings);
         Ok(all)
     }
+}
+
+/// Settings of several shards: what all have alike is said once.
+fn together(shards: &[(u16, BTreeMap<String, String>)]) -> BTreeMap<String, String> {
+    let names: BTreeSet<&String> = shards.iter().flat_map(|(_, settings)| settings.keys()).collect();
+    let mut all = BTreeMap::new();
+    for name in names {
+        let told: Vec<(u16, &str)> =
+            shards.iter().map(|(id, settings)| (*id, settings.get(name).map_or("not told", String::as_str))).collect();
+        let first = told.first().map_or("", |(_, text)| *text);
+        let text = if told.iter().all(|(_, text)| *text == first) {
+            first.to_owned()
+        } else {
+            told.iter().map(|(id, text)| format!("{id}: {text}")).collect::<Vec<_>>().join("; ")
+        };
+        all.insert(name.clone(), text);
+    }
+    all
 }
 
 /// The only shard, if there is only one.
@@ -329,17 +357,4 @@ fn in_place(place: Place, a: &Stored, b: &Stored) -> Order {
         Place::Scheduled | Place::Retrying | Place::Held | Place::Blocked | Place::Running => a.at.cmp(&b.at),
         Place::Dead | Place::Completed | Place::Cancelled => b.at.cmp(&a.at),
     }
-}
-
-fn add(sum: &mut QueueStats, one: &QueueStats) {
-    sum.paused |= one.paused;
-    sum.scheduled += one.scheduled;
-    sum.pending += one.pending;
-    sum.running += one.running;
-    sum.retrying += one.retrying;
-    sum.dead += one.dead;
-    sum.completed += one.completed;
-    sum.cancelled += one.cancelled;
-    sum.parked += one.parked;
-    sum.oldest_pending_ms = sum.oldest_pending_ms.max(one.oldest_pending_ms);
 }

@@ -59,6 +59,7 @@ mod schedules;
 mod settings;
 mod shard;
 mod shared;
+mod transit;
 mod upkeep;
 mod work;
 
@@ -307,7 +308,7 @@ impl Store for ShardedStore {
         Some(&*self.inner)
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.inner.holders(keys).await
     }
 
@@ -428,6 +429,10 @@ impl Store for ShardedStore {
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         self.inner.find(limit, |store| async move { store.find(part, limit).await }).await
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.inner.newest(before, limit).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {

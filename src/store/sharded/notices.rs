@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::map::Map;
-use crate::domain::{Event, Name};
+use crate::domain::{Event, JobId, Name};
 use crate::store::codec::{decode, encode};
-use crate::store::contract::{Result, ScheduleCommit, ScheduleRecord, Store};
+use crate::store::contract::{Result, ScheduleCommit, ScheduleRecord, Store, StoreError};
 
 const MAP: &str = "goflow:shards";
 const SETTINGS: &str = "goflow:settings";
@@ -39,13 +39,13 @@ pub struct Notices {
 
 /// Whether a schedule's name is that of a notice.
 pub fn is_notice(name: &Name) -> bool {
-    [MAP, SETTINGS, UNCLAIMED].contains(&name.as_str()) || name.as_str().starts_with(MOVING)
+    [MAP, SETTINGS, UNCLAIMED].contains(&name.as_str()) || name.as_str().starts_with(INTENT)
 }
 
 /// Reads both out of what the store keeps as schedules.
 ///
 /// # Errors
-/// [`crate::store::StoreError::Corrupt`] for one that cannot be read.
+/// [`StoreError::Corrupt`] for one that cannot be read.
 pub fn read(records: &[ScheduleRecord]) -> Result<Notices> {
     let mut notices = Notices::default();
     for record in records {
@@ -117,63 +117,47 @@ pub async fn tell_unclaimed(store: &dyn Store, now: i64, not_since: i64, event: 
     write(store, UNCLAIMED, told.map_or(0, |record| record.rev), &now, vec![event]).await.map(drop)
 }
 
-/// A schedule on its way to this shard.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Moving {
-    pub name: Name,
-    pub due: Option<i64>,
-    pub body: Vec<u8>,
+/// A batch of jobs that somebody carries away from here.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Intent {
+    /// The number of the carrying.
+    pub carry: u64,
+    pub to: u16,
+    /// When it began, by the clock of the shard that it is kept on.
+    pub at: i64,
+    pub jobs: Vec<JobId>,
 }
 
-const MOVING: &str = "goflow:moving.";
+const INTENT: &str = "goflow:carry.";
 
-/// The name under which it is noted: names are bounded, so a digest stands for the schedule's own.
-fn moving_name(name: &Name) -> Result<Name> {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(name.as_str().as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{MOVING}{hex}")
-        .parse()
-        .map_err(|_| crate::store::contract::StoreError::Corrupt("a digest is no name".into()))
+fn intent_name(intent: &Intent) -> Result<Name> {
+    let odd = |_| StoreError::Corrupt("a number is no name".into());
+    format!("{INTENT}{:016x}", intent.carry).parse().map_err(odd)
 }
 
-/// Schedules on their way to a store.
+/// Keeps an intent.
 ///
 /// # Errors
 /// The store's.
-pub async fn moving(store: &dyn Store) -> Result<Vec<Moving>> {
-    let (_, records) = store.schedules().await?;
-    records.iter().filter(|record| record.name.as_str().starts_with(MOVING)).map(body).collect()
+pub async fn keep_intent(store: &dyn Store, intent: &Intent) -> Result<()> {
+    let next = Some((None, encode(intent)?));
+    let commit = ScheduleCommit { next, ..ScheduleCommit::deleting(&intent_name(intent)?, 0) };
+    // There already: an answer was lost.
+    store.set_schedule(&commit).await.map(drop)
 }
 
-/// Notes that a schedule comes.
+/// It is done.
 ///
 /// # Errors
 /// The store's.
-pub async fn note_moving(store: &dyn Store, note: &Moving) -> Result<()> {
-    set_moving(store, &note.name, Some(encode(note)?)).await
+pub async fn drop_intent(store: &dyn Store, intent: &Intent) -> Result<()> {
+    store.set_schedule(&ScheduleCommit::deleting(&intent_name(intent)?, 1)).await.map(drop)
 }
 
-/// It has come.
+/// Those that are kept.
 ///
 /// # Errors
-/// The store's.
-pub async fn forget_moving(store: &dyn Store, note: &Moving) -> Result<()> {
-    set_moving(store, &note.name, None).await
-}
-
-async fn set_moving(store: &dyn Store, schedule: &Name, body: Option<Vec<u8>>) -> Result<()> {
-    let name = moving_name(schedule)?;
-    loop {
-        let (_, records) = store.schedules().await?;
-        let rev = records.iter().find(|record| record.name == name).map_or(0, |record| record.rev);
-        if rev == 0 && body.is_none() {
-            return Ok(());
-        }
-        let next = body.clone().map(|body| (None, body));
-        let commit = ScheduleCommit { next, ..ScheduleCommit::deleting(&name, rev) };
-        if store.set_schedule(&commit).await?.is_some() {
-            return Ok(());
-        }
-    }
+/// [`StoreError::Corrupt`] for one that cannot be read.
+pub fn intents(records: &[ScheduleRecord]) -> Result<Vec<Intent>> {
+    records.iter().filter(|record| record.name.as_str().starts_with(INTENT)).map(body).collect()
 }

@@ -1,9 +1,10 @@
 //! Schedules over shards: each lies where it was made, and starts there what it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use super::map::Map;
+use super::transit::{MovingSchedule, Side};
 use super::{Inner, PATIENT, good, notices};
 use crate::domain::{JobId, Ms, Name, Shard};
 use crate::store::contract::*;
@@ -21,16 +22,33 @@ impl Inner {
     pub(super) async fn schedules(&self) -> Result<(Ms, Vec<ScheduleRecord>)> {
         let read = self.ask_all(self.slots(), PATIENT, |store| async move { store.schedules().await }).await;
         let now = self.now();
+        let mut answered = BTreeSet::new();
         let mut all: BTreeMap<Name, (u16, ScheduleRecord)> = BTreeMap::new();
+        let mut set_aside = Vec::new();
         for (slot, (theirs, records)) in good(read)? {
             slot.saw_clock(theirs, now);
-            for mut record in records.into_iter().filter(|record| !notices::is_notice(&record.name)) {
-                record.due = record.due.map(|due| slot.to_ours(due));
-                all.entry(record.name.clone()).or_insert((slot.id, record));
+            answered.insert(slot.id);
+            for record in records.into_iter().filter(|record| !notices::is_notice(&record.name)) {
+                match MovingSchedule::read(&record)? {
+                    None => {
+                        let due = record.due.map(|due| slot.to_ours(due));
+                        all.entry(record.name.clone()).or_insert((slot.id, ScheduleRecord { due, ..record }));
+                    }
+                    Some(MovingSchedule { side: Side::Left(_), due, body }) => {
+                        // As it was, with a revision by which nobody can change it.
+                        let (due, rev) = (due.map(|due| slot.to_ours(due)), record.rev.saturating_sub(1));
+                        set_aside.push((slot.id, ScheduleRecord { rev, due, body, ..record }));
+                    }
+                    Some(MovingSchedule { side: Side::Copy { .. }, .. }) => {}
+                }
             }
+        }
+        for (shard, record) in set_aside {
+            all.entry(record.name.clone()).or_insert((shard, record));
         }
         let mut known = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
         // Of a shard that is away nothing was seen, and nothing is forgotten.
+        known.retain(|_, shard| !answered.contains(shard));
         known.extend(all.iter().map(|(name, (shard, _))| (name.clone(), *shard)));
         Ok((now, all.into_values().map(|(_, record)| record).collect()))
     }
@@ -38,7 +56,8 @@ impl Inner {
     pub(super) async fn set_schedule(&self, commit: &ScheduleCommit) -> Result<Option<EnqueueAnswer>> {
         let map = self.map();
         let is_known = || self.schedules.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&commit.name);
-        if commit.from_rev > 0 && !is_known() {
+        // One that is new to this process may lie where its name was at home before.
+        if commit.from_rev == 0 || !is_known() {
             self.schedules().await?;
         }
         if commit.from_rev == 0 {

@@ -23,7 +23,9 @@ pub type Opener = Arc<dyn Fn(u16, String) -> BoxFuture<'static, Result<Arc<dyn S
 /// because everybody waits.
 pub const PROMPT: Duration = Duration::from_millis(1_500);
 /// How long looks and upkeep wait.
-pub const PATIENT: Duration = Duration::from_secs(30);
+pub const PATIENT: Duration = Duration::from_secs(10);
+/// How long it may take to open a store: its schema may have to be made.
+const OPEN: Duration = Duration::from_secs(30);
 /// A shard that is back is not judged for so long: its workers were cut off from it and could not say
 /// that they live.
 const SPARE: Duration = Duration::from_secs(8);
@@ -61,6 +63,10 @@ pub struct Slot {
     notes: Mutex<VecDeque<Note>>,
     /// Somebody listens to its hints.
     heard: AtomicBool,
+    /// Somebody looks whether it is there again.
+    probed: AtomicBool,
+    /// Since when work waits there that no worker is registered for.
+    unclaimed: Mutex<Option<Instant>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,6 +87,8 @@ impl Slot {
             last_queues: Mutex::default(),
             notes: Mutex::default(),
             heard: AtomicBool::new(false),
+            probed: AtomicBool::new(false),
+            unclaimed: Mutex::default(),
         }
     }
 
@@ -128,8 +136,8 @@ impl Slot {
             return Ok(());
         }
         let url = lock(&self.url).clone();
-        let opened = tokio::time::timeout(PATIENT, opener(self.id, url)).await;
-        match opened.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {PATIENT:?}")))) {
+        let opened = tokio::time::timeout(OPEN, opener(self.id, url)).await;
+        match opened.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {OPEN:?}")))) {
             Ok(store) => {
                 lock(&self.health).store = Some(store);
                 self.came_back();
@@ -146,6 +154,27 @@ impl Slot {
     pub fn wants_probe(&self) -> bool {
         let health = lock(&self.health);
         (health.away.is_some() || health.store.is_none()) && health.probe.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Whether nobody else looks for it already.
+    pub fn begin_probe(&self) -> bool {
+        !self.probed.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn end_probe(&self) {
+        self.probed.store(false, Ordering::Relaxed);
+    }
+
+    /// For how long it has been so that it is unclaimed.
+    pub fn unclaimed_for(&self, is_unclaimed: bool) -> Duration {
+        let mut since = lock(&self.unclaimed);
+        match is_unclaimed {
+            true => since.get_or_insert_with(Instant::now).elapsed(),
+            false => {
+                *since = None;
+                Duration::ZERO
+            }
+        }
     }
 
     /// One call with a deadline, answered at once if the shard is away.

@@ -9,10 +9,23 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::shard::Slot;
+use super::transit::{self, Side};
 use super::work::bucket_home;
 use super::{Inner, PATIENT, PROMPT, every, good, nobody};
 use crate::domain::{JobId, RunId, Shard, WorkerId};
 use crate::store::contract::*;
+
+/// How long upkeep waits for a shard: there is a next time, and the others' upkeep waits as well.
+const UPKEEP: Duration = Duration::from_secs(3);
+/// Removing many records may take longer.
+const TRIM: Duration = Duration::from_secs(10);
+
+/// Whether the second place of a record is asked as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Both {
+    IfUnknown,
+    Always,
+}
 
 impl Inner {
     /// One shard hears that a worker lives.
@@ -57,7 +70,7 @@ impl Inner {
     pub(super) async fn overdue(&self, parked: Duration, limit: usize) -> Result<Overdue> {
         // Whoever was cut off from a shard cannot tell dead workers from others that were cut off as well.
         let slots = self.ours().into_iter().filter(|slot| !slot.is_spared()).collect();
-        let found = self.ask_all(slots, PATIENT, |store| async move { store.overdue(parked, limit).await }).await;
+        let found = self.ask_all(slots, UPKEEP, |store| async move { store.overdue(parked, limit).await }).await;
         let mut all = Overdue { now: self.now(), ..Overdue::default() };
         if found.is_empty() && !self.ours().is_empty() {
             return Ok(all);
@@ -73,7 +86,7 @@ impl Inner {
     }
 
     pub(super) async fn tick(&self, limit: usize) -> Result<Ticked> {
-        let ticked = self.ask_all(self.ours(), PATIENT, |store| async move { store.tick(limit).await }).await;
+        let ticked = self.ask_all(self.ours(), UPKEEP, |store| async move { store.tick(limit).await }).await;
         let mut all = Ticked::default();
         for (slot, Ticked { fired, next_due }) in good(ticked)? {
             all.fired += fired;
@@ -107,29 +120,28 @@ impl Inner {
         let slots = self.ours();
         // What is kept of a queue is kept in all.
         let share = Retention { count: retention.count.div_ceil(self.map().active().len().max(1)), ..retention };
+        let each = limit.div_ceil(slots.len().max(1));
         let mut all = Trimmed::default();
-        let (mut answered, mut first) = (false, None);
-        for slot in slots {
-            let left = limit.saturating_sub(all.jobs.max(all.runs));
-            match slot.call(PATIENT, |store| async move { store.trim(share, left).await }).await {
-                Ok(Trimmed { jobs, runs }) => {
-                    answered = true;
-                    all.jobs += jobs;
-                    all.runs += runs;
-                }
-                Err(error) => drop(first.get_or_insert(error)),
-            }
+        let asked = slots.len();
+        let trimmed = self.ask_all(slots, TRIM, |store| async move { store.trim(share, each).await }).await;
+        if asked == 0 {
+            return Err(nobody());
         }
-        if answered { Ok(all) } else { Err(first.unwrap_or_else(nobody)) }
+        for (_, Trimmed { jobs, runs }) in good(trimmed)? {
+            all.jobs += jobs;
+            all.runs += runs;
+        }
+        Ok(all)
     }
 
     /// Asks the places of records, in groups, one request a shard; what was not known at the first place
-    /// (`is_known` says so) is asked for at the second.
+    /// (`is_known` says so) is asked for at the second, or everything is.
     async fn grouped<I, T, F>(
         &self,
         items: &[I],
         born: impl Fn(&I) -> Shard,
         is_known: impl Fn(&T) -> bool,
+        both: Both,
         ask: impl Fn(Arc<dyn Store>, Vec<I>) -> F + Sync,
     ) -> Result<Vec<Option<T>>>
     where
@@ -141,7 +153,8 @@ impl Inner {
         for place in 0..2 {
             let mut groups: BTreeMap<u16, (Arc<Slot>, Vec<usize>)> = BTreeMap::new();
             for (nth, item) in items.iter().enumerate() {
-                if answers.get(nth).is_some_and(|answer| answer.as_ref().is_some_and(&is_known)) {
+                let is_known = answers.get(nth).is_some_and(|answer| answer.as_ref().is_some_and(&is_known));
+                if is_known && both == Both::IfUnknown {
                     continue;
                 }
                 match self.places(born(item)) {
@@ -163,7 +176,12 @@ impl Inner {
             });
             for answered in join_all(asked).await {
                 let (nth, found): (Vec<usize>, Vec<T>) = answered?;
-                nth.into_iter().zip(found).for_each(|(nth, answer)| answers[nth] = Some(answer));
+                for (nth, answer) in nth.into_iter().zip(found) {
+                    // What the first place said stands, unless the second knows better.
+                    if answers[nth].is_none() || is_known(&answer) {
+                        answers[nth] = Some(answer);
+                    }
+                }
             }
         }
         Ok(answers)
@@ -171,37 +189,46 @@ impl Inner {
 
     pub(super) async fn get(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         let ask = |store: Arc<dyn Store>, ids: Vec<JobId>| async move { store.get(&ids).await };
-        let found = self.grouped(ids, |id| id.shard(), Option::is_some, ask).await?;
+        // What is set aside may be there already; what is on its way there is not there yet.
+        let is_itself = |found: &Option<Stored>| found.as_ref().is_some_and(|found| transit::side(found).is_none());
+        let found = self.grouped(ids, |id| id.shard(), is_itself, Both::IfUnknown, ask).await?;
         Ok(found.into_iter().map(|found| self.on_our_clock(found.flatten())).collect())
     }
 
     fn on_our_clock(&self, stored: Option<Stored>) -> Option<Stored> {
         let stored = stored?;
         let slot = self.places(stored.job.id.shard()).ok()?.into_iter().next()?;
-        Some(Stored { at: slot.to_ours(stored.at), ..stored })
+        match transit::side(&stored) {
+            // Of a job that is gone.
+            Some(Side::Copy { .. }) => None,
+            Some(Side::Left(_)) => Some(transit::as_it_was(stored)),
+            None => Some(Stored { at: slot.to_ours(stored.at), ..stored }),
+        }
     }
 
     pub(super) async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {
         let ask = |store: Arc<dyn Store>, ids: Vec<JobId>| async move { store.ask(&ids).await };
-        let asked = self.grouped(ids, |id| id.shard(), |lives| *lives, ask).await?;
+        // Asked where it is and where it goes, so that it hears of it wherever it arrives.
+        let asked = self.grouped(ids, |id| id.shard(), |lives| *lives, Both::Always, ask).await?;
         Ok(asked.into_iter().map(|lives| lives == Some(true)).collect())
     }
 
     pub(super) async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
         let ask = |store: Arc<dyn Store>, facts: Vec<(RunId, Vec<u8>)>| async move { store.inform(&facts).await };
-        let told = self.grouped(facts, |(run, _)| run.shard(), |known| *known, ask).await?;
+        let told = self.grouped(facts, |(run, _)| run.shard(), |known| *known, Both::IfUnknown, ask).await?;
         Ok(told.into_iter().map(|known| known == Some(true)).collect())
     }
 
     pub(super) async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {
         let found = self.ask_all(self.ours(), PROMPT, |store| async move { store.asked(worker, limit).await }).await;
         let mut all: Vec<Stored> = good(found)?.into_iter().flat_map(|(_, asked)| asked).collect();
+        all.retain(|stored| transit::side(stored).is_none());
         all.truncate(limit);
         Ok(all)
     }
 
     pub(super) async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
-        let freed = self.ask_all(self.ours(), PATIENT, |store| async move { store.freed(limit).await }).await;
+        let freed = self.ask_all(self.ours(), UPKEEP, |store| async move { store.freed(limit).await }).await;
         Ok(good(freed)?.into_iter().flat_map(|(_, freed)| freed).collect())
     }
 

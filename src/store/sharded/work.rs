@@ -210,7 +210,7 @@ impl Inner {
         }
         // A shard may have been removed meanwhile: what is put there then is never looked for.
         if self.is_outdated() {
-            self.compare().await?;
+            self.look_at_maps().await?;
             if self.map().epoch != map.epoch {
                 return Err(StoreError::Unavailable("the shards have just changed".to_owned()));
             }
@@ -225,7 +225,7 @@ impl Inner {
             });
             for (nth, holder) in places.into_iter().zip(holders.await?) {
                 // Sent again, it may be the one that holds it.
-                if let Some(holder) = holder
+                if let Some(Holder { job: holder, .. }) = holder
                     && batch.jobs.get(nth).is_some_and(|new| new.job.id != holder)
                 {
                     held.insert(nth, Enqueued::Conflict(holder));

@@ -43,6 +43,15 @@ pub(super) fn list(conn: &Connection, query: &ListQuery) -> Result<Page<Stored>,
     Ok(page)
 }
 
+/// By the index of ids, which begin with the time of birth.
+pub(super) fn newest(conn: &Connection, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>, Fault> {
+    // Greater than every id.
+    let end = before.map_or_else(|| vec![0xff; 17], |id| id.as_bytes().to_vec());
+    let mut select = conn.prepare_cached("SELECT id FROM jobs WHERE id < ?1 ORDER BY id DESC LIMIT ?2")?;
+    let ids = select.query_map(params![end, limit as i64], |row| row.get(0))?;
+    Ok(ids.map(|id| id.map(JobId::from_bytes)).collect::<rusqlite::Result<_>>()?)
+}
+
 fn parse(cursor: &Cursor) -> Result<(Name, (i64, i64)), Fault> {
     let Cursor(text) = cursor;
     let parts = text.split_once(' ').and_then(|(name, key)| Some((name, key.split_once('.')?)));

@@ -303,7 +303,7 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| read::get(conn, &ids)).await
     }
 
-    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<JobId>>> {
+    async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let (keys, now) = (keys.to_vec(), self.clock.now());
         self.readers.read(move |conn| read::holders(conn, &keys, now)).await
     }
@@ -311,6 +311,10 @@ impl Store for SqliteStore {
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {
         let part = part.to_owned();
         self.readers.read(move |conn| read::find_jobs(conn, &part, limit)).await
+    }
+
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+        self.readers.read(move |conn| list::newest(conn, before, limit)).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -423,6 +427,7 @@ impl Store for SqliteStore {
             schema,
             warnings,
             bytes: u64::try_from(bytes).ok(),
+            settings: [("persistence".to_owned(), "journal_mode WAL, synchronous FULL".to_owned())].into(),
         })
     }
 

@@ -18,15 +18,17 @@ use crate::domain::time::millis;
 use crate::domain::{Epoch, Event, Job, JobId, Json, Ms, Place, QueueStats, RunId, WorkerId};
 use crate::store::codec;
 use crate::store::{
-    Cursor, Definition, Lease, Overdue, Page, Result, RunQuery, RunRecord, StoreError, Stored, WorkerStatus,
+    Cursor, Definition, Holder, Lease, Overdue, Page, Result, RunQuery, RunRecord, StoreError, Stored, WorkerStatus,
 };
 
 /// Who holds each of these unique keys.
-pub(super) fn holders(conn: &Connection, keys: &[String], now: Ms) -> Result<Vec<Option<JobId>>, Fault> {
-    let mut get = conn.prepare_cached("SELECT id FROM uniques WHERE key = ?1 AND (live OR until > ?2)")?;
+pub(super) fn holders(conn: &Connection, keys: &[String], now: Ms) -> Result<Vec<Option<Holder>>, Fault> {
+    let mut get = conn.prepare_cached("SELECT id, until FROM uniques WHERE key = ?1 AND (live OR until > ?2)")?;
     let mut holder = |key: &String| {
-        let found = get.query_row(params![key, now.0], |row| row.get::<_, [u8; 16]>(0)).optional()?;
-        Ok(found.map(JobId::from_bytes))
+        let read = |row: &Row<'_>| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, Option<i64>>(1)?));
+        let found = get.query_row(params![key, now.0], read).optional()?;
+        let rest = |until: Option<i64>| until.map_or(Duration::ZERO, |until| Ms(until).since(now));
+        Ok(found.map(|(id, until)| Holder { job: JobId::from_bytes(id), rest: rest(until) }))
     };
     keys.iter().map(&mut holder).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::calls::{Call, with_calls};
+use super::calls::{Call, Right, with_calls};
 use super::check::Check;
 use super::guard::Guard;
 use super::{Dated, DatedPage, decode, encode};
@@ -25,15 +25,15 @@ pub enum Refusal {
 macro_rules! answers {
     ($($name:ident $call:ident ($($argument:ident: $given:ty = $owned:ty => $pass:expr),*)
         -> $answer:ty as $wire:ty, $right:ident;)*) => {
-        /// Carries out a call that came as bytes. `trusted` callers may do anything; what others send is
-        /// looked at more closely: see [`guard`](super::guard).
+        /// Carries out a call that came as bytes, for somebody who may do so much; what is sent without the
+        /// right to everything is looked at more closely: see [`guard`](super::guard).
         ///
         /// # Errors
         /// [`Refusal`]; nothing has happened, unless it is a [`StoreError::Unknown`].
         pub async fn answer(
-            store: &dyn Store, call: Call, message: &[u8], trusted: bool,
+            store: &dyn Store, call: Call, message: &[u8], may: Right,
         ) -> std::result::Result<Vec<u8>, Refusal> {
-            let guard = Guard::new(store, trusted);
+            let guard = Guard::new(store, may);
             match call {
                 $(Call::$call => {
                     let ($($argument,)*): ($($owned,)*) = read(call, message)?;
@@ -59,6 +59,11 @@ macro_rules! pass_on {
     (definition $($rest:tt)*) => {};
     (health $($rest:tt)*) => {};
     (news $($rest:tt)*) => {};
+    (get $($rest:tt)*) => {};
+    (list $($rest:tt)*) => {};
+    (run $($rest:tt)*) => {};
+    (runs $($rest:tt)*) => {};
+    (values $($rest:tt)*) => {};
     (@ $name:ident($($argument:ident: $owned:ty => $pass:expr),*) -> $answer:ty) => {
         async fn $name(&self, $($argument: $owned),*) -> std::result::Result<$answer, Refusal> {
             Ok(self.store().$name($($pass),*).await?)

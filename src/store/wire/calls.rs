@@ -48,6 +48,8 @@ macro_rules! with_calls {
             get Get (ids: &[JobId] = Vec<JobId> => &ids) -> Vec<Option<Stored>> as Vec<Option<Stored>>, Read;
             find Find (part: &str = String => &part, limit: usize = usize => limit)
                 -> Vec<JobId> as Vec<JobId>, Read;
+            newest Newest (before: Option<JobId> = Option<JobId> => before, limit: usize = usize => limit)
+                -> Vec<JobId> as Vec<JobId>, Read;
             list List (query: &ListQuery = ListQuery => &query) -> Page<Stored> as Page<Stored>, Read;
             stats Stats () -> Vec<QueueStats> as Vec<QueueStats>, Read;
             queues Queues () -> Vec<(Name, QueueSettings)> as Vec<(Name, QueueSettings)>, Read;

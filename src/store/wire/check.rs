@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::domain::job::Progress;
 use crate::domain::limits::*;
+use crate::domain::secret;
 use crate::domain::{HolderId, Job, JobId, Json, Name, QueueSettings, Rate, RunId, WorkerId};
 use crate::store::contract::*;
 
@@ -334,6 +335,10 @@ impl Check for Definition {
     fn check(&self) -> Checked {
         self.kind.parse::<Name>().map_err(|error| format!("the kind of a definition: {error}"))?;
         within("a hash's length", self.hash.len(), KEY_BYTES)?;
+        let hidden = serde_json::from_str(&self.text).ok().and_then(|fields| secret::is_missing_in(&fields));
+        if let Some(path) = hidden {
+            return Err(format!("`{path}` is `***`, the sign of a secret that was not shown"));
+        }
         within("a definition's length", self.text.len(), MANIFEST_BYTES * 4)
     }
 }

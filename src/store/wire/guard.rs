@@ -2,17 +2,21 @@
 //! command of the sender's own, and a secret going out. So whoever is not trusted enqueues new jobs of
 //! ordinary types only; a run that they start must be exactly what its definition makes of its input;
 //! an advance that they have computed is left out of the commit, and its facts go to the run's inbox,
-//! where a process that is trusted advances it; and they see those definitions only that hold no secret.
+//! where a process that is trusted advances it; and they see definitions without the secrets that stand
+//! in them. Who works is handed what the work needs, handlers and commands with their secrets; who only
+//! looks or adds is shown those without, too. A run that somebody has begun of what they were shown is
+//! begun again here, of the whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::answer::Refusal;
+use super::calls::Right;
 use super::{NEWS_WAIT, VERSION};
-use crate::domain::{Epoch, Event, Job, JobId, Json};
+use crate::domain::{Epoch, Event, Job, JobId, Json, RunId};
 use crate::store::advanced::{called, effects_with, gate};
 use crate::store::contract::*;
-use crate::workflow::{self, Definition as Workflow, Slot, is_reserved};
+use crate::workflow::{self, Definition as Workflow, Slot, is_reserved, shown};
 
 /// Kinds of definitions that workers and those who look need.
 const OPEN_KINDS: [&str; 4] = ["workflow", "handler", "schedule", "queue"];
@@ -21,7 +25,7 @@ type Guarded<T> = std::result::Result<T, Refusal>;
 
 pub(super) struct Guard<'a> {
     store: &'a dyn Store,
-    trusted: bool,
+    may: Right,
 }
 
 fn forbidden<T>(text: impl Into<String>) -> Guarded<T> {
@@ -29,28 +33,37 @@ fn forbidden<T>(text: impl Into<String>) -> Guarded<T> {
 }
 
 impl<'a> Guard<'a> {
-    pub fn new(store: &'a dyn Store, trusted: bool) -> Guard<'a> {
-        Guard { store, trusted }
+    /// `may` is the most that the caller may do.
+    pub fn new(store: &'a dyn Store, may: Right) -> Guard<'a> {
+        Guard { store, may }
+    }
+
+    fn trusted(&self) -> bool {
+        self.may >= Right::Admin
+    }
+
+    fn works(&self) -> bool {
+        self.may >= Right::Operate
     }
 
     pub fn store(&self) -> &'a dyn Store {
         self.store
     }
 
-    pub async fn enqueue(&self, batch: Enqueue) -> Guarded<EnqueueAnswer> {
-        if !self.trusted {
+    pub async fn enqueue(&self, mut batch: Enqueue) -> Guarded<EnqueueAnswer> {
+        if !self.trusted() {
             for new in &batch.jobs {
                 fresh(&new.job)?;
             }
-            for run in &batch.runs {
-                self.begun_by_the_book(run).await?;
+            for run in &mut batch.runs {
+                *run = self.begun_by_the_book(run).await?;
             }
         }
         Ok(self.store.enqueue(&batch).await?)
     }
 
     pub async fn exchange(&self, mut exchange: Exchange) -> Guarded<Exchanged> {
-        if self.trusted {
+        if self.trusted() {
             return Ok(self.store.exchange(&exchange).await?);
         }
         self.no_new_commands(&mut exchange).await?;
@@ -63,7 +76,7 @@ impl<'a> Guard<'a> {
     }
 
     pub async fn take_dirty(&self, limit: usize, hold: Duration) -> Guarded<Vec<RunWork>> {
-        match self.trusted {
+        match self.trusted() {
             true => Ok(self.store.take_dirty(limit, hold).await?),
             false => Ok(Vec::new()),
         }
@@ -80,19 +93,71 @@ impl<'a> Guard<'a> {
 
     pub async fn definitions(&self, kind: String) -> Guarded<Vec<Definition>> {
         self.may_see(&kind)?;
-        Ok(self.store.definitions(&kind).await?)
+        let kept = self.store.definitions(&kind).await?;
+        Ok(kept.into_iter().map(|one| self.shown(one)).collect())
     }
 
     pub async fn definition(&self, hash: String) -> Guarded<Option<Definition>> {
-        let found = self.store.definition(&hash).await?;
-        if let Some(found) = &found {
-            self.may_see(&found.kind)?;
+        let Some(found) = self.store.definition(&hash).await? else { return Ok(None) };
+        self.may_see(&found.kind)?;
+        Ok(Some(self.shown(found)))
+    }
+
+    /// A worker cannot do without the secrets of its handlers. What the steps of a workflow need comes
+    /// with their jobs.
+    fn shown(&self, kept: Definition) -> Definition {
+        match self.trusted() || (self.works() && kept.kind == "handler") {
+            true => kept,
+            false => Definition { text: shown::definition(&kept.text).as_str().to_owned(), ..kept },
         }
-        Ok(found)
+    }
+
+    pub async fn get(&self, ids: Vec<JobId>) -> Guarded<Vec<Option<Stored>>> {
+        let found = self.store.get(&ids).await?;
+        Ok(found.into_iter().map(|found| found.map(|stored| self.shown_job(stored))).collect())
+    }
+
+    pub async fn list(&self, query: ListQuery) -> Guarded<Page<Stored>> {
+        let page = self.store.list(&query).await?;
+        let items = page.items.into_iter().map(|stored| self.shown_job(stored)).collect();
+        Ok(Page { items, next: page.next })
+    }
+
+    fn shown_job(&self, mut stored: Stored) -> Stored {
+        if !self.works() {
+            stored.job.payload = shown::payload(&stored.job);
+            // Bytes that are a job to another goflow: that there are some is all that is said.
+            stored.job.raw = stored.job.raw.map(|_| Vec::new());
+        }
+        stored
+    }
+
+    pub async fn run(&self, id: RunId) -> Guarded<Option<RunRecord>> {
+        let found = self.store.run(id).await?;
+        Ok(found.map(|record| self.shown_run(record)).transpose()?)
+    }
+
+    pub async fn runs(&self, query: RunQuery) -> Guarded<Page<RunRecord>> {
+        let page = self.store.runs(&query).await?;
+        let items = page.items.into_iter().map(|record| self.shown_run(record)).collect::<Result<_>>()?;
+        Ok(Page { items, next: page.next })
+    }
+
+    fn shown_run(&self, record: RunRecord) -> Result<RunRecord> {
+        if self.works() { Ok(record) } else { RunRecord::of(&shown::run(record.header()?)) }
+    }
+
+    pub async fn values(&self, run: RunId, keys: Vec<String>) -> Guarded<Vec<Option<Json>>> {
+        let found = self.store.values(run, &keys).await?;
+        if self.works() {
+            return Ok(found);
+        }
+        let shown = keys.iter().zip(found).map(|(key, found)| found.map(|value| shown::value(key, value)));
+        Ok(shown.collect())
     }
 
     fn may_see(&self, kind: &str) -> Guarded<()> {
-        match self.trusted || OPEN_KINDS.contains(&kind) {
+        match self.trusted() || OPEN_KINDS.contains(&kind) {
             true => Ok(()),
             false => forbidden(format!("definitions of the kind `{kind}` are seen with the scope `admin` only")),
         }
@@ -125,8 +190,9 @@ impl<'a> Guard<'a> {
         Ok(())
     }
 
-    /// The run must be what its definition makes of its input.
-    async fn begun_by_the_book(&self, run: &NewRun) -> Guarded<()> {
+    /// The run as its definition makes it of its input, which must be what was sent, but for secrets
+    /// that the caller was not shown.
+    async fn begun_by_the_book(&self, run: &NewRun) -> Guarded<NewRun> {
         let id = run.effects.record.id;
         let not_so = |why: &str| forbidden(format!("the run {id} does not begin as its workflow does: {why}"));
         let Ok(header) = run.effects.record.header() else { return not_so("its header cannot be read") };
@@ -140,11 +206,23 @@ impl<'a> Guard<'a> {
         let (Some(input), Some(kept)) = (input, self.store.definition(&header.version).await?) else {
             return not_so("its input or its definition is missing");
         };
-        let Ok(definition) = Workflow::load(&kept.text) else { return not_so("its definition cannot be read") };
-        match begin(self.store, &definition, &header, input).await? {
-            Some(begun) if begun == *run => Ok(()),
-            _ => not_so("it is another one"),
+        let seen = self.shown(kept.clone());
+        let hides = seen.text != kept.text;
+        let Ok(whole) = Workflow::kept(&kept.text, &kept.hash) else {
+            return not_so("its definition cannot be read");
+        };
+        let Some(begun) = begin(self.store, &whole, &header, input.clone()).await? else {
+            return not_so("it is another one");
+        };
+        if begun == *run {
+            return Ok(begun);
         }
+        if let Some(seen) = hides.then(|| Workflow::kept(&seen.text, &seen.hash)).and_then(std::result::Result::ok)
+            && begin(self.store, &seen, &header, input).await?.as_ref() == Some(run)
+        {
+            return Ok(begun);
+        }
+        not_so("it is another one")
     }
 }
 

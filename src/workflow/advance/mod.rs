@@ -221,6 +221,7 @@ impl<'a> Advance<'a> {
     fn take(&mut self, fact: &Fact) -> Result<(), NeedValues> {
         self.budget = BUDGET;
         let taken = match &fact.what {
+            _ if fact.key.as_ref().is_some_and(|key| !self.hears(key)) => false,
             What::Retry => self.retry(),
             What::Undo => self.undo_run()?,
             What::Signal { key: Some(key), .. } if !self.hears(key) => false,

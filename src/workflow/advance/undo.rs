@@ -9,7 +9,7 @@ use crate::domain::run::{RunEvent, RunState, StepEvent, StepState};
 use crate::domain::{Epoch, Json, RunId};
 use crate::workflow::fact::{Fact, What};
 use crate::workflow::graph::{Layer, Node};
-use crate::workflow::run::{UNDO_OWED, UndoEntry, UndoPart, UndoWhat};
+use crate::workflow::run::{UNDO_KEYS, UNDO_OWED, UndoEntry, UndoPart, UndoWhat};
 use crate::workflow::spec::CompensateScope;
 
 /// How much of the undo log lies in the header: entries, and bytes of their payloads.
@@ -73,7 +73,7 @@ impl Advance<'_> {
             undo.top = part.entries;
             return;
         };
-        self.out.values.push((format!("u/{}", undo.next), Json::from_value(&value)));
+        self.out.values.push((format!("{UNDO_KEYS}{}", undo.next), Json::from_value(&value)));
         undo.below = Some(undo.next);
         undo.next += 1;
     }
@@ -83,7 +83,7 @@ impl Advance<'_> {
             return Ok(Some(entry));
         }
         let Some(below) = self.out.run.undo.below else { return Ok(None) };
-        let key = format!("u/{below}");
+        let key = format!("{UNDO_KEYS}{below}");
         let Some(part) = self.stored(&key) else { return Err(NeedValues(vec![key])) };
         let undo = &mut self.out.run.undo;
         match serde_json::from_str::<UndoPart>(part.as_str()) {

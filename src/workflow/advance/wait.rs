@@ -50,7 +50,7 @@ impl Advance<'_> {
         Ok(matching.eval_bool(&scope).unwrap_or(false))
     }
 
-    /// Notes the key of a signal; false if a signal came under it before.
+    /// Notes the key of a fact; false if one came under it before.
     pub(super) fn hears(&mut self, key: &str) -> bool {
         let heard = &mut self.out.run.heard;
         if heard.iter().any(|other| other == key) {

@@ -82,6 +82,7 @@ fn bench_measures_a_store_of_its_own() {
     assert!(jobs["durability"].as_str().is_some_and(|text| !text.is_empty()), "{jobs}");
     let runs = env.run("bench workflows -n 20 -o json").ok().json();
     assert!(runs["drain_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{runs}");
+    assert!(runs["run_p50_ms"].as_f64().is_some_and(|time| time > 0.0), "{runs}");
     let left: Vec<_> = std::fs::read_dir(env.path()).expect("the folder").collect();
     assert!(left.is_empty(), "{left:?}");
     let named = env.run("bench jobs -n 10 --store sqlite:named.db").ok();

@@ -63,12 +63,7 @@ fn site(ground: Ground) -> Site {
 
 /// Does something to the store from beside the processes.
 fn beside<T>(site: &Site, work: impl AsyncFnOnce(Arc<dyn Store>) -> T) -> T {
-    let url = match &site.ground {
-        Ground::Sqlite => format!("sqlite:{}", site.env.path().join("goflow.db").display()),
-        Ground::Redis(server) => server.url(),
-        Ground::Postgres(cluster) => cluster.url(),
-    };
-    let url: StoreUrl = url.parse().expect("a URL");
+    let url: StoreUrl = site.url.parse().expect("a URL");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build();
     runtime.expect("a runtime").block_on(async {
         let store = open(&url, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), OpenOptions::default())

@@ -207,3 +207,48 @@ fn a_stream_of_events_goes_on_after_the_last_id() {
         assert_eq!(site.get(&format!("/events{query}")).status, status, "{query}");
     }
 }
+
+/// Makes or revokes tokens beside the server; a server knows of it within a second or two.
+fn token(site: &Site, line: &str) -> String {
+    site.env.run(&format!("token {line}")).ok().line().to_owned()
+}
+
+#[test]
+fn who_may_not_look_any_more_is_cut_off() {
+    let site = site();
+    // Nobody needs a token yet.
+    let mut open = Socket::open(&site);
+    open.say(&json!({"type": "subscribe", "topic": "events"}));
+    assert_eq!(open.hear()["type"], "subscribed");
+    let (kept, gone) = (token(&site, "create kept --scope read"), token(&site, "create gone --scope read"));
+    assert_eq!(open.end(), Some(1008), "a token is needed now");
+    let socket = |secret: &str| {
+        let bearer = format!("Bearer {secret}");
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            match Socket::with(&site, &[("authorization", &bearer)]) {
+                Ok(mut socket) => {
+                    socket.say(&json!({"type": "subscribe", "topic": "jobs"}));
+                    assert_eq!(socket.hear()["type"], "subscribed");
+                    return socket;
+                }
+                Err(status) => assert!(std::time::Instant::now() < deadline, "{status}"),
+            }
+        }
+    };
+    let (mut stays, mut goes) = (socket(&kept), socket(&gone));
+    let mut events = site.connect();
+    let head = format!("GET /events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {gone}\r\n\r\n", site.address);
+    events.write_all(head.as_bytes()).expect("it is asked");
+    let mut events = BufReader::new(events);
+    let mut line = String::new();
+    events.read_line(&mut line).expect("a line");
+    assert!(line.starts_with("HTTP/1.1 200"), "{line}");
+    token(&site, "revoke gone");
+    assert_eq!(goes.end(), Some(1008));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut events, &mut rest).expect("the stream ends");
+    assert!(rest.ends_with("0\r\n\r\n"), "it ends in order: {rest:?}");
+    let id = enqueue(&site, "echo");
+    assert_eq!(stays.hear()["event"]["job_id"], json!(id), "others are told as before");
+}

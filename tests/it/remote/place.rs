@@ -22,6 +22,11 @@ pub struct Place {
 
 impl Place {
     pub async fn over(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Place {
+        Place::with_room(store, clock, goflow::server::ROOM_BYTES).await
+    }
+
+    /// With so much room for the bodies of all requests, in bytes.
+    pub async fn with_room(store: Arc<dyn Store>, clock: Arc<dyn Clock>, room: usize) -> Place {
         let client = Client::new(store, clock, Arc::new(SystemEntropy::default()));
         let options = Options {
             env: "test".into(),
@@ -33,6 +38,7 @@ impl Place {
             max_retries: 3,
             // The store is looked at: nobody else writes to it.
             counts: false,
+            room,
             secrets: goflow::sys::secrets::Secrets::new(Default::default(), None),
         };
         let log: goflow::server::AccessLog = Arc::new(|_| {});

@@ -50,7 +50,7 @@ async fn send(place: &Place, call: &str, token: Option<&str>, body: Vec<u8>) -> 
 #[test]
 fn every_call_has_the_right_that_its_kind_asks_for() {
     // Written down here once more: a call that is added must be thought about.
-    let looks = "log schedules get find list stats queues workers run find_runs runs values history definition \
+    let looks = "log schedules get find newest list stats queues workers run find_runs runs values history definition \
                  definitions events news health locks";
     let admin = "set_schedule define undefine document set_document documents";
     let of = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
@@ -263,4 +263,108 @@ async fn a_workers_token_settles_steps_and_makes_no_commands() {
     assert!(store.definitions("handler").await.expect("an answer").is_empty());
     let kept = inner.definitions("token").await.expect("an answer").remove(0);
     assert!(refused(store.definition(&kept.hash).await).contains("admin"));
+}
+
+const SECRETS: &str = r#"
+{kind: Handler, name: pay, run: [pay, "${{ payload }}"], env: {API_TOKEN: t0p53cret, MODE: test}}
+---
+kind: Workflow
+name: charge
+steps:
+  - id: pay
+    run: [pay, "${{ input.n }}"]
+    env: {API_TOKEN: t0p53cret, MODE: test}
+    compensate: {run: [refund], env: {API_TOKEN: t0p53cret}}
+  - {id: later, needs: [pay], wait: {signal: go}}
+"#;
+
+/// What a store tells of a job, of a run and of definitions, as text.
+async fn seen(
+    store: &dyn Store,
+    run: goflow::domain::RunId,
+    job: goflow::domain::JobId,
+) -> Vec<(&'static str, String)> {
+    let query = ListQuery { place: goflow::domain::Place::Completed, queue: None, after: None, budget: 100 };
+    let workflows = store.definitions("workflow").await.expect("workflows");
+    let hash = workflows[0].hash.clone();
+    let bytes = |record: RunRecord| String::from_utf8_lossy(&record.body).into_owned();
+    let runs = store.runs(&RunQuery { finished: false, after: None, budget: 100 }).await.expect("runs");
+    vec![
+        ("handlers", format!("{:?}", store.definitions("handler").await.expect("handlers"))),
+        ("workflows", format!("{workflows:?}")),
+        ("workflow", format!("{:?}", store.definition(&hash).await.expect("a definition"))),
+        ("job", format!("{:?}", store.get(&[job]).await.expect("a job"))),
+        ("jobs", format!("{:?}", store.list(&query).await.expect("jobs").items)),
+        ("run", bytes(store.run(run).await.expect("an answer").expect("a run"))),
+        ("runs", runs.items.into_iter().map(bytes).collect()),
+    ]
+}
+
+#[tokio::test]
+async fn secrets_are_shown_to_whom_the_work_needs_them_and_to_nobody_else() {
+    let place = place().await;
+    let manifests = workflow::parse("secret.yaml", SECRETS).expect("manifests");
+    place.client.apply(&place.client.plan(manifests).await.expect("a plan")).await.expect("they are kept");
+    let kept = place.client.definition(workflow::manifest::Kind::Workflow, &name("charge")).await.expect("it is kept");
+    let definition = workflow::Definition::load(&kept.text).expect("a workflow");
+    let input = Json::parse(r#"{"n": 7}"#, 100).expect("JSON");
+    // A run whose first step has ended, with its undo on the log.
+    let run = place.client.start(&definition, input.clone()).await.expect("it begins");
+    let inner = place.client.store().clone();
+    let worker = hired(&*inner).await;
+    let claimed = claim_one(&*inner, worker).await;
+    assert!(claimed.job.payload.as_str().contains("t0p53cret"), "whoever works is handed what the work needs");
+    let fact =
+        workflow::Fact::of_step("pay", false, claimed.epoch, 1, BIRTH, workflow::What::Completed { output: None });
+    let header = inner.run(run).await.expect("an answer").expect("a run").header().expect("a header");
+    let advanced = workflow::advance(&definition, &header, &[fact.clone()], BIRTH, &|_| None).expect("it goes on");
+    let effects = advanced::effects(advanced, BIRTH).expect("effects");
+    let advance = Advance { from_rev: header.rev, drained: None, effects };
+    let part = RunCommit { run, facts: vec![fact.encode().expect("bytes")], advance: Some(advance) };
+    commit(&*inner, Commit { moves: vec![settle(&claimed, done())], run: Some(part) }).await;
+
+    let scopes = [&[Scope::Read][..], &[Scope::Read, Scope::Enqueue], &[Scope::Operate], &[Scope::Admin]];
+    let mut tokens = Vec::new();
+    for scopes in scopes {
+        tokens.push((scopes, place.token(scopes).await));
+    }
+    for (scopes, token) in &tokens {
+        let store = place.store_with(token).await.expect("it opens");
+        let works = scopes.contains(&Scope::Operate) || scopes.contains(&Scope::Admin);
+        for (what, text) in seen(&store, run, claimed.job.id).await {
+            let is_shown = match what {
+                "workflows" | "workflow" => scopes.contains(&Scope::Admin),
+                _ => works,
+            };
+            assert_eq!(text.contains("t0p53cret"), is_shown, "{what} with {scopes:?}: {text}");
+            assert_eq!(text.contains("***"), !is_shown, "{what} with {scopes:?}: {text}");
+        }
+    }
+    // Who is not shown them starts runs with them all the same.
+    for (scopes, token) in &tokens[1..] {
+        let store = Arc::new(place.store_with(token).await.expect("it opens"));
+        let client = Client::new(store, Arc::new(SystemClock), Arc::new(SystemEntropy::default()));
+        let kept = client.definition(workflow::manifest::Kind::Workflow, &name("charge")).await.expect("it is shown");
+        let shown = workflow::Definition::kept(&kept.text, &kept.hash).expect("a workflow");
+        assert_eq!(shown.text().contains("***"), !scopes.contains(&Scope::Admin));
+        let id = client.start(&shown, input.clone()).await.unwrap_or_else(|error| panic!("{scopes:?}: {error}"));
+        let begun = claim_one(&*inner, worker).await;
+        assert_eq!(begun.job.link.as_ref().map(|link| link.run), Some(id));
+        let payload = begun.job.payload.as_str();
+        assert!(payload.contains("t0p53cret") && !payload.contains("***"), "{scopes:?}: {payload}");
+    }
+    // And nobody brings the sign of a secret in as one.
+    let admin = place.store_with(&tokens[3].1).await.expect("it opens");
+    let masked = Definition { text: workflow::shown::definition(&kept.text).as_str().to_owned(), ..kept.clone() };
+    assert!(refused(admin.define(&[masked]).await).contains("`***`"));
+    let enqueues = place.store_with(&tokens[1].1).await.expect("it opens");
+    let header = inner.run(run).await.expect("an answer").expect("a run").header().expect("a header");
+    let whole = workflow::Definition::kept(&kept.text, &kept.hash).expect("a workflow");
+    let mut bent =
+        advanced::effects(workflow::start(&whole, run_id(), input, header.created_at).expect("a run"), BIRTH);
+    let bent = bent.as_mut().expect("effects");
+    bent.jobs[0].payload =
+        Json::parse(&bent.jobs[0].payload.as_str().replace("t0p53cret", "mine"), 10_000).expect("JSON");
+    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![bent.clone().into()] };
+    assert!(refused(enqueues.enqueue(&batch).await).contains("it is another one"));
 }

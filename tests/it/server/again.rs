@@ -7,11 +7,7 @@ use crate::cli::TestEnvironment;
 
 #[test]
 fn a_post_that_is_sent_again_is_one_on_every_server() {
-    sent_again(TestEnvironment::new());
-    let redis = crate::servers::redis::Server::start(&[]);
-    let mut env = TestEnvironment::new();
-    env.set("GOFLOW_STORE", &redis.url());
-    sent_again(env);
+    super::on_sqlite_and_redis(sent_again);
 }
 
 fn sent_again(env: TestEnvironment) {

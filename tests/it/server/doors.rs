@@ -27,7 +27,10 @@ fn ask(site: &Site, method: &str, path: &str, token: Option<&str>) -> Reply {
 
 #[test]
 fn every_route_lets_in_whom_the_table_says() {
-    let env = TestEnvironment::new();
+    super::on_sqlite_and_redis(every_route);
+}
+
+fn every_route(env: TestEnvironment) {
     let tokens = Scope::ALL.map(|scope| {
         let name = scope.as_str();
         (scope, env.run(&format!("token create {name} --scope {name}")).ok().line().to_owned())

@@ -8,7 +8,11 @@ use super::{Site, client::read};
 
 #[test]
 fn what_cannot_be_meant_is_refused_and_nothing_is_stored() {
-    let site = Site::start();
+    super::on_sqlite_and_redis(refused);
+}
+
+fn refused(env: crate::cli::TestEnvironment) {
+    let site = Site::of(env, &[]);
     let deep = format!("{{\"type\": \"noop\", \"payload\": {}{}}}", "[".repeat(200), "]".repeat(200));
     let large = format!("{{\"type\": \"noop\", \"payload\": \"{}\"}}", "x".repeat(1 << 20));
     let many = json!({"jobs": (0..1001).map(|_| json!({"type": "noop"})).collect::<Vec<_>>()}).to_string();

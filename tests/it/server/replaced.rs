@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Site;
+use super::{Site, on_sqlite_and_redis};
 use crate::cli::TestEnvironment;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -15,7 +15,11 @@ fn is_seconds(time: &Value) -> bool {
 
 #[test]
 fn tasks_are_made_shown_and_listed_newest_first() {
-    let site = Site::start();
+    on_sqlite_and_redis(tasks);
+}
+
+fn tasks(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let task = site.post("/tasks", &json!({"type": "email", "payload": {"to": "user@example.com"}})).expect(201);
     assert_eq!(keys(&task), ["id", "type", "payload", "status", "created_at", "updated_at"]);
     assert_eq!((&task["type"], &task["status"]), (&json!("email"), &json!("pending")));
@@ -42,7 +46,11 @@ fn tasks_are_made_shown_and_listed_newest_first() {
 
 #[test]
 fn jobs_queues_the_dlq_and_events_answer_under_api() {
-    let site = Site::start();
+    on_sqlite_and_redis(jobs_and_queues);
+}
+
+fn jobs_and_queues(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let wanted = json!({"type": "fail", "payload": {"retry": false}, "queue": "mail", "priority": 3, "max_retries": 1,
                         "metadata": {"a": "b"}});
     let job = site.post("/api/jobs", &wanted).expect(201);
@@ -72,7 +80,11 @@ fn jobs_queues_the_dlq_and_events_answer_under_api() {
 
 #[test]
 fn flows_and_workflows_start_and_are_steered() {
-    let site = Site::up(TestEnvironment::new(), &[]);
+    on_sqlite_and_redis(flows);
+}
+
+fn flows(env: TestEnvironment) {
+    let site = Site::up(env, &[]);
     let manifest = "kind: Workflow\nname: resize\nsteps:\n  - {id: go, wait: go}\n";
     site.ask("POST", "/api/v1/apply", &[], manifest).expect(200);
     let reply = site.ask("POST", "/flow/resize", &[], "plain text, and no JSON");
@@ -104,7 +116,11 @@ fn flows_and_workflows_start_and_are_steered() {
 
 #[test]
 fn an_order_is_placed_or_refused_and_its_saga_is_shown() {
-    let site = Site::up(TestEnvironment::new(), &[]);
+    on_sqlite_and_redis(orders);
+}
+
+fn orders(env: TestEnvironment) {
+    let site = Site::up(env, &[]);
     let order = |price: u32| {
         let items = json!([{"product_id": "book", "quantity": 2, "price": price}]);
         site.post("/orders", &json!({"user_id": "ann", "items": items}))
@@ -124,4 +140,39 @@ fn an_order_is_placed_or_refused_and_its_saga_is_shown() {
     assert_eq!(keys(&refused), ["saga_id", "status", "error"]);
     assert_eq!(refused["status"], "compensated");
     assert!(refused["error"].as_str().is_some_and(|why| why.contains("refused")), "{refused}");
+}
+
+#[test]
+fn the_newest_are_listed_also_when_the_event_log_tells_nothing_of_them() {
+    let redis = crate::servers::redis::Server::start(&[]);
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_STORE", &redis.url());
+    let site = Site::of(env, &[]);
+    let add = |queue: &str| {
+        let job = site.post("/api/jobs", &json!({"type": "echo", "queue": queue})).expect(201);
+        job["id"].as_str().expect("an id").to_owned()
+    };
+    let mut ids: Vec<String> = (0..30).map(|nth| add(if nth % 2 == 0 { "even" } else { "odd" })).collect();
+    site.work();
+    ids.extend((0..5).map(|_| add("even")));
+    let mut connection =
+        redis::Client::open(redis.url()).and_then(|client| client.get_connection()).expect("it is there");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*events*").query(&mut connection).expect("keys");
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    let trimmed: i64 = redis::cmd("XTRIM").arg(&keys[0]).arg("MAXLEN").arg(0).query(&mut connection).expect("a number");
+    assert!(trimmed > 0);
+    ids.extend((0..3).map(|_| add("odd")));
+    ids.reverse();
+    let listed = |path: &str| {
+        let answer = site.get(path).expect(200);
+        let jobs = answer["jobs"].as_array().or(answer.as_array()).expect("a list").clone();
+        jobs.iter().map(|job| job["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("/tasks"), ids);
+    assert_eq!(listed("/tasks?limit=10"), ids[..10]);
+    assert_eq!(listed("/api/jobs?limit=1000"), ids);
+    assert_eq!(listed("/api/jobs?status=pending&limit=5"), ids[..5]);
+    assert_eq!(listed("/api/jobs?status=completed&limit=20"), ids[8..28]);
+    assert_eq!(listed("/api/jobs?queue=odd&limit=2"), ids[..2]);
+    assert_eq!(listed("/api/dlq"), [""; 0]);
 }

@@ -13,7 +13,11 @@ fn id(value: &serde_json::Value) -> String {
 
 #[test]
 fn a_job_is_added_seen_changed_and_ended() {
-    let site = Site::start();
+    super::on_sqlite_and_redis(one_job);
+}
+
+fn one_job(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let wanted =
         json!({"type": "echo", "payload": {"a": 1}, "priority": 5, "delay_ms": 3_600_000, "metadata": {"k": "v"}});
     let job = site.post("/api/v1/jobs", &wanted).expect(201);
@@ -41,7 +45,11 @@ fn a_job_is_added_seen_changed_and_ended() {
 
 #[test]
 fn many_jobs_are_added_listed_by_pages_and_moved_by_a_filter() {
-    let site = Site::start();
+    super::on_sqlite_and_redis(many_jobs);
+}
+
+fn many_jobs(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let jobs: Vec<_> = (0..25).map(|n| json!({"type": "fail", "payload": {"retry": false, "n": n}})).collect();
     let added = site.post("/api/v1/jobs/batch", &json!({"jobs": jobs})).expect(201);
     assert_eq!(added["items"].as_array().map(Vec::len), Some(25));
@@ -73,7 +81,11 @@ fn many_jobs_are_added_listed_by_pages_and_moved_by_a_filter() {
 
 #[test]
 fn queues_are_set_paused_and_emptied() {
-    let site = Site::start();
+    super::on_sqlite_and_redis(queues);
+}
+
+fn queues(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
     let set = site.ask("PATCH", "/api/v1/queues/mail", &[], r#"{"concurrency": 3, "rate_limit": "5/s"}"#).expect(200);
     assert_eq!((&set["concurrency"], &set["rate_limit"]), (&json!(3), &json!("5/s")));
     let set = site.ask("PATCH", "/api/v1/queues/mail", &[], r#"{"clear": ["concurrency"]}"#).expect(200);
@@ -94,7 +106,11 @@ const ASK: &str = "kind: Workflow\nname: ask\nsteps:\n  - {id: leave, approval: 
 
 #[test]
 fn workflows_are_applied_started_and_steered() {
-    let site = Site::up(TestEnvironment::new(), &[]);
+    super::on_sqlite_and_redis(workflows);
+}
+
+fn workflows(env: TestEnvironment) {
+    let site = Site::up(env, &[]);
     let dry = site.ask("POST", "/api/v1/apply?dry_run=true", &[], ASK).expect(200);
     assert_eq!(dry["items"][0]["change"], "created");
     assert_eq!(site.get("/api/v1/definitions/workflow").expect(200)["items"], json!([]));
@@ -128,7 +144,11 @@ fn workflows_are_applied_started_and_steered() {
 
 #[test]
 fn schedules_workers_events_and_tokens_are_there() {
-    let site = Site::up(TestEnvironment::new(), &[]);
+    super::on_sqlite_and_redis(the_rest);
+}
+
+fn the_rest(env: TestEnvironment) {
+    let site = Site::up(env, &[]);
     let manifest = "kind: Schedule\nname: nightly\ncron: '0 3 * * *'\njob: noop\n";
     site.ask("POST", "/api/v1/apply", &[], manifest).expect(200);
     assert_eq!(site.get("/api/v1/schedules").expect(200)["items"][0]["name"], "nightly");

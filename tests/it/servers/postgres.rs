@@ -21,7 +21,7 @@ pub struct Cluster {
     folder: TempDir,
     port: u16,
     server: Option<Child>,
-    settings: Vec<&'static str>,
+    settings: Vec<String>,
 }
 
 impl Cluster {
@@ -31,14 +31,19 @@ impl Cluster {
     }
 
     /// A server as it comes, with these settings changed.
-    pub fn with(settings: &[&'static str]) -> Cluster {
+    pub fn with(settings: &[&str]) -> Cluster {
         let folder = tempfile::Builder::new().prefix("goflow-pg-").tempdir().expect("a temporary folder");
         lend(folder.path());
         run(as_server("cp").args(["-a", "--"]).arg(template()).arg(folder.path().join("data")));
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("a port").port();
         drop(listener);
-        let mut cluster = Cluster { folder, port, server: None, settings: settings.to_vec() };
+        let mut cluster = Cluster {
+            folder,
+            port,
+            server: None,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+        };
         cluster.up();
         cluster
     }
@@ -197,7 +202,8 @@ fn as_server(program: &str) -> Command {
     command
 }
 
-fn lend(folder: &Path) {
+/// Gives a file or folder to the user that the server runs as.
+pub fn lend(folder: &Path) {
     if is_root() {
         let number = |flag: &str| -> u32 {
             let answer = Command::new("id").args([flag, "postgres"]).output().expect("id");

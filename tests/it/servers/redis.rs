@@ -80,6 +80,10 @@ impl Server {
         }
     }
 
+    pub fn is_up(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// The append-only file that is written to.
     pub fn append_file(&self) -> PathBuf {
         let folder = self.folder.path().join("appendonlydir");

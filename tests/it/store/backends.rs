@@ -164,6 +164,13 @@ pub async fn pooled() -> Subject {
     Subject { store: Arc::new(store), clock: None, _keeps: Box::new((pooler, cluster)) }
 }
 
+/// One key space of a server that others use as well.
+pub async fn key_space(url: &str, space: u16) -> Subject {
+    let options = RedisOptions { shard: Shard(space), ..RedisOptions::default() };
+    let store = RedisStore::open(url, options).await.expect("opens");
+    Subject { store: Arc::new(store), clock: None, _keeps: Box::new(()) }
+}
+
 pub async fn redis() -> Subject {
     redis_on(Server::start(&[])).await
 }

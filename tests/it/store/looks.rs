@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{Event, EventKind, JobId, Json, Place, QueueStats, RetryPolicy, To};
+use goflow::domain::{Event, EventKind, Job, JobId, Json, Place, QueueStats, RetryPolicy, To};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -56,6 +56,30 @@ async fn pages(store: &dyn Store, place: Place, queue: Option<&str>, budget: usi
         }
         assert!(got.len() < 10_000, "a list ends");
     }
+}
+
+pub async fn the_newest_are_told_by_their_birth(subject: &Subject) {
+    let store = &*subject.store;
+    assert_eq!(store.newest(None, 10).await.expect("newest"), []);
+    let mut born = Vec::new();
+    for nth in 0..40 {
+        // In places of all kinds, and each born at a time of its own.
+        let queue = if nth % 2 == 0 { "default" } else { "other" };
+        let at = BIRTH.after(Duration::from_secs(nth));
+        let id = JobId::from_parts(at, goflow::domain::Shard(0), 7 * nth);
+        let job = Job { id, ..job_in(queue, "noop") };
+        let new = if nth % 3 == 0 { later(job, Duration::from_secs(3_600)) } else { now(job) };
+        assert_eq!(enqueue(store, vec![new]).await, [Enqueued::Created]);
+        born.push(id);
+    }
+    let worker = hired(store).await;
+    let claimed = claim_one(store, worker).await;
+    commit(store, alone(settle(&claimed, done()))).await;
+    born.reverse();
+    assert_eq!(store.newest(None, 100).await.expect("newest"), born);
+    assert_eq!(store.newest(None, 3).await.expect("newest"), born[..3]);
+    assert_eq!(store.newest(Some(born[2]), 5).await.expect("newest"), born[3..8]);
+    assert_eq!(store.newest(Some(born[39]), 5).await.expect("newest"), []);
 }
 
 pub async fn parts_of_ids_are_found(subject: &Subject) {

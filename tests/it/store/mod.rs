@@ -8,71 +8,136 @@ mod looks;
 pub mod make;
 mod postgres_alone;
 mod postgres_client;
+mod redis_fixture;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
 mod sharded_alone;
+mod sharded_moves;
 mod shared_laws;
 mod talk_laws;
+mod tls;
 mod unreadable;
 mod wide_differential;
 mod wide_run_laws;
 
-/// One test a law and backend. A backend is a function in `backends`.
-macro_rules! suite {
-    ($backend:ident) => {
-        mod $backend {
-            use super::{backends, differential, laws, looks, run_laws};
-            suite! { @ $backend laws:
-                claims_follow_priority_then_turn
-                queues_are_served_in_the_order_asked
-                a_batch_sent_again_is_one_batch
-                an_id_is_kept_once
-                a_unique_key_has_one_live_job
-                delayed_work_is_never_early
-                a_stale_epoch_changes_nothing
-                epochs_rise_with_every_claim
-                a_silent_worker_loses_its_leases
-                a_late_lease_may_settle_until_it_is_reaped
-                a_heartbeat_tells_and_prolongs_leases
-                a_job_past_its_own_expiry_lapses
-                farewell_ends_all_leases
-                suspects_are_leased_alone
-                unknown_types_are_parked_until_a_worker_announces_them
-                what_is_given_back_is_first_again
-                a_paused_queue_gives_nothing
-                an_operator_moves_only_what_it_saw
-                every_place_can_be_left_by_an_operator
-                a_deleted_job_is_gone
-                racing_claimers_never_share_a_job
-                racing_producers_share_one_unique_key
-            }
-            suite! { @ $backend looks:
-                lists_are_paged_and_ordered
-                parts_of_ids_are_found
-                counters_match_states
-                finished_work_is_trimmed_by_age_and_by_count
-                events_are_read_once_and_in_order
-                definitions_are_kept_by_hash_and_by_name
-                hints_follow_new_work
-                records_come_back_as_they_went_in
-            }
-            suite! { @ $backend run_laws:
-                a_run_starts_once
-                a_step_and_its_advance_are_one_commit
-                a_contended_run_keeps_the_fact_in_its_inbox
-                a_stale_move_takes_no_advance_along
-                a_drain_that_lost_the_race_changes_nothing
-                facts_that_come_during_a_drain_are_not_lost
-                timers_fire_into_the_inbox
-                dropped_timers_do_not_fire
-                a_finished_run_is_listed_and_trimmed
-                a_step_of_a_vanished_run_settles_alone
-            }
-            suite! { @ $backend differential: agrees_with_the_reference_store }
+/// The laws, handed to a macro by their modules.
+macro_rules! laws_of_all {
+    ($with:ident $to:ident) => {
+        $with! { $to laws:
+            claims_follow_priority_then_turn
+            queues_are_served_in_the_order_asked
+            a_batch_sent_again_is_one_batch
+            an_id_is_kept_once
+            a_unique_key_has_one_live_job
+            delayed_work_is_never_early
+            a_stale_epoch_changes_nothing
+            epochs_rise_with_every_claim
+            a_silent_worker_loses_its_leases
+            a_late_lease_may_settle_until_it_is_reaped
+            a_heartbeat_tells_and_prolongs_leases
+            a_job_past_its_own_expiry_lapses
+            farewell_ends_all_leases
+            suspects_are_leased_alone
+            unknown_types_are_parked_until_a_worker_announces_them
+            what_is_given_back_is_first_again
+            a_paused_queue_gives_nothing
+            an_operator_moves_only_what_it_saw
+            every_place_can_be_left_by_an_operator
+            a_deleted_job_is_gone
+            racing_claimers_never_share_a_job
+            racing_producers_share_one_unique_key
         }
+        $with! { $to looks:
+            lists_are_paged_and_ordered
+            parts_of_ids_are_found
+            the_newest_are_told_by_their_birth
+            counters_match_states
+            finished_work_is_trimmed_by_age_and_by_count
+            events_are_read_once_and_in_order
+            definitions_are_kept_by_hash_and_by_name
+            hints_follow_new_work
+            records_come_back_as_they_went_in
+        }
+        $with! { $to run_laws:
+            a_run_starts_once
+            a_step_and_its_advance_are_one_commit
+            a_contended_run_keeps_the_fact_in_its_inbox
+            a_stale_move_takes_no_advance_along
+            a_drain_that_lost_the_race_changes_nothing
+            facts_that_come_during_a_drain_are_not_lost
+            timers_fire_into_the_inbox
+            dropped_timers_do_not_fire
+            a_finished_run_is_listed_and_trimmed
+            a_step_of_a_vanished_run_settles_alone
+        }
+        $with! { $to differential: agrees_with_the_reference_store }
     };
-    (@ $backend:ident $module:ident: $($law:ident)*) => {
+}
+
+/// The laws that a backend learns next.
+macro_rules! wide_laws {
+    ($with:ident $to:ident) => {
+        $with! { $to limit_laws:
+            a_queues_limit_holds_over_all_workers
+            a_concurrency_key_lets_so_many_run
+            blocked_jobs_go_in_the_order_of_the_line
+            a_key_spans_queues_and_forgets_nobody
+            a_blocked_job_can_be_cancelled
+            permits_are_spaced_evenly
+            a_unique_key_may_outlive_its_job
+            a_suspect_stays_apart_wherever_it_comes_from
+            a_queue_keeps_what_it_says
+            settings_come_back_as_they_went_in
+        }
+        $with! { $to talk_laws:
+            who_can_end_a_job_is_told
+            an_end_takes_the_mark_away
+            notes_need_the_lease
+            logs_are_bounded_and_told
+            a_deleted_job_takes_its_log_along
+            a_child_is_held_until_its_parent_ends
+            every_end_of_a_parent_is_told
+            a_child_of_several_waits_for_all
+            an_unknown_parent_is_refused
+            a_parent_that_lives_again_is_waited_for
+            a_worker_is_told_to_drain
+            definitions_can_be_taken_back
+        }
+        $with! { $to wide_run_laws:
+            facts_reach_any_run
+            an_advance_asks_starts_and_tells
+            a_gate_lets_so_many_in
+            a_full_gate_turns_away
+            a_parent_run_learns_of_a_refusal
+        }
+        $with! { $to schedule_laws:
+            a_schedule_changes_by_who_saw_it
+            a_tick_is_one_commit
+            racing_schedulers_tick_once
+        }
+        $with! { $to shared_laws:
+            a_document_changes_by_who_saw_it
+            documents_are_listed_by_prefix
+            a_document_ends_with_its_time
+            racing_writers_lose_no_change
+            a_lock_has_one_holder
+            a_wish_sent_again_is_one_grant
+            a_grant_ends_with_its_time
+            a_semaphore_has_so_many_slots
+            a_broken_lock_is_lost
+            fences_rise_over_trims
+            what_is_out_of_bounds_is_refused
+            racing_holders_never_share_a_slot
+            lost_answers_never_make_two_holders
+        }
+        $with! { $to wide_differential: agrees_with_the_reference_store }
+    };
+}
+
+/// One test a law.
+macro_rules! a_test_each {
+    ($backend:ident $module:ident: $($law:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $law() {
@@ -82,6 +147,27 @@ macro_rules! suite {
                 assert!(differences.is_empty(), "{differences:#?}");
             }
         )*
+    };
+}
+
+/// The laws as values, for a backend that is dear to start.
+macro_rules! gather {
+    ($into:ident $module:ident: $($law:ident)*) => {
+        $(
+            $into.push((stringify!($law), Box::new(|subject| Box::pin(async move { $module::$law(&subject).await; subject }))));
+        )*
+    };
+}
+
+mod redis_cluster;
+
+/// One test a law and backend. A backend is a function in `backends`.
+macro_rules! suite {
+    ($backend:ident) => {
+        mod $backend {
+            use super::{backends, differential, laws, looks, run_laws};
+            laws_of_all! { a_test_each $backend }
+        }
     };
 }
 
@@ -103,60 +189,7 @@ macro_rules! wide {
             use super::{
                 backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
             };
-            suite! { @ $backend limit_laws:
-                a_queues_limit_holds_over_all_workers
-                a_concurrency_key_lets_so_many_run
-                blocked_jobs_go_in_the_order_of_the_line
-                a_key_spans_queues_and_forgets_nobody
-                a_blocked_job_can_be_cancelled
-                permits_are_spaced_evenly
-                a_unique_key_may_outlive_its_job
-                a_suspect_stays_apart_wherever_it_comes_from
-                a_queue_keeps_what_it_says
-                settings_come_back_as_they_went_in
-            }
-            suite! { @ $backend talk_laws:
-                who_can_end_a_job_is_told
-                an_end_takes_the_mark_away
-                notes_need_the_lease
-                logs_are_bounded_and_told
-                a_deleted_job_takes_its_log_along
-                a_child_is_held_until_its_parent_ends
-                every_end_of_a_parent_is_told
-                a_child_of_several_waits_for_all
-                an_unknown_parent_is_refused
-                a_parent_that_lives_again_is_waited_for
-                a_worker_is_told_to_drain
-                definitions_can_be_taken_back
-            }
-            suite! { @ $backend wide_run_laws:
-                facts_reach_any_run
-                an_advance_asks_starts_and_tells
-                a_gate_lets_so_many_in
-                a_full_gate_turns_away
-                a_parent_run_learns_of_a_refusal
-            }
-            suite! { @ $backend schedule_laws:
-                a_schedule_changes_by_who_saw_it
-                a_tick_is_one_commit
-                racing_schedulers_tick_once
-            }
-            suite! { @ $backend shared_laws:
-                a_document_changes_by_who_saw_it
-                documents_are_listed_by_prefix
-                a_document_ends_with_its_time
-                racing_writers_lose_no_change
-                a_lock_has_one_holder
-                a_wish_sent_again_is_one_grant
-                a_grant_ends_with_its_time
-                a_semaphore_has_so_many_slots
-                a_broken_lock_is_lost
-                fences_rise_over_trims
-                what_is_out_of_bounds_is_refused
-                racing_holders_never_share_a_slot
-                lost_answers_never_make_two_holders
-            }
-            suite! { @ $backend wide_differential: agrees_with_the_reference_store }
+            wide_laws! { a_test_each $backend }
         }
     };
 }
@@ -173,7 +206,7 @@ macro_rules! over_shards {
     ($module:ident $backend:ident) => {
         mod $module {
             use super::{backends, schedule_laws, talk_laws, wide_run_laws};
-            suite! { @ $backend talk_laws:
+            a_test_each! { $backend talk_laws:
                 who_can_end_a_job_is_told
                 an_end_takes_the_mark_away
                 notes_need_the_lease
@@ -187,14 +220,14 @@ macro_rules! over_shards {
                 a_worker_is_told_to_drain
                 definitions_can_be_taken_back
             }
-            suite! { @ $backend wide_run_laws:
+            a_test_each! { $backend wide_run_laws:
                 facts_reach_any_run
                 an_advance_asks_starts_and_tells
                 a_gate_lets_so_many_in
                 a_full_gate_turns_away
                 a_parent_run_learns_of_a_refusal
             }
-            suite! { @ $backend schedule_laws:
+            a_test_each! { $backend schedule_laws:
                 a_schedule_changes_by_who_saw_it
                 a_tick_is_one_commit
                 racing_schedulers_tick_once

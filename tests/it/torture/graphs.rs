@@ -110,13 +110,7 @@ fn living(folder: &Path) -> Vec<String> {
 }
 
 async fn open(site: &Site) -> Client {
-    let url: StoreUrl = match &site.ground {
-        Ground::Sqlite => format!("sqlite:{}", site.env.path().join("goflow.db").display()),
-        Ground::Redis(server) => server.url(),
-        Ground::Postgres(cluster) => cluster.url(),
-    }
-    .parse()
-    .expect("a store URL");
+    let url: StoreUrl = site.url.parse().expect("a store URL");
     let clock = Arc::new(SystemClock);
     let entropy = Arc::new(SystemEntropy::default());
     let store = goflow::store::open::open(&url, clock.clone(), entropy.clone(), OpenOptions::default());

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::site::{Ground, Process, Site};
 use super::size;
-use crate::servers::{postgres::Cluster, redis::Server};
+use crate::servers::{postgres::Cluster, redis::Server, redis_nodes::Nodes};
 
 /// 2,000 jobs on four workers, one of which is killed twice a second. Each job ends in one terminal
 /// state, each second execution is explained by a crash, and no retry is spent.
@@ -76,6 +76,13 @@ fn killed_workers_lose_nothing_on_redis() {
 #[test]
 fn killed_workers_lose_nothing_on_postgres() {
     killed_workers_lose_nothing(&Site::postgres());
+}
+
+/// Three shards, each on a node of its own.
+#[test]
+fn killed_workers_lose_nothing_on_a_redis_cluster() {
+    let nodes = Nodes::start(3, 0, &[]);
+    killed_workers_lose_nothing(&Site::on(Ground::At(format!("{}?shards=3", nodes.url())), "15s"));
 }
 
 /// The jobs of a killed worker run again elsewhere within 20 s.

@@ -3,6 +3,7 @@
 //! must agree. `scripts/torture --long` plays the same at the long sizes.
 
 mod bulk;
+mod failover;
 mod graphs;
 mod kills;
 mod locks;
@@ -11,6 +12,7 @@ mod sagas;
 mod schedules;
 mod servers_restart;
 pub mod site;
+mod soak;
 mod witness;
 
 /// A size: the first number in CI, the second with `GOFLOW_TORTURE=long`.

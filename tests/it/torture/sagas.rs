@@ -1,8 +1,10 @@
 //! A saga whose process is killed at each of its commits, before and after it. Whoever takes it up
 //! runs no completed step again, and undoes what is to be undone once each, in reverse order.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use super::site::{Ground, Site};
-use crate::servers::{postgres::Cluster, redis::Server};
+use crate::servers::{postgres::Cluster, redis::Server, redis_nodes::Nodes};
 
 /// Five steps, the last of which fails: the other four are undone.
 const SAGA: &str = r#"
@@ -106,4 +108,12 @@ fn a_saga_survives_a_death_at_every_commit_on_redis() {
 #[test]
 fn a_saga_survives_a_death_at_every_commit_on_postgres() {
     dies_everywhere(|| Ground::Postgres(Cluster::with(&[])));
+}
+
+/// Each play has a key space of its own, so they lie on all nodes.
+#[test]
+fn a_saga_survives_a_death_at_every_commit_on_a_redis_cluster() {
+    let nodes = Nodes::start(3, 0, &[]);
+    let spaces = AtomicU16::new(0);
+    dies_everywhere(|| Ground::At(format!("{}#{}", nodes.url(), spaces.fetch_add(1, Ordering::Relaxed))));
 }

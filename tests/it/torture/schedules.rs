@@ -14,7 +14,7 @@ const TICKS: usize = 120;
 fn skews(site: &Site) -> [&'static str; 3] {
     match site.ground {
         Ground::Sqlite => ["0", "0", "0"],
-        Ground::Redis(_) | Ground::Postgres(_) => ["-90000", "0", "90000"],
+        Ground::Redis(_) | Ground::Postgres(_) | Ground::At(_) => ["-90000", "0", "90000"],
     }
 }
 

@@ -17,11 +17,14 @@ pub enum Ground {
     Sqlite,
     Redis(Server),
     Postgres(Cluster),
+    /// A store of this URL, whose servers somebody else looks after.
+    At(String),
 }
 
 pub struct Site {
     pub env: TestEnvironment,
     pub ground: Ground,
+    pub url: String,
 }
 
 /// A handler that tells the witness when it begins and ends, and takes a tenth of a second.
@@ -61,12 +64,13 @@ impl Site {
             Ground::Sqlite => format!("sqlite:{}", env.path().join("goflow.db").display()),
             Ground::Redis(server) => server.url(),
             Ground::Postgres(cluster) => cluster.url(),
+            Ground::At(url) => url.clone(),
         };
         env.set("GOFLOW_STORE", &url);
         env.file("goflow.yaml", CONFIG.replace("LEASE", lease));
         env.file("work.sh", WORK);
         env.file("witness", "");
-        Site { env, ground }
+        Site { env, ground, url }
     }
 
     /// Starts a process of goflow whose talk goes to a log file of that name.
@@ -150,6 +154,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("a signal");
         self.child.wait().expect("the process ends");

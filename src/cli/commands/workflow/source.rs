@@ -100,5 +100,5 @@ pub fn pick(mut all: Vec<Definition>, wanted: Option<&Name>, file: &str) -> Resu
 /// That there is none, with the nearest name; the store's.
 pub async fn stored(client: &Client, name: &Name) -> Result<Definition> {
     let kept = client.definition(Kind::Workflow, name).await?;
-    Definition::load(&kept.text).map_err(|problems| manifests::wrong(&problems.0))
+    Definition::kept(&kept.text, &kept.hash).map_err(|problems| manifests::wrong(&problems.0))
 }

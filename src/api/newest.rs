@@ -1,0 +1,125 @@
+//! Jobs in the order of their birth, the newest first: what the replaced systems list. Stores keep jobs
+//! in the order in which they are worked off; who is newest their ids tell, by an index or by the event log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Client, Filter, Result};
+use crate::domain::{JobId, Ms, QueueStats, limits};
+use crate::store::{ListQuery, Stored};
+
+/// Ids looked at for one list.
+const LOOKED: usize = 20_000;
+/// Ids asked for at once.
+const PAGE: usize = 500;
+
+impl Client {
+    /// The newest jobs that match, newest first, at most `limit`. Looks at 20,000 jobs at most: where what is
+    /// wanted is rarer than that, fewer are listed than there are.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn newest(&self, filter: &Filter, limit: usize) -> Result<Vec<Stored>> {
+        let now = self.clock().now();
+        // Those that have ended lie in the order of their ends: where nothing else is wanted, that is nearer.
+        if filter.places().iter().all(|place| place.state().is_terminal()) {
+            return self.latest_ended(filter, limit, now).await;
+        }
+        let (mut found, mut seen, mut before) = (Vec::new(), BTreeSet::new(), None);
+        while found.len() < limit && seen.len() < LOOKED {
+            let ids = self.store().newest(before, PAGE.min(limit.max(20))).await?;
+            let Some(last) = ids.last().copied() else {
+                if self.has_older(&seen, filter).await? {
+                    self.older(filter, &seen, limit, now, &mut found).await?;
+                }
+                break;
+            };
+            before = Some(last);
+            let kept = self.store().get(&ids).await?.into_iter().flatten();
+            let kept: Vec<Stored> = kept.collect();
+            seen.extend(kept.iter().map(|stored| stored.job.id));
+            found.extend(kept.into_iter().filter(|stored| filter.matches(stored, now)));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Whether more is kept than what the store has told of.
+    async fn has_older(&self, seen: &BTreeSet<JobId>, filter: &Filter) -> Result<bool> {
+        let of = |queue: &QueueStats| {
+            let waits = queue.scheduled + queue.pending + queue.running + queue.retrying;
+            waits + queue.completed + queue.dead + queue.cancelled
+        };
+        let queues = self.store().stats().await?;
+        let meant = queues.iter().filter(|queue| filter.queue().is_none_or(|only| *only == queue.name));
+        Ok(meant.map(of).sum::<u64>() > seen.len() as u64)
+    }
+
+    /// Adds those that the store does not tell of any more, of the places of the filter: older ones.
+    async fn older(
+        &self,
+        filter: &Filter,
+        seen: &BTreeSet<JobId>,
+        limit: usize,
+        now: Ms,
+        found: &mut Vec<Stored>,
+    ) -> Result<()> {
+        let (mut rest, mut looked) = (BTreeMap::new(), 0);
+        for place in filter.places() {
+            let mut after = None;
+            while looked < LOOKED {
+                let queue = filter.queue().cloned();
+                let query = ListQuery { place, queue, after: after.take(), budget: limits::LIST_BUDGET };
+                let page = self.store().list(&query).await?;
+                looked += page.items.len();
+                for stored in page.items.into_iter().filter(|stored| filter.matches(stored, now)) {
+                    if !seen.contains(&stored.job.id) {
+                        rest.insert(stored.job.id, stored);
+                    }
+                    if rest.len() > limit {
+                        rest.pop_first();
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        found.extend(rest.into_values().rev());
+        Ok(())
+    }
+
+    /// Jobs that have ended, by their birth. A queue is read from its latest end back to where no job that
+    /// was born late enough can have ended any more.
+    async fn latest_ended(&self, filter: &Filter, limit: usize, now: Ms) -> Result<Vec<Stored>> {
+        let mut kept: BTreeMap<JobId, Stored> = BTreeMap::new();
+        let queues = match filter.queue() {
+            Some(queue) => vec![queue.clone()],
+            None => self.store().queues().await?.into_iter().map(|(name, _)| name).collect(),
+        };
+        for (queue, place) in queues.iter().flat_map(|queue| filter.places().into_iter().map(move |at| (queue, at))) {
+            let (mut after, mut looked) = (None, 0);
+            loop {
+                let budget = limit.clamp(20, limits::LIST_BUDGET);
+                let query = ListQuery { place, queue: Some(queue.clone()), after: after.take(), budget };
+                let page = self.store().list(&query).await?;
+                looked += page.items.len();
+                let earliest = page.items.iter().map(|stored| stored.at).min();
+                for stored in page.items.into_iter().filter(|stored| filter.matches(stored, now)) {
+                    kept.insert(stored.job.id, stored);
+                    if kept.len() > limit {
+                        kept.pop_first();
+                    }
+                }
+                let oldest = kept.first_key_value().filter(|_| kept.len() == limit).map(|(id, _)| id.created_at());
+                // Whatever ended before was born before.
+                let enough = oldest.zip(earliest).is_some_and(|(oldest, earliest)| earliest < oldest);
+                after = page.next;
+                if after.is_none() || enough || looked >= LOOKED {
+                    break;
+                }
+            }
+        }
+        Ok(kept.into_values().rev().collect())
+    }
+}

@@ -1,0 +1,568 @@
+//! Shards that are carried away while others act: carriers that are cut at every call, jobs and schedules
+//! that change or go meanwhile, processes that sleep through it. Nothing is lost, nothing is there twice,
+//! nothing comes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use goflow::domain::{EventKind, Job, JobId, Name, Place, QueueSettings, Shard, To};
+use goflow::store::fault::{FaultStore, Saboteur};
+use goflow::store::sharded::{Map, Opener, ShardedOptions, Strategy};
+use goflow::store::*;
+
+use super::backends::{Count, TestClock};
+use super::make::*;
+use super::sharded_alone::{born, grounds, two_views, until};
+
+/// A process that dies at its n-th call, before or after it was done.
+struct Cut {
+    calls: AtomicU64,
+    nth: u64,
+    after: bool,
+    armed: AtomicBool,
+}
+
+impl Cut {
+    fn dead() -> goflow::store::Result<()> {
+        Err(StoreError::Refused("this process is dead".into()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.calls.load(Ordering::SeqCst) > self.nth
+    }
+}
+
+impl Saboteur for Cut {
+    fn before(&self, _: bool) -> goflow::store::Result<()> {
+        if !self.armed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let nth = self.calls.fetch_add(1, Ordering::SeqCst);
+        if nth > self.nth || (nth == self.nth && !self.after) { Cut::dead() } else { Ok(()) }
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        if self.armed.load(Ordering::SeqCst) && self.calls.load(Ordering::SeqCst) > self.nth {
+            Cut::dead()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+async fn opened(opener: Opener, clock: Arc<TestClock>) -> ShardedStore {
+    let options = ShardedOptions { opener, clock, entropy: Arc::new(Count::new()), only: None };
+    let map = Map::of_urls(&["zero".into(), "one".into(), "two".into()], Strategy::RoundRobin);
+    ShardedStore::open(map, options).await.expect("opens")
+}
+
+async fn carry_all(store: &ShardedStore, shard: u16) {
+    let verbs = store.shards().expect("verbs");
+    while verbs.carry(shard).await.expect("carries") != Carried::default() {}
+}
+
+fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
+    let next = body.map(|body| (Some(BIRTH), body.as_bytes().to_vec()));
+    ScheduleCommit { next, ..ScheduleCommit::deleting(&super::make::name(name), from_rev) }
+}
+
+async fn bodies(store: &dyn Store, name: &str) -> Vec<String> {
+    let all = store.schedules().await.expect("schedules").1;
+    let of = all.into_iter().filter(|record| record.name.as_str() == name);
+    of.map(|record| String::from_utf8(record.body).expect("text")).collect()
+}
+
+/// A schedule name that is at home on this shard of three.
+fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
+    let fits = |name: &String| store.birthplace(Near::Schedule(&super::make::name(name))) == Shard(shard);
+    (from..).map(|nth| format!("s{nth}")).find(fits).expect("a name")
+}
+
+/// Plays one drain whose carrier dies at its n-th call; whether it died.
+async fn cut_at(nth: u64, after: bool) -> bool {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let cut = Arc::new(Cut { calls: 0.into(), nth, after, armed: false.into() });
+    let (inner, saboteur) = (plain.clone(), cut.clone());
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move { Ok(Arc::new(FaultStore::new(opening.await?, saboteur)) as Arc<dyn Store>) })
+    });
+    let heir = opened(plain, clock.clone()).await;
+    let victim = opened(faulty, clock.clone()).await;
+    let on_one = || born(&heir, Near::Shard(Shard(1)));
+    let worker = hired(&heir).await;
+    let ended = [on_one(), Job { unique_key: Some("was".into()), ..on_one() }];
+    // The second one's key need not be at home there: it has ended, and holds nothing.
+    let key = (0..).map(|n| format!("k{n}")).find(|key| heir.birthplace(Near::Key(key)) == Shard(1)).expect("a key");
+    let ended = [ended[0].clone(), Job { unique_key: Some(key.clone()), ..ended[1].clone() }];
+    enqueue(&heir, ended.iter().cloned().map(now).collect()).await;
+    for (one, outcome) in claim(&heir, worker, 2).await.iter().zip([done(), hopeless()]) {
+        assert_eq!(make(&heir, settle(one, outcome)).await, Moved::Applied);
+    }
+    let mut ids: BTreeSet<JobId> = ended.iter().map(|job| job.id).collect();
+    for nth in 0..4 {
+        let job = on_one();
+        ids.insert(job.id);
+        let new = if nth == 3 { later(job, Duration::from_secs(60)) } else { now(job) };
+        assert_eq!(enqueue(&heir, vec![new]).await, [Enqueued::Created]);
+    }
+    let cron = name_on(&heir, 1, 0);
+    heir.set_schedule(&schedule(&cron, 0, Some("body"))).await.expect("set").expect("it is new");
+    heir.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    until("the victim follows", async || victim.map().epoch == heir.map().epoch).await;
+
+    cut.armed.store(true, Ordering::SeqCst);
+    let verbs = victim.shards().expect("verbs");
+    while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    let died = cut.is_over();
+    drop(victim);
+    // At each moment a job is seen once, as what it is.
+    let seen = heir.get(&ids.iter().copied().collect::<Vec<_>>()).await.expect("get");
+    assert!(seen.iter().all(Option::is_some), "{nth} {after}: {seen:#?}");
+    assert_eq!(bodies(&heir, &cron).await, ["body"], "{nth} {after}");
+    // Somebody else goes on: the keeper with what was begun, a command with the rest.
+    if nth % 2 == 0 {
+        clock.advance(Duration::from_secs(11));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+    }
+    carry_all(&heir, 1).await;
+    assert_eq!(heir.shards().expect("verbs").left(1).await.expect("left").all(), 0, "{nth} {after}");
+    heir.shards().expect("verbs").remove(1).await.expect("removes");
+    let mut there = Vec::new();
+    for place in [Place::Pending, Place::Scheduled, Place::Dead, Place::Completed] {
+        there.extend(super::make::ids(&heir, place).await);
+    }
+    assert_eq!(there.len(), ids.len(), "{nth} {after}: each once");
+    assert_eq!(there.into_iter().collect::<BTreeSet<_>>(), ids);
+    assert_eq!(bodies(&heir, &cron).await, ["body"], "{nth} {after}");
+    for store in [&heir] {
+        assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+    }
+    died
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_carrier_that_dies_anywhere_leaves_everything_once() {
+    for after in [false, true] {
+        let mut deaths = 0;
+        for nth in 0.. {
+            if !cut_at(nth, after).await {
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 20, "only {deaths} calls");
+    }
+}
+
+/// A batch that was cut is finished though nobody says the command again.
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_carrier_left_is_finished_by_whoever_lives() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let parts = [plain(0, "zero".into()).await.expect("opens"), plain(1, "one".into()).await.expect("opens")];
+    let id = put(&store, born(&store, Near::Shard(Shard(1)))).await;
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    for calls in [5, 8] {
+        let cut = Arc::new(Cut { calls: 0.into(), nth: calls, after: true, armed: false.into() });
+        let (inner, saboteur) = (plain.clone(), cut.clone());
+        let faulty: Opener = Arc::new(move |id, url| {
+            let (opening, saboteur) = (inner(id, url), saboteur.clone());
+            Box::pin(async move { Ok(Arc::new(FaultStore::new(opening.await?, saboteur)) as Arc<dyn Store>) })
+        });
+        let victim = opened(faulty, clock.clone()).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        drop(victim.shards().expect("verbs").carry(1).await);
+    }
+    clock.advance(Duration::from_secs(60));
+    until("it has landed, and nothing is left of it", async || {
+        let [there, here] = [stored_on(&*parts[0], id).await, stored_on(&*parts[1], id).await];
+        here.is_none() && there.is_some_and(|there| there.place == Place::Pending)
+    })
+    .await;
+}
+
+async fn stored_on(store: &dyn Store, id: JobId) -> Option<Stored> {
+    store.get(&[id]).await.expect("get").remove(0)
+}
+
+/// A store that stops before it sets anything aside.
+async fn stops_before_setting_aside(plain: Opener, clock: Arc<TestClock>) -> (ShardedStore, Arc<Stops>) {
+    let stops = Arc::new(Stops { is_on: false.into(), held: false.into() });
+    let saboteur = stops.clone();
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (plain(id, url), saboteur.clone());
+        Box::pin(async move {
+            let store = opening.await?;
+            // Only where it was: what goes to the other shard goes through.
+            if id == 1 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
+        })
+    });
+    (opened(faulty, clock).await, stops)
+}
+
+/// Commits are held on their way for as long as it is on.
+struct Stops {
+    is_on: AtomicBool,
+    held: AtomicBool,
+}
+
+impl Saboteur for Stops {
+    fn before(&self, is_commit: bool) -> goflow::store::Result<()> {
+        self.held.store(is_commit && self.is_on.load(Ordering::SeqCst), Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+
+    fn travel(&self) -> Duration {
+        // Longer than it takes to act, and shorter than a call may take.
+        if self.held.load(Ordering::SeqCst) { Duration::from_secs(5) } else { Duration::ZERO }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_goes_while_it_is_carried_does_not_come_back() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let (carrier, stops) = stops_before_setting_aside(plain.clone(), clock.clone()).await;
+    let other = opened(plain, clock.clone()).await;
+    let [gone, changed, stays] = [0; 3].map(|_| born(&other, Near::Shard(Shard(1))));
+    enqueue(&other, [&gone, &changed, &stays].map(|job| now(job.clone())).to_vec()).await;
+    other.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    until("the carrier follows", async || carrier.map().epoch == other.map().epoch).await;
+    stops.is_on.store(true, Ordering::SeqCst);
+    let carry = async { carrier.shards().expect("verbs").carry(1).await.expect("carries") };
+    let act = async {
+        let (seen, id) = (&other, gone.id);
+        until("the copies are made, and nothing else", async || {
+            let there = seen.find(&id.to_string().replace('-', ""), 5).await.expect("find");
+            !there.is_empty() && stops.held.load(Ordering::SeqCst)
+        })
+        .await;
+        let step = idle(&stored(&other, gone.id).await, To::Gone, EventKind::JobDeleted);
+        assert_eq!(make(&other, step).await, Moved::Applied);
+        let step = idle(&stored(&other, changed.id).await, To::Cancelled, EventKind::JobCancelled);
+        assert_eq!(make(&other, step).await, Moved::Applied);
+    };
+    tokio::join!(carry, act);
+    stops.is_on.store(false, Ordering::SeqCst);
+    carry_all(&carrier, 1).await;
+    assert_eq!(other.get(&[gone.id]).await.expect("get"), [None]);
+    assert_eq!(place(&other, changed.id).await, Place::Cancelled);
+    assert_eq!(place(&other, stays.id).await, Place::Pending);
+    other.shards().expect("verbs").remove(1).await.expect("removes");
+    assert_eq!(super::make::ids(&other, Place::Scheduled).await, []);
+    assert_eq!(other.verify().await.expect("verify"), Vec::<String>::new());
+}
+
+/// A carrier that dies at its n-th call.
+async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
+    let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
+    let (inner, saboteur) = (plain.clone(), cut.clone());
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move { Ok(Arc::new(FaultStore::new(opening.await?, saboteur)) as Arc<dyn Store>) })
+    });
+    (opened(faulty, clock.clone()).await, cut)
+}
+
+/// A carrier dies at its n-th call, and then the schedule is deleted by whoever sees it.
+async fn deleted_at(nth: u64) -> bool {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let cron = name_on(&store, 1, 0);
+    store.set_schedule(&schedule(&cron, 0, Some("body"))).await.expect("set").expect("new");
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    let (victim, cut) = mortal(&plain, &clock, nth).await;
+    cut.armed.store(true, Ordering::SeqCst);
+    let verbs = victim.shards().expect("verbs");
+    while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    let died = cut.is_over();
+    drop(victim);
+    let (_, records) = store.schedules().await.expect("schedules");
+    let seen: Vec<_> = records.iter().filter(|record| record.name.as_str() == cron).collect();
+    assert_eq!(seen.len(), 1, "{nth}");
+    let end = ScheduleCommit::deleting(&super::make::name(&cron), seen[0].rev);
+    let is_gone = store.set_schedule(&end).await.expect("set").is_some();
+    carry_all(&store, 1).await;
+    assert_eq!(bodies(&store, &cron).await.len(), usize::from(!is_gone), "{nth}: deleted: {is_gone}");
+    assert_eq!(store.shards().expect("verbs").left(1).await.expect("left").all(), 0, "{nth}");
+    died
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_goes_while_it_is_carried_does_not_come_back() {
+    let mut nth = 0;
+    while deleted_at(nth).await {
+        nth += 1;
+    }
+    assert!(nth > 10, "only {nth} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_carried_from_two_shards_are_there_once() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let names = [name_on(&store, 1, 0), name_on(&store, 2, 0)];
+    for name in &names {
+        store.set_schedule(&schedule(name, 0, Some(name))).await.expect("set").expect("new");
+    }
+    let verbs = store.shards().expect("verbs");
+    verbs.drain(1, Some(0)).await.expect("drains");
+    verbs.drain(2, Some(0)).await.expect("drains");
+    let part = plain(0, "zero".into()).await.expect("opens");
+    // One carrier has made its copies and died. The other shard's carrier is none of their business.
+    for calls in 0..16 {
+        let (victim, cut) = mortal(&plain, &clock, calls).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        drop(victim.shards().expect("verbs").carry(1).await);
+        drop(victim);
+        carry_all(&store, 2).await;
+        for name in &names {
+            assert_eq!(bodies(&store, name).await, [name.clone()], "{calls}");
+        }
+    }
+    carry_all(&store, 1).await;
+    for name in &names {
+        assert_eq!(bodies(&*part, name).await, [name.clone()], "on the shard that both were carried to");
+        // Whoever knew where it lay changes it where it lies.
+        let (_, records) = store.schedules().await.expect("schedules");
+        let rev = records.iter().find(|record| record.name.as_str() == name).expect("it is there").rev;
+        store.set_schedule(&schedule(name, rev, Some("new"))).await.expect("set").expect("changed");
+        assert_eq!(bodies(&store, name).await, ["new"]);
+    }
+    for shard in [1, 2] {
+        assert_eq!(verbs.left(shard).await.expect("left").all(), 0);
+        verbs.remove(shard).await.expect("removes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_stays_taken_though_its_job_is_carried() {
+    let clock = TestClock::new();
+    let store = opened(grounds(clock.clone()), clock.clone()).await;
+    let key = (0..).map(|n| format!("k{n}")).find(|key| store.birthplace(Near::Key(key)) == Shard(1)).expect("a key");
+    let unique = |store: &dyn Store| Job { unique_key: Some(key.clone()), ..born(store, Near::Key(&key)) };
+    let first = unique(&store);
+    let new = NewJob { unique_for: Some(Duration::from_secs(3_600)), ..now(first.clone()) };
+    assert_eq!(enqueue(&store, vec![new]).await, [Enqueued::Created]);
+    let worker = hired(&store).await;
+    let claimed = claim_one(&store, worker).await;
+    assert_eq!(make(&store, settle(&claimed, done())).await, Moved::Applied);
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    carry_all(&store, 1).await;
+    store.shards().expect("verbs").remove(1).await.expect("removes");
+    assert_eq!(stored(&store, first.id).await.job.unique_key, Some(key.clone()));
+    assert_eq!(enqueue(&store, vec![now(unique(&store))]).await, [Enqueued::Conflict(first.id)]);
+    clock.advance(Duration::from_secs(3_700));
+    assert_eq!(enqueue(&store, vec![now(unique(&store))]).await, [Enqueued::Created]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_who_change_the_shards_at_once_none_is_forgotten() {
+    let (first, second) = two_views().await;
+    let (a, b) = (first.shards().expect("verbs"), second.shards().expect("verbs"));
+    let added = tokio::join!(a.add("red"), b.add("green"));
+    first.shards().expect("verbs").list().await.expect("list");
+    until("both see the same", async || first.map() == second.map()).await;
+    let map = first.map();
+    let mut good = 0;
+    for (answer, url) in [(added.0, "red"), (added.1, "green")] {
+        match answer {
+            Ok(id) => {
+                good += 1;
+                assert_eq!(map.entry(id).map(|entry| entry.url.as_str()), Some(url));
+            }
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+    assert!(good > 0, "one of them has added its shard");
+    let urls: BTreeSet<&str> = map.shards.iter().map(|entry| entry.url.as_str()).collect();
+    assert_eq!(urls.len(), map.shards.len());
+}
+
+/// A process that slept while a shard was carried away and removed puts nothing where nobody looks.
+#[test]
+fn whoever_slept_through_a_removal_loses_nothing() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel::<Job>();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let (opener, time) = (plain.clone(), clock.clone());
+    let sleeper = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let store = runtime.block_on(opened(opener, time));
+        asked.recv().expect("a word");
+        let job = runtime.block_on(async { born(&store, Near::Shard(Shard(1))) });
+        tell.send(job.clone()).expect("heard");
+        // Nothing of it runs meanwhile, its keeper neither.
+        goes.recv().expect("a word");
+        runtime.block_on(async {
+            let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![now(job)], runs: vec![] };
+            store.enqueue(&batch).await
+        })
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let store = runtime.block_on(opened(plain, clock));
+    ask.send(()).expect("heard");
+    let job = told.recv().expect("a job");
+    runtime.block_on(async {
+        store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+        carry_all(&store, 1).await;
+        store.shards().expect("verbs").remove(1).await.expect("removes");
+    });
+    go.send(()).expect("heard");
+    let answer = sleeper.join().expect("it ends");
+    let found = runtime.block_on(store.get(&[job.id])).expect("get");
+    match answer {
+        Ok(answer) => assert!(answer.jobs == [Enqueued::Created] && found[0].is_some(), "{answer:?} {found:?}"),
+        Err(error) => assert!(error.is_transient() && found[0].is_none(), "{error} {found:?}"),
+    }
+}
+
+/// What is on its way to a shard when that is removed arrives before it goes, or is told not to have.
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_to_a_shard_that_goes_is_not_lost() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let (slow, stops) = stops_before_setting_aside(plain.clone(), clock.clone()).await;
+    let other = opened(plain, clock).await;
+    let job = born(&slow, Near::Shard(Shard(1)));
+    let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![now(job.clone())], runs: vec![] };
+    let verbs = other.shards().expect("verbs");
+    verbs.drain(1, Some(0)).await.expect("drains");
+    carry_all(&other, 1).await;
+    stops.is_on.store(true, Ordering::SeqCst);
+    // The request takes as long as it may: 2.4 s to the shard, as long back.
+    let enqueue = async { slow.enqueue(&batch).await };
+    let remove = async {
+        until("it is on its way", async || stops.held.load(Ordering::SeqCst)).await;
+        verbs.remove(1).await
+    };
+    let (answer, removed) = tokio::join!(enqueue, remove);
+    if let Err(error) = removed {
+        assert!(error.to_string().contains("is not empty"), "{error}");
+        carry_all(&other, 1).await;
+        verbs.remove(1).await.expect("removes");
+    }
+    let found = other.get(&[job.id]).await.expect("get").remove(0);
+    assert!(found.is_some() || answer.is_err(), "acknowledged, and lost: {answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_was_taken_back_is_taken_back_everywhere() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let dead = Arc::new(Dead(AtomicBool::new(false)));
+    let saboteur = dead.clone();
+    let inner = plain.clone();
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move {
+            let store = opening.await?;
+            if id == 1 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
+        })
+    });
+    let store = opened(faulty, clock).await;
+    let queue: Name = super::make::name("mail");
+    let paused = QueueSettings { paused: true, concurrency: Some(9), ..QueueSettings::default() };
+    store.set_queue(&queue, &paused).await.expect("set");
+    dead.0.store(true, Ordering::SeqCst);
+    store.set_queue(&queue, &QueueSettings::default()).await.expect("the others take it");
+    dead.0.store(false, Ordering::SeqCst);
+    until("the shard is back", async || store.shards().expect("verbs").away().is_empty()).await;
+    let one = plain(1, "one".into()).await.expect("opens");
+    assert_eq!(one.queues().await.expect("queues"), [(queue, QueueSettings::default())]);
+}
+
+struct Dead(AtomicBool);
+
+impl Saboteur for Dead {
+    fn before(&self, _: bool) -> goflow::store::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(StoreError::Unavailable("dead".into())) } else { Ok(()) }
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+}
+
+/// Answers nothing, for as long as it is on.
+struct Hole(AtomicBool);
+
+impl Saboteur for Hole {
+    fn before(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+
+    fn travel(&self) -> Duration {
+        if self.0.load(Ordering::SeqCst) { Duration::from_secs(3_600) } else { Duration::ZERO }
+    }
+}
+
+/// Two shards swallow every word. The map is not late for that, upkeep of the third goes on, and nobody
+/// waits for long.
+#[tokio::test(start_paused = true)]
+async fn black_holes_make_nothing_late() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let hole = Arc::new(Hole(AtomicBool::new(false)));
+    let saboteur = hole.clone();
+    let inner = plain.clone();
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move {
+            let store = opening.await?;
+            if id > 0 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
+        })
+    });
+    let store = opened(faulty, clock.clone()).await;
+    let worker = hired(&store).await;
+    hole.0.store(true, Ordering::SeqCst);
+    let begun = tokio::time::Instant::now();
+    store.overdue(Duration::from_secs(60), 10).await.expect("overdue");
+    store.tick(10).await.expect("tick");
+    store.freed(10).await.expect("freed");
+    store.trim(Retention { age: Duration::from_secs(3_600), count: 100 }, 10).await.expect("trim");
+    assert!(begun.elapsed() <= Duration::from_secs(3), "{:?}", begun.elapsed());
+    // For a minute work of the third goes on, whose map is looked at all the time.
+    for _ in 0..60 {
+        let begun = tokio::time::Instant::now();
+        put(&store, born(&store, Near::Shard(Shard(0)))).await;
+        assert_eq!(claim(&store, worker, 1).await.len(), 1);
+        assert!(begun.elapsed() < Duration::from_millis(1_600), "{:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    hole.0.store(false, Ordering::SeqCst);
+    until("they are back", async || store.shards().expect("verbs").away().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_nobody_works_for_is_told_of_once() {
+    let clock = TestClock::new();
+    let store = opened(grounds(clock.clone()), clock.clone()).await;
+    put(&store, born(&store, Near::Shard(Shard(2)))).await;
+    let told = async || {
+        let (events, _) = store.events(None, 1_000).await.expect("events");
+        let mut told = events.into_iter().filter(|event| event.kind == EventKind::ShardUnclaimed);
+        (told.next().and_then(|event| event.data), told.count())
+    };
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(told().await, (None, 0), "not before half a minute");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(told().await, (Some("2 1 jobs wait and no worker is registered".to_owned()), 0));
+}
