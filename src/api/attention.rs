@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::run_list::RunBrief;
 use super::wire::Time;
 use super::{Client, Result};
 use crate::domain::RunState;
@@ -33,12 +34,12 @@ pub enum Want {
 }
 
 impl Client {
-    /// What waits for a person, of the latest runs.
+    /// What waits for a person, of the latest runs; and those of them that failed, the latest first.
     ///
     /// # Errors
     /// The store's.
-    pub async fn wanted(&self) -> Result<Vec<Wanted>> {
-        let mut wanted = Vec::new();
+    pub async fn looked_over(&self) -> Result<(Vec<Wanted>, Vec<RunBrief>)> {
+        let (mut wanted, mut failed) = (Vec::new(), Vec::new());
         let mut definitions: BTreeMap<String, Definition> = BTreeMap::new();
         for finished in [false, true] {
             let page = self.store().runs(&RunQuery { finished, after: None, budget: LOOKED_AT }).await?;
@@ -46,6 +47,7 @@ impl Client {
                 let run = record.header()?;
                 if finished {
                     wanted.extend(owed(&run));
+                    failed.push(RunBrief::from(&run));
                     continue;
                 }
                 if !definitions.contains_key(&run.version) {
@@ -56,7 +58,8 @@ impl Client {
                 }
             }
         }
-        Ok(wanted)
+        failed.sort_by_key(|run| std::cmp::Reverse(run.finished_at));
+        Ok((wanted, failed))
     }
 }
 

@@ -2,6 +2,7 @@
 //! Also what of a run waits for a person. Steers nothing.
 
 use super::filter::{Field, Found, Kind, Where};
+use super::runs::run_state;
 use super::{ApiError, Client, Result};
 use crate::domain::event::Event;
 use crate::domain::{Ms, RunId, RunState, limits};
@@ -20,6 +21,8 @@ pub struct RunBrief {
     pub parent: Option<String>,
     /// Its concurrency key.
     pub key: Option<String>,
+    /// Where its steps wait that name no queue, if that was said.
+    pub queue: Option<String>,
     pub created_at: Ms,
     pub started_at: Option<Ms>,
     pub finished_at: Option<Ms>,
@@ -46,6 +49,7 @@ impl From<&Run> for RunBrief {
             error: run.error.as_ref().map(ToString::to_string),
             parent: run.parent.as_ref().map(|parent| parent.run.to_string()),
             key: run.key.clone(),
+            queue: run.queue.as_ref().map(ToString::to_string),
             created_at: run.created_at,
             started_at: run.started_at,
             finished_at: run.finished_at,
@@ -75,7 +79,7 @@ impl RunBrief {
 const STATES: &str = "pending, running, paused, compensating, completed, failed, compensated, cancelled";
 
 fn state_word(word: &str) -> Option<&'static str> {
-    RunState::parse(word).map(RunState::as_str)
+    run_state(word).map(RunState::as_str)
 }
 
 type F = Field<RunBrief>;
@@ -89,6 +93,7 @@ pub const RUN_FIELDS: &[Field<RunBrief>] = &[
     F::new("id", Kind::Id, |run, _, _| run.id.as_str().into()),
     F::new("parent", Kind::Id, |run, _, _| run.parent.as_deref().into()),
     F::new("key", Kind::Text, |run, _, _| run.key.as_deref().into()),
+    F::new("queue", Kind::Text, |run, _, _| run.queue.as_deref().into()),
     F::new("step", Kind::Text, |run, _, _| Found::Any(&run.active)),
     F::new("failed", Kind::Number, |run, _, _| Found::Number(run.failed as i64)),
     F::new("approvals", Kind::Number, |run, _, _| Found::Number(run.approvals as i64)),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::filter::{Field, Found, Kind, Where};
+use super::filter::Where;
+use super::run_list::RunBrief;
 use super::wire::{ErrorView, Time, Value};
 use super::{ApiError, Client, Result, enqueue::Patience};
 use crate::domain::{Event, EventKind, Job, JobId, JobState, Json, Name, RunId, RunState, StepState};
@@ -111,10 +112,6 @@ pub enum StartError {
     Api(#[from] ApiError),
 }
 
-type F = Field<Run>;
-
-const STATES: &str = "pending, running, paused, compensating, completed, failed, compensated, cancelled";
-
 /// As the systems that goflow stands in for call them, too.
 pub fn run_state(word: &str) -> Option<RunState> {
     RunState::parse(match word {
@@ -124,22 +121,6 @@ pub fn run_state(word: &str) -> Option<RunState> {
         word => word,
     })
 }
-
-/// What can be asked of a run.
-pub const RUN_FIELDS: &[Field<Run>] = &[
-    F::new(
-        "state",
-        Kind::Choice(|word| run_state(word).map(RunState::as_str), "state of a run", STATES),
-        |run, _, _| run.state.as_str().into(),
-    ),
-    F::new("workflow", Kind::Text, |run, _, _| run.workflow.as_str().into()),
-    F::new("id", Kind::Id, |run, _, _| run.id.to_string().into()),
-    F::new("age", Kind::Age, |run, _, now| Found::Age(now.since(run.created_at))),
-    F::new("error", Kind::Text, |run, _, _| run.error.as_ref().map(ToString::to_string).into()),
-    F::new("parent", Kind::Id, |run, _, _| run.parent.as_ref().map(|parent| parent.run.to_string()).into()),
-    F::new("key", Kind::Text, |run, _, _| run.key.as_deref().into()),
-    F::new("queue", Kind::Text, |run, _, _| run.queue.as_ref().map(Name::as_str).into()),
-];
 
 impl Client {
     /// Begins a run of a definition that the store keeps. One with a concurrency key may have to wait
@@ -317,7 +298,7 @@ impl Client {
         &self,
         state: Option<RunState>,
         workflow: Option<&Name>,
-        filter: Option<&Where<Run>>,
+        filter: Option<&Where<RunBrief>>,
         limit: usize,
     ) -> Result<RunList> {
         let now = self.clock().now();
@@ -334,7 +315,9 @@ impl Client {
                         && workflow.is_none_or(|workflow| record.workflow == *workflow);
                     // The header is looked into only where a filter asks for it.
                     if !fits
-                        || filter.map_or(Ok(false), |filter| record.header().map(|run| !filter.matches(&run, now)))?
+                        || filter.map_or(Ok(false), |filter| {
+                            record.header().map(|run| !filter.matches(&RunBrief::from(&run), now))
+                        })?
                     {
                         continue;
                     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::filter::{Field, Kind};
+use super::queues::number;
 use super::{ApiError, Client, Result};
 use crate::store::{Carried, Left, ShardList, ShardStatus, Shards};
 
@@ -60,6 +62,49 @@ impl From<ShardStatus> for ShardView {
     }
 }
 
+impl ShardView {
+    /// Jobs that wait there for a worker.
+    pub fn waits(&self) -> u64 {
+        self.pending + self.retrying
+    }
+
+    /// Jobs wait there, and no worker is registered with it.
+    pub fn is_unclaimed(&self) -> bool {
+        self.trouble.is_none() && self.workers == 0 && self.waits() > 0
+    }
+
+    /// What a drain has to wait for or to carry: all that is kept, or only what will still be done.
+    pub fn left(&self, carries: bool) -> u64 {
+        let work = self.scheduled + self.pending + self.running + self.retrying + self.runs;
+        if carries { work + self.dead + self.finished + self.finished_runs + self.schedules } else { work }
+    }
+}
+
+type F = Field<ShardView>;
+
+fn state_word(word: &str) -> Option<&'static str> {
+    ["joining", "active", "draining", "removed"].into_iter().find(|state| *state == word)
+}
+
+/// What can be asked of a shard.
+pub const SHARD_FIELDS: &[Field<ShardView>] = &[
+    F::new("shard", Kind::Text, |shard, _, _| shard.id.as_str().into()),
+    F::new(
+        "state",
+        Kind::Choice(state_word, "state of a shard", "joining, active, draining, removed"),
+        |shard, _, _| shard.state.as_str().into(),
+    ),
+    F::new("url", Kind::Text, |shard, _, _| shard.url.as_str().into()),
+    F::new("trouble", Kind::Text, |shard, _, _| shard.trouble.as_deref().into()),
+    F::new("workers", Kind::Number, |shard, _, _| number(shard.workers)),
+    F::new("pending", Kind::Number, |shard, _, _| number(shard.pending)),
+    F::new("running", Kind::Number, |shard, _, _| number(shard.running)),
+    F::new("retrying", Kind::Number, |shard, _, _| number(shard.retrying)),
+    F::new("scheduled", Kind::Number, |shard, _, _| number(shard.scheduled)),
+    F::new("dead", Kind::Number, |shard, _, _| number(shard.dead)),
+    F::new("runs", Kind::Number, |shard, _, _| number(shard.runs)),
+];
+
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -84,6 +129,19 @@ impl Client {
     /// [`ApiError::Conflict`] for a store that has none; the store's.
     pub async fn shards(&self) -> Result<ShardList> {
         Ok(self.shard_verbs()?.list().await?)
+    }
+
+    /// Where what lies on a shard is carried to: where that was begun, else where the least waits.
+    ///
+    /// # Errors
+    /// [`ApiError::Conflict`] where no other shard is active; the store's.
+    pub async fn shard_to_carry_to(&self, id: u16) -> Result<u16> {
+        let list = self.shards().await?;
+        let begun = list.shards.iter().find(|shard| shard.id == id).and_then(|shard| shard.moved_to);
+        let fit = |shard: &&ShardStatus| shard.id != id && shard.state == "active" && shard.trouble.is_none();
+        let least = list.shards.iter().filter(fit).min_by_key(|shard| shard.left.work()).map(|shard| shard.id);
+        let none = || ApiError::Conflict(format!("there is no other active shard for what lies on shard {id}"));
+        begun.or(least).ok_or_else(none)
     }
 
     /// Lets a shard run empty: what will still be done is waited for, and with `into` what can be carried is

@@ -61,6 +61,24 @@ pub fn something(verb: Verb, ids: &[String], all: bool, filter: Option<&str>) ->
     Ok(())
 }
 
+/// A verb on the jobs that are named, or on all, or on those that match.
+///
+/// # Errors
+/// As [`something`] and [`run`]; a filter that cannot be read.
+pub fn on_jobs(
+    context: &Context,
+    verb: Verb,
+    ids: &[String],
+    all: bool,
+    filter: Option<&str>,
+    consent: Consent,
+) -> Result {
+    something(verb, ids, all, filter)?;
+    let filter = select::jobs(filter)?.only_states(verb.states());
+    let always_asks = verb == Verb::Delete;
+    run(context, &Order { verb, ids, filter, noun: "job", always_asks, typed: None, consent })
+}
+
 /// Carries an order out and tells what changed.
 ///
 /// # Errors

@@ -56,6 +56,12 @@ pub enum Holds {
     Everywhere,
     /// In these views.
     In(&'static [View]),
+    /// In all views but these.
+    But(&'static [View]),
+    /// In those with a number.
+    Tabs,
+    /// In those but these.
+    TabsBut(&'static [View]),
 }
 
 impl Holds {
@@ -63,6 +69,9 @@ impl Holds {
         match self {
             Holds::Everywhere => true,
             Holds::In(views) => views.contains(&view),
+            Holds::But(views) => !views.contains(&view),
+            Holds::Tabs => View::TABS.contains(&view),
+            Holds::TabsBut(views) => View::TABS.contains(&view) && !views.contains(&view),
         }
     }
 }
@@ -125,50 +134,22 @@ const fn b(
     Binding { keys, action, text, foot, group, holds }
 }
 
-const OPENED: Holds = Holds::In(&[
-    View::Overview,
-    View::Queues,
-    View::Jobs,
-    View::Runs,
-    View::Run,
-    View::Workers,
-    View::Schedules,
-    View::Dlq,
-    View::Events,
-]);
-const LISTS: Holds = Holds::In(&[
-    View::Overview,
-    View::Queues,
-    View::Jobs,
-    View::Runs,
-    View::Workers,
-    View::Schedules,
-    View::Dlq,
-    View::Events,
-]);
-const FILTERED: Holds =
-    Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq, View::Events]);
-const MARKED: Holds = Holds::In(&[View::Queues, View::Jobs, View::Runs, View::Workers, View::Schedules, View::Dlq]);
+const OPENED: Holds = Holds::But(&[View::Job, View::Shards]);
+const LISTS: Holds = Holds::Tabs;
+const FILTERED: Holds = Holds::TabsBut(&[View::Overview]);
+const MARKED: Holds = Holds::TabsBut(&[View::Overview, View::Events, View::Shards]);
 const RETRIED: Holds = Holds::In(&[View::Overview, View::Jobs, View::Job, View::Runs, View::Run, View::Dlq]);
 const CANCELLED: Holds = Holds::In(&[View::Jobs, View::Job, View::Runs, View::Run]);
 const PAUSED: Holds = Holds::In(&[View::Overview, View::Queues, View::Runs, View::Run, View::Schedules]);
 const DEAD: Holds = Holds::In(&[View::Jobs, View::Job, View::Dlq]);
+const DELETED: Holds = Holds::In(&[View::Jobs, View::Job, View::Dlq, View::Shards]);
 const ANSWERED: Holds = Holds::In(&[View::Overview, View::Runs, View::Run]);
 const RUNS: Holds = Holds::In(&[View::Runs, View::Run]);
 const RUN: Holds = Holds::In(&[View::Run]);
 const LOGGED: Holds = Holds::In(&[View::Jobs, View::Job, View::Run]);
-const RAW: Holds = Holds::In(&[
-    View::Queues,
-    View::Jobs,
-    View::Job,
-    View::Runs,
-    View::Run,
-    View::Workers,
-    View::Schedules,
-    View::Dlq,
-    View::Events,
-]);
-const WORKERS: Holds = Holds::In(&[View::Workers]);
+const RAW: Holds = Holds::But(&[View::Overview]);
+const DRAINED: Holds = Holds::In(&[View::Workers, View::Shards]);
+const SHARDS: Holds = Holds::In(&[View::Shards]);
 const ALL: Holds = Holds::Everywhere;
 
 use Group::{Act, Find, Move, Screen};
@@ -193,21 +174,23 @@ pub const BINDINGS: &[Binding] = &[
     b(&[c('6')], Action::Go(View::Schedules), "go to the schedules", None, Move, ALL),
     b(&[c('7')], Action::Go(View::Dlq), "go to the dead jobs, by their errors", None, Move, ALL),
     b(&[c('8')], Action::Go(View::Events), "go to the events", None, Move, ALL),
+    b(&[c('9')], Action::Go(View::Shards), "go to the shards", None, Move, ALL),
     b(&[c(':')], Action::Palette, "go anywhere, do anything, by name", Some("go"), Find, ALL),
     b(&[c('/')], Action::Filter, "filter as you type, as in --where", Some("filter"), Find, FILTERED),
     b(&[c('!')], Action::Problems, "only what something is wrong with", None, Find, FILTERED),
     b(&[c('s')], Action::Sort, "sort by the next column", Some("sort"), Find, LISTS),
     b(&[c('S')], Action::Reverse, "sort the other way round", None, Find, LISTS),
-    b(&[c('w')], Action::Wide, "every column", None, Find, LISTS),
+    b(&[c('w')], Action::Wide, "the columns that are not shown", None, Find, LISTS),
     b(&[c(' ')], Action::Mark, "mark", Some("mark"), Act, MARKED),
     b(&[c('v')], Action::MarkRange, "mark from the last mark to here", None, Act, MARKED),
     b(&[c('*')], Action::MarkAll, "mark all that match; again: none", None, Act, MARKED),
     b(&[c('r')], Action::Do(Verb::Retry), "retry", Some("retry"), Act, RETRIED),
     b(&[c('x')], Action::Do(Verb::Cancel), "cancel", Some("cancel"), Act, CANCELLED),
     b(&[c('p')], Action::Do(Verb::Pause), "pause or resume", Some("pause"), Act, PAUSED),
-    b(&[c('D')], Action::Do(Verb::Delete), "delete", None, Act, DEAD),
+    b(&[c('D')], Action::Do(Verb::Delete), "delete; a shard: remove it", None, Act, DELETED),
     b(&[c('e')], Action::Edit, "edit the payload and enqueue it anew", Some("edit"), Act, DEAD),
-    b(&[c('d')], Action::Do(Verb::Drain), "drain: take no more work, and end", Some("drain"), Act, WORKERS),
+    b(&[c('d')], Action::Do(Verb::Drain), "drain: take no more work, and end", Some("drain"), Act, DRAINED),
+    b(&[c('A')], Action::Do(Verb::Add), "add a shard", Some("add"), Act, SHARDS),
     b(
         &[c('t')],
         Action::Do(Verb::Trigger),
@@ -237,6 +220,15 @@ pub const BINDINGS: &[Binding] = &[
     b(&[ctrl('z')], Action::Suspend, "suspend", None, Screen, ALL),
     b(&[ctrl('c')], Action::Quit, "quit", None, Screen, ALL),
 ];
+
+/// The bindings that hold in a view of a store: nobody is told of a view that there is not.
+pub fn held(view: View, sharded: bool) -> impl Iterator<Item = &'static Binding> {
+    let is_there = move |one: &&Binding| match one.action {
+        Action::Go(to) => to.is_there(sharded),
+        _ => true,
+    };
+    BINDINGS.iter().filter(move |one| one.holds.holds(view)).filter(is_there)
+}
 
 /// What a key does in a view.
 pub fn action(view: View, key: Key) -> Option<Action> {

@@ -55,7 +55,8 @@ pub fn of(state: &State) -> Layout {
     let head = if page.view == View::Run { 2 } else { u16::from(!page.tabs().is_empty()) };
     let page_tabs = rows(body, 0, head);
     let inner = rows(body, head, body.height);
-    let (inner, detail) = if page.view == View::Run { (inner, None) } else { beside(page.view, inner) };
+    let is_wide = page.view == View::Run || page.wide.is_some();
+    let (inner, detail) = if is_wide { (inner, None) } else { beside(page.view, inner) };
     let (mut above, below) = match page.view {
         // A third of the overview is for the queues, or less if there are few.
         View::Overview => {
@@ -92,8 +93,43 @@ pub fn of(state: &State) -> Layout {
     }
 }
 
+/// A name on the second line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tab {
+    pub view: View,
+    /// Where it begins.
+    pub x: u16,
+    pub text: String,
+}
+
+/// How close the names stand and how short they are cut, the first that fits.
+const CLOSER: [(usize, usize); 6] = [(2, usize::MAX), (1, usize::MAX), (1, 6), (1, 5), (1, 4), (1, 3)];
+
+/// The names on the second line, in so many columns. The one that is shown is never cut.
+pub fn tabs(state: &State) -> Vec<Tab> {
+    let columns = usize::from(state.size.0).saturating_sub(state.note().len());
+    let views: Vec<View> = View::TABS.iter().copied().filter(|view| view.is_there(state.about.sharded)).collect();
+    let mut tabs = Vec::new();
+    for (gap, cut) in CLOSER {
+        let mut x = 1;
+        tabs.clear();
+        for view in &views {
+            let title = view.title();
+            let name = if *view == state.tab() { title } else { title.get(..cut).unwrap_or(title) };
+            let text = format!("{}{name}", view.number().map_or(String::new(), |number| format!("{number} ")));
+            let wide = text.len();
+            tabs.push(Tab { view: *view, x: u16::try_from(x).unwrap_or(u16::MAX), text });
+            x += wide + gap;
+        }
+        if x - gap <= columns {
+            break;
+        }
+    }
+    tabs
+}
+
 fn beside(view: View, area: Rect) -> (Rect, Option<Rect>) {
-    let has_detail = matches!(view, View::Jobs | View::Run | View::Schedules | View::Dlq | View::Events);
+    let has_detail = matches!(view, View::Jobs | View::Run | View::Schedules | View::Dlq | View::Events | View::Shards);
     if !has_detail || area.width < DETAIL_FROM {
         return (area, None);
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{JobRow, Rows};
+use super::rows::{JobRow, Rows, RunRow};
 use super::run_page::RunDetail;
 use super::views::View;
 use crate::domain::{JobState, Ms, RunState};
@@ -117,6 +117,9 @@ pub enum Query {
     Events {
         filter: String,
     },
+    Shards {
+        filter: String,
+    },
 }
 
 /// A part of the runs that match.
@@ -224,6 +227,8 @@ pub struct Overview {
     pub workers: Vec<super::rows::WorkerRow>,
     pub rates: Rates,
     pub failures: Vec<JobRow>,
+    /// Runs that failed, the latest first.
+    pub failed_runs: Vec<RunRow>,
     /// What goes on only when somebody does something.
     pub notices: Vec<Notice>,
 }
@@ -250,16 +255,49 @@ pub enum Subject {
     Run(String),
     Approval { run: String, step: String },
     Schedule(String),
+    Shard(String),
+}
+
+/// One of the latest failures.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure<'a> {
+    Job(&'a JobRow),
+    Run(&'a RunRow),
+}
+
+impl<'a> Failure<'a> {
+    pub fn id(&self) -> &'a str {
+        match self {
+            Failure::Job(job) => &job.id,
+            Failure::Run(run) => &run.id,
+        }
+    }
+
+    /// When it failed.
+    pub fn at(&self) -> Ms {
+        match self {
+            Failure::Job(job) => job.finished_at.unwrap_or(job.updated_at),
+            Failure::Run(run) => run.finished_at.unwrap_or(run.created_at),
+        }
+    }
 }
 
 impl Overview {
     /// How many lines keys move over: the queues, what waits for a person, what failed.
     pub fn len(&self) -> usize {
-        self.queues.len() + self.notices.len() + self.failures.len()
+        self.queues.len() + self.notices.len() + self.failures.len() + self.failed_runs.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What failed last, the latest first. Both lists are in that order.
+    pub fn latest(&self) -> Vec<Failure<'_>> {
+        let mut all: Vec<Failure<'_>> = self.failures.iter().map(Failure::Job).collect();
+        all.extend(self.failed_runs.iter().map(Failure::Run));
+        all.sort_by_key(|failure| std::cmp::Reverse(failure.at()));
+        all
     }
 
     /// Where the lines of each kind begin.
@@ -272,12 +310,16 @@ impl Overview {
         match at {
             at if at < notices => self.queues.get(at).map(|queue| queue.name.as_str()),
             at if at < failures => self.notices.get(at - notices).map(|notice| notice.id.as_str()),
-            at => self.failures.get(at - failures).map(|job| job.id.as_str()),
+            at => self.latest().get(at - failures).map(Failure::id),
         }
     }
 
     pub fn position(&self, id: &str) -> Option<usize> {
-        (0..self.len()).find(|at| self.id(*at) == Some(id))
+        let (notices, failures) = self.starts();
+        let queue = self.queues.iter().position(|queue| queue.name == id);
+        let notice = || self.notices.iter().position(|notice| notice.id == id).map(|at| at + notices);
+        let failure = || self.latest().iter().position(|failure| failure.id() == id).map(|at| at + failures);
+        queue.or_else(notice).or_else(failure)
     }
 
     pub fn subject(&self, at: usize) -> Option<Subject> {
@@ -285,7 +327,10 @@ impl Overview {
         match at {
             at if at < notices => self.queues.get(at).map(|queue| Subject::Queue(queue.name.clone())),
             at if at < failures => self.notices.get(at - notices).and_then(|notice| notice.subject.clone()),
-            at => self.failures.get(at - failures).map(|job| Subject::Job(job.id.clone())),
+            at => match self.latest().get(at - failures)? {
+                Failure::Job(job) => Some(Subject::Job(job.id.clone())),
+                Failure::Run(run) => Some(Subject::Run(run.id.clone())),
+            },
         }
     }
 }
@@ -378,6 +423,8 @@ pub enum Verb {
     Approve,
     Reject,
     Signal,
+    /// Another shard.
+    Add,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -410,6 +457,23 @@ pub enum Target {
         /// As JSON.
         data: String,
     },
+    /// The runs that match.
+    RunsMatching {
+        states: Vec<RunState>,
+        filter: String,
+        problems: bool,
+    },
+    Shard(u16),
+    /// A shard, and where what lies on it is carried to; none lets it be done there.
+    DrainShard {
+        id: u16,
+        into: Option<u16>,
+    },
+    /// The store that becomes a shard; none is a key space beside those there are, of which there are so many.
+    AddShard {
+        url: Option<String>,
+        there: usize,
+    },
 }
 
 impl Query {
@@ -426,6 +490,7 @@ impl Query {
             Query::Schedules { .. } => View::Schedules,
             Query::Dlq { .. } => View::Dlq,
             Query::Events { .. } => View::Events,
+            Query::Shards { .. } => View::Shards,
         }
     }
 }
@@ -445,6 +510,7 @@ impl Body {
                 Rows::Schedules(_) => view == View::Schedules,
                 Rows::Groups(_) => view == View::Dlq,
                 Rows::Events(_) => view == View::Events,
+                Rows::Shards(_) => view == View::Shards,
                 Rows::Jobs(_) => false,
             },
         }

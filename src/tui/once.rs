@@ -18,6 +18,7 @@ use crate::api::{ApiError, Client};
 /// # Errors
 /// The store's.
 pub async fn once(mut state: State, client: &Client) -> Result<State, ApiError> {
+    state.about.sharded = client.store().shards().is_some();
     for effect in update::first(&mut state) {
         if let Effect::Fetch(ask) = effect {
             let body = data::once(client, &ask).await?;

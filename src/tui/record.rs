@@ -2,6 +2,7 @@
 //! again. What was drawn is not kept: it follows from what was told. Knows no files, only lines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -25,12 +26,15 @@ pub struct Kept {
     pub view: View,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
+    /// Milliseconds from the question to this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<f64>,
     pub answer: Answer,
 }
 
 impl Kept {
     /// What is kept of a reply to the page that is shown; none of what is no content.
-    pub fn of(page: &Page, reply: &Reply) -> Option<Kept> {
+    pub fn of(page: &Page, reply: &Reply, took: Option<Duration>) -> Option<Kept> {
         // While a store is lost the data task asks by itself, and a recording has none: the gap stays a gap.
         let is_kept = matches!(reply.answer, Answer::Body(_));
         is_kept.then(|| Kept {
@@ -38,6 +42,8 @@ impl Kept {
             at: reply.at,
             view: page.view,
             of: page.of.clone(),
+            // To a hundredth: more is noise.
+            took: took.map(|took| (took.as_secs_f64() * 100_000.0).round() / 100.0),
             answer: reply.answer.clone(),
         })
     }
@@ -189,7 +195,14 @@ mod tests {
     use crate::tui::tests::samples;
 
     fn kept(view: View, at: i64) -> Kept {
-        Kept { version: VERSION, at: Ms(at), view, of: None, answer: Answer::Body(samples::typical(view)) }
+        Kept {
+            version: VERSION,
+            at: Ms(at),
+            view,
+            of: None,
+            took: Some(1.25),
+            answer: Answer::Body(samples::typical(view)),
+        }
     }
 
     #[test]

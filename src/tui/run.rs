@@ -18,7 +18,7 @@ use super::data;
 use super::edit::edit_and_enqueue;
 use super::msg::{Ask, Effect, Msg, Reply};
 use super::record::{Kept, replay};
-use super::screen::{Screen, message};
+use super::screen::{Screen, messages};
 use super::state::State;
 use super::update::{self, update};
 use super::view::view;
@@ -103,6 +103,8 @@ struct Console {
     env: Env,
     client: Option<Client>,
     asks: mpsc::UnboundedSender<Ask>,
+    /// The last question, and when it was asked.
+    asked: Option<(u64, Instant)>,
     /// To a recording: by how many of its answers to go.
     steps: Option<mpsc::UnboundedSender<isize>>,
     replies: mpsc::Sender<Reply>,
@@ -126,8 +128,20 @@ where
     let ticks = ticker(given.state.interval);
     let Given { state, clock, env, mut record } = given;
     let keys = Some(EventStream::new());
-    let mut console =
-        Console { state, screen, clock, env, client: None, asks, steps: None, replies, keys, tasks: Vec::new(), ticks };
+    let mut console = Console {
+        state,
+        screen,
+        clock,
+        env,
+        client: None,
+        asks,
+        asked: None,
+        steps: None,
+        replies,
+        keys,
+        tasks: Vec::new(),
+        ticks,
+    };
     console.state.size = console.screen.size()?;
     let first = update::first(&mut console.state);
     console.perform(first).await?;
@@ -158,7 +172,7 @@ where
             event = next_key(&mut console.keys) => {
                 // Without a terminal to read from nobody could leave.
                 let Some(event) = event else { return Ok(()) };
-                if let Some(msg) = message(event?) {
+                for msg in messages(event?) {
                     console.take(msg).await?;
                     at_once = true;
                 }
@@ -179,6 +193,7 @@ where
                     console.tasks.push(Task(tokio::spawn(serving)));
                 }
                 console.state.about.store = client.describe();
+                console.state.about.sharded = client.store().shards().is_some();
                 console.client = Some(client);
             }
             _ = console.ticks.tick() => {
@@ -224,7 +239,8 @@ impl Console {
     /// Writes down what is told about the page that is shown.
     fn keep(&self, file: &mut (dyn io::Write + Send), reply: &Reply) -> io::Result<()> {
         let page = self.state.page();
-        let Some(kept) = Kept::of(page, reply).filter(|_| reply.generation == self.state.generation) else {
+        let took = self.asked.filter(|(generation, _)| *generation == reply.generation).map(|(_, at)| at.elapsed());
+        let Some(kept) = Kept::of(page, reply, took).filter(|_| reply.generation == self.state.generation) else {
             return Ok(());
         };
         file.write_all(kept.line()?.as_bytes())?;
@@ -242,6 +258,7 @@ impl Console {
             if let Effect::Fetch(ask) = effect {
                 // The data task ends only after this loop.
                 let _ = self.asks.send(ask.clone());
+                self.asked = Some((ask.generation, Instant::now()));
             }
         }
     }
@@ -258,7 +275,8 @@ impl Console {
             match effect {
                 Effect::Fetch(_) | Effect::Step(_) | Effect::Quit => {}
                 Effect::Act(order) => {
-                    self.spawn(|client| async move { data::act(&client, &order).await });
+                    let replies = self.replies.clone();
+                    self.spawn(|client| async move { data::act(&client, &order, &replies).await });
                 }
                 Effect::Survey(order) => {
                     self.spawn(|client| async move { data::survey(&client, &order).await });

@@ -112,8 +112,16 @@ impl Drop for Screen {
     }
 }
 
-/// What an event of the terminal means; none if nothing.
-pub fn message(event: Event) -> Option<Msg> {
+/// What an event of the terminal means, in its order. Alt with a key is what becomes of Esc and a key that
+/// arrive together, as they do over a slow line; no key of ours has Alt.
+pub fn messages(event: Event) -> impl Iterator<Item = Msg> {
+    let with_alt = matches!(&event, Event::Key(key) if key.modifiers.contains(KeyModifiers::ALT));
+    let message = message(event);
+    let before = message.as_ref().filter(|_| with_alt).map(|_| Msg::Key(Key { code: Code::Esc, ctrl: false }));
+    before.into_iter().chain(message)
+}
+
+fn message(event: Event) -> Option<Msg> {
     match event {
         Event::Key(key) if key.kind != KeyEventKind::Release => {
             let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
@@ -135,9 +143,7 @@ pub fn message(event: Event) -> Option<Msg> {
                 KeyCode::PageDown => Code::PageDown,
                 _ => return None,
             };
-            // Alt with a key is another key, and none of ours.
-            let ours = !key.modifiers.contains(KeyModifiers::ALT);
-            ours.then_some(Msg::Key(Key { code, ctrl }))
+            Some(Msg::Key(Key { code, ctrl }))
         }
         Event::Mouse(mouse) => match mouse.kind {
             MouseEventKind::Down(MouseButton::Left) => Some(Msg::Mouse(Mouse::Click(mouse.column, mouse.row))),
@@ -148,5 +154,20 @@ pub fn message(event: Event) -> Option<Msg> {
         Event::Paste(text) => Some(Msg::Paste(text)),
         Event::Resize(columns, rows) => Some(Msg::Resize(columns, rows)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossterm::event::KeyEvent;
+
+    #[test]
+    fn a_key_that_comes_together_with_esc_is_not_lost() {
+        let told = |modifiers| messages(Event::Key(KeyEvent::new(KeyCode::Char('2'), modifiers))).collect::<Vec<_>>();
+        let key = |code| Msg::Key(Key { code, ctrl: false });
+        assert_eq!(told(KeyModifiers::NONE), [key(Code::Char('2'))]);
+        assert_eq!(told(KeyModifiers::ALT), [key(Code::Esc), key(Code::Char('2'))]);
+        assert_eq!(messages(Event::FocusLost).count(), 0);
     }
 }

@@ -19,6 +19,8 @@ pub struct About {
     pub read_only: bool,
     /// What is shown was recorded.
     pub is_recording: bool,
+    /// The store is one of several shards.
+    pub sharded: bool,
     /// Who sits at the keyboard, for those who are asked for their name.
     pub user: String,
 }
@@ -74,7 +76,8 @@ pub struct Page {
     pub filter: String,
     pub problems: bool,
     pub sort: Option<Sort>,
-    pub wide: bool,
+    /// All columns are led through, and this is the first behind the pinned one.
+    pub wide: Option<usize>,
     pub cursor: Cursor,
     pub marks: BTreeSet<String>,
     /// All that match are marked, known or not.
@@ -83,6 +86,8 @@ pub struct Page {
     pub anchor: Option<String>,
     pub window: Window,
     pub body: Option<Body>,
+    /// Why the store would not tell it.
+    pub refused: Option<String>,
     /// When its content was told.
     pub at: Option<Ms>,
     /// In answer to which question.
@@ -112,13 +117,14 @@ impl Page {
             filter: String::new(),
             problems: false,
             sort: None,
-            wide: false,
+            wide: None,
             cursor: Cursor::default(),
             marks: BTreeSet::new(),
             all_marked: false,
             anchor: None,
             window: Window::default(),
             body: None,
+            refused: None,
             at: None,
             told: 0,
             scroll: 0,
@@ -248,6 +254,7 @@ impl Page {
             (View::Schedules, _) => Query::Schedules { filter },
             (View::Dlq, _) => Query::Dlq { filter },
             (View::Events, _) => Query::Events { filter },
+            (View::Shards, _) => Query::Shards { filter },
             (View::Runs, _) | (View::Run, None) => Query::Runs(RunsQuery {
                 states: self.run_states(),
                 filter,
@@ -311,6 +318,8 @@ pub struct Confirm {
 pub struct Form {
     pub title: String,
     pub asks: Asks,
+    /// What an empty line means, if that is not plain.
+    pub hint: &'static str,
     pub fields: Vec<FormField>,
     /// The one that is being written.
     pub at: usize,
@@ -330,6 +339,10 @@ pub enum Asks {
     Answer { run: String, step: Option<String>, approved: bool },
     /// Which signal, and what it carries.
     Signal { run: String },
+    /// Where what lies on a shard goes.
+    DrainShard { id: u16 },
+    /// Where another shard lies; so many are there.
+    AddShard { there: usize },
 }
 
 /// A line of the palette.
@@ -396,6 +409,15 @@ impl State {
         &mut self.stack[last]
     }
 
+    /// What is said of the console itself at the end of line 2.
+    pub fn note(&self) -> &'static str {
+        match (self.about.is_recording, self.about.read_only) {
+            (true, _) => "a recording ",
+            (_, true) => "read-only ",
+            _ => "",
+        }
+    }
+
     /// The tab that the page was reached from.
     pub fn tab(&self) -> View {
         self.stack[0].view
@@ -410,7 +432,7 @@ impl State {
         match &self.link {
             _ if self.about.is_recording => Some("this is a recording".to_owned()),
             _ if self.about.read_only => Some("read-only: started with --read-only".to_owned()),
-            Link::Lost { .. } => Some("no connection: nothing can be changed until the store answers".to_owned()),
+            Link::Lost { .. } => Some("no connection: nothing changes until the store answers".to_owned()),
             Link::Waiting => Some("not connected yet".to_owned()),
             Link::Live => None,
         }

@@ -137,6 +137,17 @@ pub fn step_sign(state: StepState) -> Sign {
     }
 }
 
+/// How it stands with a shard: its state, or `away`.
+pub fn shard_sign(word: &str) -> Sign {
+    match word {
+        "away" => sign("✗", "!", "away", Tone::Bad),
+        "joining" => sign("◷", "@", "joining", Tone::Wait),
+        "draining" => sign("↺", "<", "draining", Tone::Wait),
+        "removed" => sign("⊘", "x", "removed", Tone::Faint),
+        _ => sign("●", "*", "active", Tone::Good),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

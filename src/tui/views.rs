@@ -14,6 +14,8 @@ pub enum View {
     /// What is dead, by what it died of.
     Dlq,
     Events,
+    /// Only of a store that has several.
+    Shards,
     /// One job.
     Job,
     /// One run.
@@ -31,6 +33,7 @@ impl View {
         View::Schedules,
         View::Dlq,
         View::Events,
+        View::Shards,
         View::Job,
         View::Run,
     ];
@@ -44,7 +47,13 @@ impl View {
         View::Schedules,
         View::Dlq,
         View::Events,
+        View::Shards,
     ];
+
+    /// Whether there is such a view of a store: shards are shown where there are some.
+    pub fn is_there(self, sharded: bool) -> bool {
+        sharded || self != View::Shards
+    }
 
     /// Its key; the numbers stay the same whichever views there are.
     pub fn number(self) -> Option<char> {
@@ -57,6 +66,7 @@ impl View {
             View::Schedules => '6',
             View::Dlq => '7',
             View::Events => '8',
+            View::Shards => '9',
             View::Job | View::Run => return None,
         })
     }
@@ -71,6 +81,7 @@ impl View {
             View::Schedules => "Schedules",
             View::Dlq => "DLQ",
             View::Events => "Events",
+            View::Shards => "Shards",
             View::Job => "Job",
             View::Run => "Run",
         }
@@ -86,6 +97,7 @@ impl View {
             View::Schedules => Some("schedule"),
             View::Dlq => Some("group"),
             View::Events => Some("event"),
+            View::Shards => Some("shard"),
             View::Job | View::Run => None,
         }
     }

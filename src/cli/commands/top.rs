@@ -43,7 +43,7 @@ Examples:
   The jobs of another store, looked at every five seconds:
     goflow top jobs --interval 5s --store redis://localhost:6379")]
 pub struct TopArgs {
-    /// The view to open: overview, queues, jobs, runs, workers, schedules, dlq or events
+    /// The view to open: overview, queues, jobs, runs, workers, schedules, dlq, events or shards
     #[arg(value_name = "VIEW", default_value = "overview", hide_default_value = true, value_parser = view,
           add = ArgValueCompleter::new(complete::views))]
     view: View,
@@ -108,6 +108,7 @@ pub fn run(context: &Context, args: &TopArgs) -> Result {
     state.about.is_recording = kept.is_some();
     let mut clock = context.clock.clone();
     if let Some(kept) = &kept {
+        state.about.sharded = has_shards(kept);
         clock = Arc::new(Then::new(clock, kept));
         state.now = clock.now();
     }
@@ -139,6 +140,7 @@ fn one_frame(context: &Context, args: &TopArgs) -> Result {
             let kept = recording(path)?;
             let mut state = state(context, args, path.display().to_string());
             state.about.is_recording = true;
+            state.about.sharded = has_shards(&kept);
             last_of(state, &kept)
         }
         None => context.block_on(async {
@@ -152,6 +154,11 @@ fn one_frame(context: &Context, args: &TopArgs) -> Result {
     }
     state.theme.colours = Colours::Mono;
     context.ui.block(&frame(&state))
+}
+
+/// Whether the store of a session had shards: a session without a look at them need not show them.
+fn has_shards(kept: &[Kept]) -> bool {
+    kept.iter().any(|one| one.view == View::Shards)
 }
 
 /// Reads a recorded session.
@@ -178,7 +185,7 @@ fn state(context: &Context, args: &TopArgs, store: String) -> State {
     let theme =
         Theme { colours: if context.ui.color { Colours::Own } else { Colours::Mono }, unicode: context.ui.unicode };
     let user = context.env.first(&["USER", "LOGNAME"]).map(|(_, name)| name.to_owned()).unwrap_or_default();
-    let about = About { store, read_only: args.read_only, is_recording: false, user };
+    let about = About { store, read_only: args.read_only, is_recording: false, sharded: false, user };
     let mut state = State::new(about, theme, size, context.clock.now());
     state.stack = vec![Page::new(args.view)];
     state.interval = u64::try_from(millis(args.interval)).unwrap_or(1_000);

@@ -1,7 +1,7 @@
 //! The verbs: each by the same function of `api` as the command that does it, and told in its words.
 
 use super::command::command;
-use super::steer;
+use super::{Replies, shards, steer};
 use crate::api::told::sentence;
 use crate::api::verbs::{Acted as Did, BATCH};
 use crate::api::{ApiError, Client, Filter, Verb as JobVerb};
@@ -9,8 +9,8 @@ use crate::domain::text::count;
 use crate::domain::{JobId, JobState, Name};
 use crate::tui::msg::{Acted, Answer, Order, Reply, Target, Verb};
 
-/// Does it, and tells what became of it.
-pub async fn act(client: &Client, order: &Order) -> Reply {
+/// Does it, and tells what became of it; what takes long, also that it was begun.
+pub async fn act(client: &Client, order: &Order, replies: &Replies) -> Reply {
     let told = match &order.target {
         Target::Jobs(ids) => named(client, order.verb, ids).await,
         Target::Matching { states, filter } => match Filter::parse(filter) {
@@ -28,8 +28,31 @@ pub async fn act(client: &Client, order: &Order) -> Reply {
             steer::answer(client, approved, run, step.as_deref(), by, comment.as_deref()).await
         }
         Target::Signal { run, name, data } => steer::signal(client, run, name, data).await,
+        Target::RunsMatching { states, filter, problems } => {
+            match steer::found(client, order.verb, states, filter, *problems).await {
+                Ok(found) => steer::runs(client, order.verb, &found.fit).await,
+                Err(error) => Err(error),
+            }
+        }
+        Target::Shard(id) => shards::remove(client, *id).await,
+        Target::AddShard { url, .. } => shards::add(client, url.as_deref()).await,
+        Target::DrainShard { id, into } => {
+            let begun = |sentence: String| reply(client, order, sentence, false);
+            match shards::begin(client, *id, *into).await {
+                Ok(sentence) => {
+                    // Nobody listens any more: then nobody carries either, and the shard goes on draining.
+                    let _ = replies.send(begun(sentence)).await;
+                    shards::drain(client, *id, *into).await
+                }
+                Err(error) => Err(error),
+            }
+        }
     };
     let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
+    reply(client, order, sentence, failed)
+}
+
+fn reply(client: &Client, order: &Order, sentence: String, failed: bool) -> Reply {
     let acted = Acted { sentence, command: command(order), failed };
     Reply { generation: 0, at: client.clock().now(), answer: Answer::Acted(acted) }
 }
@@ -38,6 +61,9 @@ pub async fn act(client: &Client, order: &Order) -> Reply {
 pub async fn survey(client: &Client, order: &Order) -> Reply {
     let told = match (&order.target, job_verb(order.verb)) {
         (Target::Matching { states, filter }, Some(verb)) => counted(client, verb, states, filter).await,
+        (Target::RunsMatching { states, filter, problems }, _) => {
+            steer::survey_runs(client, order.verb, states, filter, *problems).await
+        }
         (Target::Dead(filters), Some(verb)) => steer::survey_dead(client, verb, filters).await,
         _ => senseless().map(|(text, _)| text),
     };
@@ -68,7 +94,7 @@ fn job_verb(verb: Verb) -> Option<JobVerb> {
         Verb::Retry => Some(JobVerb::Retry),
         Verb::Cancel => Some(JobVerb::Cancel),
         Verb::Delete => Some(JobVerb::Delete),
-        Verb::Pause | Verb::Drain | Verb::Trigger | Verb::Approve | Verb::Reject | Verb::Signal => None,
+        Verb::Pause | Verb::Drain | Verb::Trigger | Verb::Approve | Verb::Reject | Verb::Signal | Verb::Add => None,
     }
 }
 

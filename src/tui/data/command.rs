@@ -1,6 +1,7 @@
 //! The command that does what a verb did. Knows how commands are written, and does nothing.
 
 use crate::domain::JobState;
+use crate::store::url::hide_password;
 use crate::tui::msg::{Order, Target, Verb};
 use crate::tui::text::short;
 
@@ -25,6 +26,10 @@ fn listed<'a>(words: impl ExactSizeIterator<Item = &'a str>) -> String {
 /// The words of a filter with the states beside it.
 fn filter_of(states: &[JobState], filter: &str) -> String {
     let states: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+    words_of(&states, filter)
+}
+
+fn words_of(states: &[&str], filter: &str) -> String {
     let states = if states.is_empty() { String::new() } else { format!("state:{}", states.join(",")) };
     [states.as_str(), filter.trim()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
 }
@@ -47,6 +52,7 @@ pub fn command(order: &Order) -> String {
         Verb::Approve => "approve",
         Verb::Reject => "reject",
         Verb::Signal => "signal",
+        Verb::Add => "add",
     };
     match &order.target {
         Target::Jobs(ids) => format!("goflow job {verb} {}", listed(ids.iter().map(|id| short(id)))),
@@ -78,6 +84,21 @@ pub fn command(order: &Order) -> String {
         Target::Signal { run, name, data } => {
             format!("goflow workflow signal {} {} -d {}", short(run), quoted(name), quoted(data))
         }
+        Target::RunsMatching { states, filter, problems } => {
+            let states: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+            let list = match words_of(&states, filter).as_str() {
+                "" => "goflow workflow list".to_owned(),
+                filter => format!("goflow workflow list --where {}", quoted(filter)),
+            };
+            // What `!` leaves over is no filter: those that are meant have to be looked for by hand.
+            let note = if *problems { " # only those that something is wrong with" } else { "" };
+            format!("{list} -n 0 -o name | xargs -n 1 goflow workflow {verb}{note}")
+        }
+        Target::Shard(id) => format!("goflow shard remove {id}"),
+        Target::DrainShard { id, into: None } => format!("goflow shard drain {id}"),
+        Target::DrainShard { id, into: Some(into) } => format!("goflow shard drain {id} --move --to {into}"),
+        Target::AddShard { url: Some(url), .. } => format!("goflow shard add {}", quoted(&hide_password(url))),
+        Target::AddShard { url: None, there } => format!("goflow scale --shards {}", there + 1),
         Target::Workers(ids) => format!("goflow worker drain {}", listed(ids.iter().map(|id| short(id)))),
     }
 }

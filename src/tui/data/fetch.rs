@@ -1,10 +1,10 @@
 //! The content of each page, by the fewest and smallest questions to the store that it takes.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use super::dead::Dead;
 use super::events::Events;
+use super::shards::Shards;
 use super::tail::Tail;
+use super::trend::Depths;
 use super::{Replies, runs, within};
 use crate::api::attention::{Want, Wanted};
 use crate::api::filter::{Field, Where};
@@ -18,7 +18,7 @@ use crate::tui::msg::{
     Answer, Ask, AttemptRow, Body, CHUNKS, JobDetail, JobsPart, JobsQuery, Notice, Overview, Query, Reply, Subject,
 };
 use crate::tui::rows::workers::Held;
-use crate::tui::rows::{JobRow, QueueRow, Rows, ScheduleRow, WorkerRow};
+use crate::tui::rows::{JobRow, QueueRow, Rows, RunRow, ScheduleRow, WorkerRow};
 use crate::tui::text::short;
 
 /// Records that one look at a filter without an index reads at most, and how many at a time.
@@ -29,8 +29,6 @@ const RUNNING: usize = 200;
 /// Queues of which the dead are looked at for the latest failures, and how many of each.
 const FAILING_QUEUES: usize = 8;
 const FAILURES: usize = 20;
-/// A trend is told against the counters of so long ago.
-const TREND_MS: i64 = 10_000;
 /// Ticks of a schedule that are told ahead.
 const TICKS: usize = 5;
 /// Of a log the end is shown: more than any screen holds.
@@ -45,8 +43,8 @@ pub struct Memory {
     runs: runs::Kept,
     dead: Dead,
     events: Events,
-    /// What waited in each queue, at a few times, oldest first.
-    depths: VecDeque<(Ms, BTreeMap<String, u64>)>,
+    shards: Shards,
+    depths: Depths,
 }
 
 impl Memory {
@@ -76,6 +74,7 @@ impl Memory {
             Query::Schedules { filter } => schedules(client, filter).await,
             Query::Dlq { filter } => self.dead.look(client, filter).await,
             Query::Events { filter } => self.events.look(client, filter).await,
+            Query::Shards { filter } => self.shards.look(client, &mut self.tail, filter).await,
         }
     }
 
@@ -86,15 +85,18 @@ impl Memory {
         let now = client.clock().now();
         let queues = self.queue_rows(&views, &workers, now);
         let failures = failures(client, &queues).await?;
-        let notices = self.notices(client, &queues).await?;
+        let (wanted, failed) = client.looked_over().await?;
+        let notices = self.notices(client, &wanted, &queues).await?;
+        let failed_runs = failed.iter().take(FAILURES).map(RunRow::from).collect();
         let workers = with_held(client, &workers).await?;
         let rates = self.tail.rates(now);
-        Ok(Body::Overview(Box::new(Overview { queues, workers, rates, failures, notices })))
+        Ok(Body::Overview(Box::new(Overview { queues, workers, rates, failures, failed_runs, notices })))
     }
 
     /// What a person has to do something about: what waits for one first.
-    async fn notices(&self, client: &Client, queues: &[QueueRow]) -> Result<Vec<Notice>> {
-        let mut notices: Vec<Notice> = client.wanted().await?.iter().map(notice).collect();
+    async fn notices(&mut self, client: &Client, wanted: &[Wanted], queues: &[QueueRow]) -> Result<Vec<Notice>> {
+        let mut notices = self.shards.notices(client).await?;
+        notices.extend(wanted.iter().map(notice));
         for (name, (times, at)) in self.tail.missed() {
             let text = format!("schedule {name} missed ticks {}", count(times, "time"));
             let (id, subject) = (format!("missed/{name}"), Some(Subject::Schedule(name.to_owned())));
@@ -117,32 +119,19 @@ impl Memory {
     }
 
     fn queue_rows(&mut self, views: &[QueueView], workers: &[WorkerView], now: Ms) -> Vec<QueueRow> {
-        let before = self.remember(views, now);
+        let depths = views.iter().map(|view| (view.name.clone(), view.pending)).collect();
+        let trends = self.depths.trends(now, depths);
         let row = |view: &QueueView| {
             let served = |worker: &&WorkerView| worker.queues.is_empty() || worker.queues.contains(&view.name);
             let room: u64 = workers.iter().filter(served).map(|worker| u64::from(worker.concurrency)).sum();
-            let trend = before.get(&view.name).map_or(0, |then| view.pending.cmp(then) as i8);
             QueueRow {
                 room: Some(view.concurrency.map_or(room, |limit| room.min(u64::from(limit)))),
                 done_per_s: self.tail.rate(&view.name, now),
-                trend,
+                trend: trends.get(&view.name).copied().unwrap_or(0),
                 ..QueueRow::new(view)
             }
         };
         views.iter().map(row).collect()
-    }
-
-    /// Keeps the depths of now, and answers those of some time ago.
-    fn remember(&mut self, views: &[QueueView], now: Ms) -> BTreeMap<String, u64> {
-        let depths = views.iter().map(|view| (view.name.clone(), view.pending)).collect();
-        // About one a second is enough, however often one looks.
-        if self.depths.back().is_none_or(|(at, _)| now.0 - at.0 >= 900) {
-            self.depths.push_back((now, depths));
-        }
-        while self.depths.len() > 1 && self.depths.front().is_some_and(|(at, _)| now.0 - at.0 > TREND_MS) {
-            self.depths.pop_front();
-        }
-        self.depths.front().map(|(_, depths)| depths.clone()).unwrap_or_default()
     }
 }
 

@@ -8,8 +8,10 @@ mod dead;
 mod events;
 mod fetch;
 mod runs;
+mod shards;
 mod steer;
 mod tail;
+mod trend;
 
 use std::time::Duration;
 

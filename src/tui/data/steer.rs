@@ -2,12 +2,18 @@
 //! command. What cannot be done to one is told, and does not keep the others from it.
 
 use super::act::{Told, all_that_match, counted};
+use crate::api::filter::Where;
+use crate::api::run_list::{RUN_FIELDS, RunBrief};
 use crate::api::told::sentence;
 use crate::api::verbs::Acted as Did;
 use crate::api::{ApiError, Client, Filter, Verb as JobVerb};
 use crate::domain::text::count;
-use crate::domain::{JobState, Json, Name, RunId, limits};
+use crate::domain::{JobState, Json, Name, RunId, RunState, limits};
 use crate::tui::msg::Verb;
+use crate::tui::update::word;
+
+/// Runs that are looked at at once.
+const AT_ONCE: usize = 1_000;
 
 /// Pauses or resumes, cancels or tries again.
 pub async fn runs(client: &Client, verb: Verb, runs: &[(String, bool)]) -> Told {
@@ -24,6 +30,72 @@ pub async fn runs(client: &Client, verb: Verb, runs: &[(String, bool)]) -> Told 
         tally.add(done, did)?;
     }
     Ok(tally.told("run"))
+}
+
+/// The runs that match, and to how many of them a verb can be done.
+pub struct FoundRuns {
+    /// With whether each is paused.
+    pub fit: Vec<(String, bool)>,
+    pub others: u64,
+}
+
+/// Looks through all runs that match.
+///
+/// # Errors
+/// A filter that cannot be read, and the store's.
+pub async fn found(
+    client: &Client,
+    verb: Verb,
+    states: &[RunState],
+    filter: &str,
+    problems: bool,
+) -> Result<FoundRuns, ApiError> {
+    let filter = Where::<RunBrief>::parse(filter, RUN_FIELDS);
+    let filter = filter.map_err(|error| ApiError::Conflict(error.to_string()))?;
+    let (mut found, mut from) = (FoundRuns { fit: Vec::new(), others: 0 }, None);
+    loop {
+        let part = client.runs_from(&filter, states, from.as_deref(), AT_ONCE, AT_ONCE).await?;
+        for run in part.runs.iter().filter(|run| !problems || run.is_problem()) {
+            if fits(verb, run) {
+                found.fit.push((run.id.clone(), false));
+            } else {
+                found.others += 1;
+            }
+        }
+        match part.next {
+            Some(next) => from = Some(next),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Whether a verb can be done to a run. Of many, `p` pauses those that go on and resumes none.
+fn fits(verb: Verb, run: &RunBrief) -> bool {
+    match verb {
+        Verb::Cancel => !run.state.is_terminal(),
+        Verb::Pause => !run.state.is_terminal() && run.state != RunState::Paused,
+        Verb::Retry => run.state == RunState::Failed,
+        _ => false,
+    }
+}
+
+/// What a verb would do to the runs that match.
+///
+/// # Errors
+/// As [`found`].
+pub async fn survey_runs(
+    client: &Client,
+    verb: Verb,
+    states: &[RunState],
+    filter: &str,
+    problems: bool,
+) -> Result<String, ApiError> {
+    let found = found(client, verb, states, filter, problems).await?;
+    let would = format!("would {} {}", word(verb), count(found.fit.len() as u64, "run"));
+    Ok(match found.others {
+        0 => would,
+        others => format!("{would}; to {} it cannot be done", count(others, "other")),
+    })
 }
 
 /// Answers an approval.

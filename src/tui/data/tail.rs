@@ -42,6 +42,8 @@ pub struct Tail {
     counts: BTreeMap<i64, Second>,
     /// Completed by queue and second.
     queues: HashMap<Name, BTreeMap<i64, u32>>,
+    /// Completed by the shard that the id names, and second.
+    shards: HashMap<u16, BTreeMap<i64, u32>>,
     waits: VecDeque<(Ms, u64)>,
     runs: VecDeque<(Ms, u64)>,
     started: HashMap<JobId, Ms>,
@@ -80,6 +82,9 @@ impl Tail {
         match event.kind {
             EventKind::JobCompleted if is_recent => {
                 self.counts.entry(second).or_default().done += 1;
+                if let Some(job) = event.job {
+                    *self.shards.entry(job.shard().0).or_default().entry(second).or_default() += 1;
+                }
                 if let Some(queue) = &event.queue {
                     *self.queues.entry(queue.clone()).or_default().entry(second).or_default() += 1;
                 }
@@ -130,10 +135,8 @@ impl Tail {
     fn forget(&mut self, now: Ms) {
         let oldest = now.0.div_euclid(1_000) - SECONDS;
         self.counts = self.counts.split_off(&oldest);
-        self.queues.retain(|_, seconds| {
-            *seconds = seconds.split_off(&oldest);
-            !seconds.is_empty()
-        });
+        forget_before(&mut self.queues, oldest);
+        forget_before(&mut self.shards, oldest);
         self.missed.retain(|(at, _)| at.0 > now.0 - MISSED_MS);
         for samples in [&mut self.waits, &mut self.runs] {
             while samples.front().is_some_and(|(at, _)| at.0 < now.0 - SAMPLED_MS) {
@@ -167,18 +170,28 @@ impl Tail {
 
     /// Completed a second on a queue; none as long as the log was not read to its end.
     pub fn rate(&self, queue: &str, now: Ms) -> Option<f64> {
-        if !self.is_current {
-            return None;
-        }
-        let last = now.0.div_euclid(1_000);
-        let Some(seconds) = self.queues.iter().find(|(name, _)| name.as_str() == queue).map(|(_, seconds)| seconds)
-        else {
-            return Some(0.0);
-        };
-        // The second that is still going on is left out.
-        let done: u32 = seconds.range(last - RATE_OVER..last).map(|(_, done)| *done).sum();
-        Some(f64::from(done) / RATE_OVER as f64)
+        let seconds = self.queues.iter().find(|(name, _)| name.as_str() == queue).map(|(_, seconds)| seconds);
+        self.is_current.then(|| seconds.map_or(0.0, |seconds| per_second(seconds, now)))
     }
+
+    /// The same of the jobs that were born on a shard.
+    pub fn shard_rate(&self, shard: u16, now: Ms) -> Option<f64> {
+        self.is_current.then(|| self.shards.get(&shard).map_or(0.0, |seconds| per_second(seconds, now)))
+    }
+}
+
+/// The second that is still going on is left out.
+fn per_second(seconds: &BTreeMap<i64, u32>, now: Ms) -> f64 {
+    let last = now.0.div_euclid(1_000);
+    let done: u32 = seconds.range(last - RATE_OVER..last).map(|(_, done)| *done).sum();
+    f64::from(done) / RATE_OVER as f64
+}
+
+fn forget_before<K>(counts: &mut HashMap<K, BTreeMap<i64, u32>>, oldest: i64) {
+    counts.retain(|_, seconds| {
+        *seconds = seconds.split_off(&oldest);
+        !seconds.is_empty()
+    });
 }
 
 fn sample(samples: &mut VecDeque<(Ms, u64)>, at: Ms, ms: u128) {
@@ -219,6 +232,7 @@ mod tests {
         assert_eq!(&rates.done[rates.done.len() - 6..], [15, 15, 0, 0, 0, 0]);
         assert_eq!(tail.rate("mail", now), Some(3.0));
         assert_eq!(tail.rate("other", now), Some(0.0));
+        assert_eq!((tail.shard_rate(0, now), tail.shard_rate(1, now)), (Some(3.0), Some(0.0)));
         assert_eq!(rates.wait, Some(Percentiles { p50: 10_000, p95: 10_000, p99: 10_000 }));
         assert_eq!(rates.run, Some(Percentiles { p50: 5_000, p95: 6_000, p99: 6_000 }));
     }

@@ -88,7 +88,7 @@ pub const EVENTS: &[Column<EventRow>] = &[
         let text = event.at.rfc3339();
         plain(text.get(11..23).unwrap_or(&text))
     }),
-    E::new("EVENT", 17, |event, _| (event.kind.clone(), tone(&event.kind))),
+    E::new("EVENT", 18, |event, _| (event.kind.clone(), tone(&event.kind))),
     E::new("ABOUT", 30, |event, _| plain(event.subject())),
     E::new("QUEUE", 10, |event, _| plain(event.queue.clone().unwrap_or_default())).from(100),
     E::new("TRY", 3, |event, _| plain(event.attempt.map_or(String::new(), |n| n.to_string()))).right().from(110),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Column, Row, counted, plain, when};
+use super::{Column, Key, Row, counted, plain, when};
 use crate::api::JobView;
 use crate::domain::{JobState, Ms};
 use crate::tui::text::short;
@@ -112,35 +112,49 @@ impl Row for JobRow {
 
 type J = Column<JobRow>;
 
-// Without keys: a list of jobs comes in the order of its index, and only a part of it is ever here.
+fn ran(job: &JobRow) -> Key {
+    let took = job.started_at.zip(job.finished_at).map(|(from, to)| to.0 - from.0);
+    Key::Number(took.map_or(f64::MIN, |ms| ms as f64))
+}
+
+// Sorted only while the whole list is here: else it comes in the order of its index.
 pub const JOBS: &[Column<JobRow>] = &[
     J::new("JOB", 8, |job, _| plain(short(&job.id))),
-    J::new("TYPE", 16, |job, _| plain(job.kind.clone())),
-    J::new("QUEUE", 10, |job, _| plain(job.queue.clone())),
+    J::new("TYPE", 16, |job, _| plain(job.kind.clone())).key(|job| Key::Text(job.kind.clone())),
+    J::new("QUEUE", 10, |job, _| plain(job.queue.clone())).key(|job| Key::Text(job.queue.clone())),
     J::new("STATE", 11, |job, look| {
         let sign = job_sign(job.state);
         (sign.text(look.unicode), sign.tone)
-    }),
+    })
+    .key(|job| Key::Text(job.state.as_str().to_owned())),
     J::new("TRY", 5, |job, _| {
         let tone = if job.attempt > 1 { Tone::Wait } else { Tone::Plain };
         (format!("{}/{}", job.attempt, job.max_retries.saturating_add(1)), tone)
     })
-    .right(),
-    J::new("AGE", 6, |job, look| when(Some(job.created_at), look)).right(),
+    .right()
+    .key(|job| Key::Number(f64::from(job.attempt))),
+    J::new("AGE", 6, |job, look| when(Some(job.created_at), look))
+        .right()
+        .key(|job| Key::Number(-(job.created_at.0 as f64))),
     J::new("DUE", 9, |job, look| match job.state {
         JobState::Scheduled | JobState::Retrying => when(Some(job.run_at), look),
         _ => ("-".to_owned(), Tone::Faint),
     })
     .right()
-    .from(100),
+    .from(100)
+    .key(|job| Key::Number(-(job.run_at.0 as f64))),
     J::new("RAN", 7, |job, look| match (job.started_at, job.finished_at, job.state) {
         (Some(from), _, JobState::Running) => (crate::tui::text::brief(look.now.since(from)), Tone::Busy),
         (Some(from), Some(to), _) if to >= from => plain(crate::tui::text::brief(to.since(from))),
         _ => ("-".to_owned(), Tone::Faint),
     })
     .right()
-    .from(100),
-    J::new("PRIO", 5, |job, _| counted_signed(job.priority)).right().from(130),
+    .from(100)
+    .key(ran),
+    J::new("PRIO", 5, |job, _| counted_signed(job.priority))
+        .right()
+        .from(130)
+        .key(|job| Key::Number(f64::from(job.priority))),
     J::new("CRASH", 5, |job, _| counted(u64::from(job.crashes), Tone::Bad)).right().from(160),
     J::new("WORKER", 8, |job, _| plain(job.worker.as_deref().map_or("", short))).from(150),
     J::new("RUN", 8, |job, _| plain(job.run_id.as_deref().map_or("", short))).from(160),

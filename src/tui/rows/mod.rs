@@ -2,12 +2,14 @@
 //! as it came; whoever draws a cell makes it harmless. They are kept as they are by `--record`, so a
 //! field that is added must have a default.
 
+pub mod columns;
 pub mod events;
 pub mod groups;
 pub mod jobs;
 pub mod queues;
 pub mod runs;
 pub mod schedules;
+pub mod shards;
 pub mod workers;
 
 use std::cmp::Ordering;
@@ -20,6 +22,7 @@ pub use self::jobs::JobRow;
 pub use self::queues::QueueRow;
 pub use self::runs::RunRow;
 pub use self::schedules::ScheduleRow;
+pub use self::shards::ShardRow;
 pub use self::workers::WorkerRow;
 use super::theme::Tone;
 use crate::domain::Ms;
@@ -98,6 +101,28 @@ pub fn when(at: Option<Ms>, look: Look) -> (String, Tone) {
     }
 }
 
+/// A count, and whether it grows or falls.
+pub fn with_trend(n: u64, trend: i8, look: Look) -> (String, Tone) {
+    let arrow = match (trend, look.unicode) {
+        (1.., true) => "↑",
+        (1.., false) => "+",
+        (0, _) => " ",
+        (_, true) => "↓",
+        (_, false) => "-",
+    };
+    let (text, tone) = counted(n, Tone::Plain);
+    (text + arrow, tone)
+}
+
+/// How many a second; not known yet is none.
+pub fn per_second(rate: Option<f64>) -> (String, Tone) {
+    match rate {
+        None => ("-".to_owned(), Tone::Faint),
+        Some(rate) if rate > 0.0 && rate < 9.95 => plain(format!("{rate:.1}")),
+        Some(rate) => counted(rate.round() as u64, Tone::Plain),
+    }
+}
+
 /// What every row has.
 pub trait Row {
     /// Unique in its list, and what commands are told: a name or an id.
@@ -116,6 +141,7 @@ pub enum Rows {
     Schedules(Vec<ScheduleRow>),
     Groups(Vec<GroupRow>),
     Events(Vec<EventRow>),
+    Shards(Vec<ShardRow>),
 }
 
 /// Does the same with rows of any kind: `each!(rows, list, columns => …)`.
@@ -148,6 +174,10 @@ macro_rules! each {
             }
             $crate::tui::rows::Rows::Events($list) => {
                 let $columns = $crate::tui::rows::events::EVENTS;
+                $body
+            }
+            $crate::tui::rows::Rows::Shards($list) => {
+                let $columns = $crate::tui::rows::shards::SHARDS;
                 $body
             }
         }
@@ -200,24 +230,30 @@ impl Rows {
         each!(self, list, _columns => list.retain(Row::is_problem));
     }
 
-    /// The columns that can be sorted by, with their titles.
-    pub fn sortable(&self) -> Vec<(usize, &'static str)> {
-        each!(self, _list, columns => columns
-            .iter()
-            .enumerate()
-            .filter(|(_, column)| column.key.is_some())
-            .map(|(at, column)| (at, column.title))
-            .collect())
+    /// As [`sortable`].
+    pub fn sortable(&self) -> Vec<Sort> {
+        each!(self, list, columns => sortable(list, columns))
     }
 
-    /// Sorts by a column; equal rows stay in their order.
-    pub fn sort(&mut self, sort: Sort) {
-        each!(self, list, columns => {
-            let Some(key) = columns.get(sort.column).and_then(|column| column.key) else { return };
-            list.sort_by(|a, b| {
-                let order = key(a).partial_cmp(&key(b)).unwrap_or(Ordering::Equal);
-                if sort.reverse { order.reverse() } else { order }
-            });
-        });
+    /// As [`sort`].
+    pub fn sort(&mut self, by: Sort) {
+        each!(self, list, columns => sort(list, columns, by));
     }
+}
+
+/// The columns that rows can be sorted by, each in the order that is of use first: numbers from the
+/// largest, words from their beginning.
+pub fn sortable<T>(rows: &[T], columns: &[Column<T>]) -> Vec<Sort> {
+    let first = |key: fn(&T) -> Key| rows.first().is_some_and(|row| matches!(key(row), Key::Number(_)));
+    let keys = columns.iter().enumerate().filter_map(|(column, one)| Some((column, one.key?)));
+    keys.map(|(column, key)| Sort { column, reverse: first(key) }).collect()
+}
+
+/// Sorts by a column; equal rows stay in their order.
+pub fn sort<T>(rows: &mut [T], columns: &[Column<T>], by: Sort) {
+    let Some(key) = columns.get(by.column).and_then(|column| column.key) else { return };
+    rows.sort_by(|a, b| {
+        let order = key(a).partial_cmp(&key(b)).unwrap_or(Ordering::Equal);
+        if by.reverse { order.reverse() } else { order }
+    });
 }

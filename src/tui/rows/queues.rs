@@ -81,19 +81,9 @@ pub const QUEUES: &[Column<QueueRow>] = &[
         (sign.text(look.unicode), sign.tone)
     })
     .key(|queue| Key::Number(f64::from(u8::from(queue.paused)))),
-    Q::new("PENDING", 10, |queue, look| {
-        let arrow = match (queue.trend, look.unicode) {
-            (1.., true) => "↑",
-            (1.., false) => "+",
-            (0, _) => " ",
-            (_, true) => "↓",
-            (_, false) => "-",
-        };
-        let (text, tone) = counted(queue.pending, Tone::Plain);
-        (text + arrow, tone)
-    })
-    .right()
-    .key(|queue| number(queue.pending)),
+    Q::new("PENDING", 10, |queue, look| super::with_trend(queue.pending, queue.trend, look))
+        .right()
+        .key(|queue| number(queue.pending)),
     Q::new("RUN/MAX", 8, |queue, look| {
         let most = match (queue.room, look.unicode) {
             (Some(room), _) => room.to_string(),
@@ -107,13 +97,9 @@ pub const QUEUES: &[Column<QueueRow>] = &[
     Q::new("RETRY", 6, |queue, _| counted(queue.retrying, Tone::Wait)).right().key(|queue| number(queue.retrying)),
     Q::new("SCHED", 7, |queue, _| counted(queue.scheduled, Tone::Plain)).right().key(|queue| number(queue.scheduled)),
     Q::new("DEAD", 6, |queue, _| counted(queue.dead, Tone::Bad)).right().key(|queue| number(queue.dead)),
-    Q::new("DONE/S", 7, |queue, _| match queue.done_per_s {
-        None => ("-".to_owned(), Tone::Faint),
-        Some(rate) if rate > 0.0 && rate < 9.95 => plain(format!("{rate:.1}")),
-        Some(rate) => counted(rate.round() as u64, Tone::Plain),
-    })
-    .right()
-    .key(|queue| Key::Number(queue.done_per_s.unwrap_or(0.0))),
+    Q::new("DONE/S", 7, |queue, _| super::per_second(queue.done_per_s))
+        .right()
+        .key(|queue| Key::Number(queue.done_per_s.unwrap_or(0.0))),
     Q::new("OLDEST", 7, |queue, _| match queue.oldest() {
         Some(age) => plain(brief(age)),
         None => ("-".to_owned(), Tone::Faint),

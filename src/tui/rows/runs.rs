@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::jobs::beginning;
-use super::{Column, Row, plain, when};
+use super::{Column, Key, Row, plain, when};
 use crate::api::run_list::RunBrief;
 use crate::domain::{Ms, RunState};
 use crate::tui::text::{brief, short};
@@ -88,27 +88,34 @@ impl Row for RunRow {
 
 type R = Column<RunRow>;
 
-// Without keys: live runs first, the latest first, and only a part of them is ever here.
+// Sorted only while all of them are here: else live ones come first, the latest first.
 pub const RUNS: &[Column<RunRow>] = &[
     R::new("RUN", 8, |run, _| plain(short(&run.id))),
-    R::new("WORKFLOW", 18, |run, _| plain(run.workflow.clone())),
+    R::new("WORKFLOW", 18, |run, _| plain(run.workflow.clone())).key(|run| Key::Text(run.workflow.clone())),
     R::new("STATE", 14, |run, look| {
         let sign = run_sign(run.state);
         (sign.text(look.unicode), sign.tone)
-    }),
+    })
+    .key(|run| Key::Text(run.state.as_str().to_owned())),
     R::new("STEPS", 6, |run, _| {
         let tone = if run.failed > 0 { Tone::Bad } else { Tone::Plain };
         (format!("{}/{}", run.ended, run.steps), tone)
     })
     .right(),
-    R::new("AGE", 6, |run, look| when(Some(run.created_at), look)).right(),
+    R::new("AGE", 6, |run, look| when(Some(run.created_at), look))
+        .right()
+        .key(|run| Key::Number(-(run.created_at.0 as f64))),
     R::new("TOOK", 7, |run, look| match (run.started_at, run.finished_at) {
         (Some(from), Some(to)) => plain(brief(to.since(from))),
         (Some(from), None) => (brief(look.now.since(from)), Tone::Busy),
         _ => ("-".to_owned(), Tone::Faint),
     })
     .right()
-    .from(90),
+    .from(90)
+    .key(|run| {
+        let took = run.started_at.zip(run.finished_at).map(|(from, to)| to.0 - from.0);
+        Key::Number(took.map_or(f64::MAX, |ms| ms as f64))
+    }),
     R::new("KEY", 14, |run, _| plain(run.key.clone().unwrap_or_default())).from(150),
     R::new("PARENT", 8, |run, _| plain(run.parent.as_deref().map_or("", short))).from(160),
     R::new("ABOUT", 14, |run, _| run.about()).grow(),

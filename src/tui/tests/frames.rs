@@ -121,12 +121,12 @@ fn the_ascii_set_is_used_where_the_locale_asks() {
 
 #[test]
 fn every_key_of_the_table_is_in_the_help() {
-    use crate::tui::keys::{BINDINGS, names};
+    use crate::tui::keys::{held, names};
     for view in View::ALL {
         let mut state = told(state(*view, (80, 70)), samples::typical(*view));
         let _ = update(&mut state, key('?'));
         let shown = frame(&state);
-        for one in BINDINGS.iter().filter(|one| one.holds.holds(*view)) {
+        for one in held(*view, state.about.sharded) {
             assert!(shown.contains(one.text) && shown.contains(&names(one, true)), "{view:?}: {}", one.text);
         }
     }

@@ -28,7 +28,7 @@ fn keys() -> impl Strategy<Value = Msg> {
         Code::PageDown,
     ]);
     let chars = prop_oneof![
-        8 => prop::sample::select("jkgGhl12345678:/!sSw v*rxpDedtaXnLyczRfT?qn+-[]".chars().collect::<Vec<_>>()),
+        8 => prop::sample::select("jkgGhl123456789:/!sSw v*rxpDedtaAXnLyczRfT?qn+-[]".chars().collect::<Vec<_>>()),
         1 => any::<char>(),
     ];
     let code = prop_oneof![named, chars.prop_map(Code::Char)];

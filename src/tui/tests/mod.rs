@@ -2,7 +2,9 @@
 
 mod frames;
 mod laws;
+mod more_steps;
 mod other_samples;
 mod other_steps;
+mod playing;
 pub mod samples;
 mod steps;

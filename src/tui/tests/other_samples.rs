@@ -5,7 +5,8 @@ use crate::domain::event::EventKind;
 use crate::domain::{JobState, RunState, StepState};
 use crate::tui::msg::{Body, Part};
 use crate::tui::rows::groups::filter;
-use crate::tui::rows::{EventRow, GroupRow, Rows, RunRow, ScheduleRow};
+use crate::tui::rows::shards::Drain;
+use crate::tui::rows::{EventRow, GroupRow, Rows, RunRow, ScheduleRow, ShardRow};
 use crate::tui::run_page::{Items, Moment, Outline, RunDetail, StepLog, StepNow};
 use crate::tui::views::View;
 
@@ -183,6 +184,36 @@ fn event(n: u64) -> EventRow {
     }
 }
 
+/// One that is well, one that is away, one that drains, one that nobody works for, one that is gone.
+pub fn shard(n: u64) -> ShardRow {
+    let (away, drains, alone, gone) = (n % 5 == 1, n % 5 == 2, n % 5 == 3, n % 5 == 4);
+    let state = if drains {
+        "draining"
+    } else if gone {
+        "removed"
+    } else {
+        "active"
+    };
+    ShardRow {
+        id: n.to_string(),
+        url: format!("redis://redis-{n}:6379"),
+        state: state.to_owned(),
+        moved_to: (drains || gone).then_some(0),
+        trouble: away.then(|| "connection refused".to_owned()),
+        workers: if alone || gone { 0 } else { 2 },
+        pending: if gone { 0 } else { 1_840 * (n + 1) },
+        running: if gone { 0 } else { 16 },
+        dead: if gone { 0 } else { 3 },
+        done_per_s: Some(if gone { 0.0 } else { 812.4 }),
+        trend: i8::from(!gone),
+        drain: drains.then_some(Drain { left: 5_536, most: 20_000 }),
+        unclaimed: alone,
+        map: 7,
+        strategy: "hash".to_owned(),
+        ..ShardRow::default()
+    }
+}
+
 /// So many rows; of a run, so many items.
 pub fn some(view: View, n: u64) -> Body {
     match view {
@@ -190,6 +221,7 @@ pub fn some(view: View, n: u64) -> Body {
         View::Dlq => part(Rows::Groups((0..n).map(group).collect())),
         View::Schedules => Body::List(Rows::Schedules((0..n).map(schedule).collect())),
         View::Events => part(Rows::Events((0..n).map(event).collect())),
+        View::Shards => Body::List(Rows::Shards((0..n).map(shard).collect())),
         _ if n == 0 => {
             let head = RunRow { steps: 0, ..run(1, RunState::Pending) };
             let begun = RunDetail { moments: Vec::new(), steps: Vec::new(), outline: Vec::new(), ..run_detail(0) };
@@ -199,19 +231,24 @@ pub fn some(view: View, n: u64) -> Body {
     }
 }
 
+pub fn hostile_run() -> RunRow {
+    RunRow {
+        workflow: HOSTILE.to_owned(),
+        error: Some(HOSTILE.repeat(20_000)),
+        key: Some(HOSTILE.to_owned()),
+        active: vec![HOSTILE.to_owned()],
+        ..run(5, RunState::Failed)
+    }
+}
+
 pub fn hostile(view: View) -> Body {
     let text = HOSTILE.to_owned();
     let long = HOSTILE.repeat(20_000);
     match view {
-        View::Runs => {
-            let row = RunRow {
-                workflow: text.clone(),
-                error: Some(long),
-                key: Some(text.clone()),
-                active: vec![text.clone()],
-                ..run(5, RunState::Failed)
-            };
-            part(Rows::Runs(vec![row]))
+        View::Runs => part(Rows::Runs(vec![hostile_run()])),
+        View::Shards => {
+            let row = ShardRow { url: text.clone(), trouble: Some(long), strategy: text, ..shard(0) };
+            Body::List(Rows::Shards(vec![row]))
         }
         View::Dlq => {
             let example = super::samples::hostile_job();

@@ -1,42 +1,14 @@
 //! The update as a table, for runs, dead jobs, schedules, events and what the overview leads to.
 
 use super::other_samples;
+use super::playing::{order, play, query, typed, typical};
 use super::samples::{self, NOON, key, press, state, told};
 use crate::domain::Ms;
-use crate::tui::msg::{Ask, Body, Code, Effect, Msg, Order, Query, Target, Verb};
+use crate::tui::msg::{Body, Code, Effect, Msg, Order, Query, Target, Verb};
 use crate::tui::once::frame;
 use crate::tui::rows::Rows;
 use crate::tui::state::{Overlay, State};
-use crate::tui::update::update;
 use crate::tui::views::View;
-
-fn typical(view: View) -> State {
-    told(state(view, (100, 40)), samples::typical(view))
-}
-
-fn play(state: &mut State, msgs: impl IntoIterator<Item = Msg>) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for msg in msgs {
-        effects = update(state, msg);
-    }
-    effects
-}
-
-fn typed(text: &str) -> impl Iterator<Item = Msg> {
-    text.chars().map(key)
-}
-
-fn asked(effects: &[Effect]) -> Option<&Query> {
-    let ask = |effect: &&Effect| matches!(effect, Effect::Fetch(_));
-    match effects.iter().find(ask)? {
-        Effect::Fetch(Ask { query, .. }) => Some(query),
-        _ => None,
-    }
-}
-
-fn order(effects: &[Effect]) -> Option<&Order> {
-    effects.iter().find_map(|effect| if let Effect::Act(order) = effect { Some(order) } else { None })
-}
 
 fn selected(state: &State) -> &str {
     state.page().id_at(state.page().cursor.at).unwrap_or_default()
@@ -58,12 +30,12 @@ fn down_to(state: &mut State, id: &str) -> Vec<Effect> {
 fn a_list_of_runs_is_narrowed_by_state_filter_and_trouble() {
     let mut state = typical(View::Runs);
     let effects = play(&mut state, [press(Code::Right), press(Code::Right)]);
-    let Some(Query::Runs(query)) = asked(&effects) else { panic!("{effects:?}") };
-    assert_eq!((query.states.as_slice(), query.problems), (&[crate::domain::RunState::Running][..], false));
+    let Some(Query::Runs(runs)) = query(&effects) else { panic!("{effects:?}") };
+    assert_eq!((runs.states.as_slice(), runs.problems), (&[crate::domain::RunState::Running][..], false));
     let effects = play(&mut state, [key('!')]);
-    assert!(matches!(asked(&effects), Some(Query::Runs(query)) if query.problems));
+    assert!(matches!(query(&effects), Some(Query::Runs(runs)) if runs.problems));
     let effects = play(&mut state, typed("/workflow:order* age<1h"));
-    assert!(matches!(asked(&effects), Some(Query::Runs(query)) if query.filter == "workflow:order* age<1h"));
+    assert!(matches!(query(&effects), Some(Query::Runs(runs)) if runs.filter == "workflow:order* age<1h"));
     play(&mut state, typed(" nonsense:1").chain([press(Code::Enter)]));
     assert!(matches!(&state.overlay, Some(Overlay::Filter { error: Some(_), .. })));
 }
@@ -72,7 +44,7 @@ fn a_list_of_runs_is_narrowed_by_state_filter_and_trouble() {
 fn enter_opens_a_run_and_folds_what_is_inside() {
     let mut state = typical(View::Runs);
     let effects = play(&mut state, [press(Code::Enter)]);
-    assert_eq!(asked(&effects), Some(&Query::Run { id: samples::id(3_000), log_of: None }));
+    assert_eq!(query(&effects), Some(&Query::Run { id: samples::id(3_000), log_of: None }));
     state = told(state, samples::typical(View::Run));
     let whole = state.page().len();
     down_to(&mut state, "reserve");
@@ -87,7 +59,7 @@ fn enter_opens_a_run_and_folds_what_is_inside() {
     // A step that is a job leads to it.
     down_to(&mut state, "validate");
     let effects = play(&mut state, [press(Code::Enter)]);
-    assert_eq!(asked(&effects), Some(&Query::Job { id: samples::id(77) }));
+    assert_eq!(query(&effects), Some(&Query::Job { id: samples::id(77) }));
 }
 
 #[test]
@@ -95,13 +67,13 @@ fn the_log_is_that_of_the_selected_step() {
     let mut state = typical(View::Run);
     let effects = down_to(&mut state, "reserve[1]");
     let wanted = Query::Run { id: samples::id(3_000), log_of: Some(samples::id(101)) };
-    assert_eq!(asked(&effects), Some(&wanted));
-    assert_eq!(asked(&play(&mut state, [Msg::Tick(Ms(NOON.0 + 100))])), None, "it is asked for once");
+    assert_eq!(query(&effects), Some(&wanted));
+    assert_eq!(query(&play(&mut state, [Msg::Tick(Ms(NOON.0 + 100))])), None, "it is asked for once");
     assert!(!frame(&state).contains("checking o-1"), "the log of another step is not shown as its own");
     down_to(&mut state, "validate");
     assert!(frame(&state).contains("checking o-1"));
     let effects = play(&mut state, [key('L')]);
-    assert_eq!((asked(&effects), state.page().follow), (Some(&Query::Job { id: samples::id(77) }), true));
+    assert_eq!((query(&effects), state.page().follow), (Some(&Query::Job { id: samples::id(77) }), true));
 }
 
 #[test]
@@ -212,8 +184,8 @@ fn a_group_of_dead_jobs_is_opened_and_acted_on_as_a_whole() {
     play(&mut state, [press(Code::Esc)]);
     assert_eq!(play(&mut state, [key('e')]), [Effect::Edit(samples::id(0))], "the one that died last");
     let effects = play(&mut state, [press(Code::Enter)]);
-    let Some(Query::Jobs(query)) = asked(&effects) else { panic!("{effects:?}") };
-    assert_eq!((query.states.as_slice(), &query.filter), (&[crate::domain::JobState::Dead][..], &filter));
+    let Some(Query::Jobs(jobs)) = query(&effects) else { panic!("{effects:?}") };
+    assert_eq!((jobs.states.as_slice(), &jobs.filter), (&[crate::domain::JobState::Dead][..], &filter));
     assert_eq!(crate::tui::update::first(&mut state).len(), 1);
 }
 
@@ -226,7 +198,7 @@ fn a_schedule_is_triggered_and_paused() {
     let effects = play(&mut state, typed("jp"));
     assert_eq!(order(&effects), Some(&Order { verb: Verb::Pause, target: one(1, true) }));
     let effects = play(&mut state, [press(Code::Enter)]);
-    assert!(matches!(asked(&effects), Some(Query::Run { .. })), "to what it started last: {effects:?}");
+    assert!(matches!(query(&effects), Some(Query::Run { .. })), "to what it started last: {effects:?}");
 }
 
 #[test]
@@ -243,7 +215,7 @@ fn events_are_followed_until_somebody_reads() {
     assert_eq!(selected(&state), samples::id(9_069));
     // An event leads to what it is about.
     let effects = play(&mut state, [key('g'), press(Code::Enter)]);
-    assert_eq!(asked(&effects), Some(&Query::Job { id: samples::id(0) }));
+    assert_eq!(query(&effects), Some(&Query::Job { id: samples::id(0) }));
 }
 
 #[test]
@@ -251,9 +223,9 @@ fn lines_of_the_overview_lead_to_what_they_are_about() {
     let mut state = typical(View::Overview);
     let Some(Body::Overview(overview)) = &state.page().body else { panic!("the overview") };
     let (notices, failures) = overview.starts();
-    assert_eq!((notices, failures, overview.len()), (3, 4, 7));
+    assert_eq!((notices, failures, overview.len()), (3, 4, 8));
     let effects = play(&mut state, (0..3).map(|_| key('j')).chain([press(Code::Enter)]));
-    assert_eq!(asked(&effects), Some(&Query::Run { id: samples::id(3_000), log_of: None }));
+    assert_eq!(query(&effects), Some(&Query::Run { id: samples::id(3_000), log_of: None }));
     assert_eq!(state.page().cursor.id.as_deref(), Some("sign"));
     play(&mut state, [press(Code::Esc)]);
     play(&mut state, [key('X')]);
@@ -264,7 +236,7 @@ fn lines_of_the_overview_lead_to_what_they_are_about() {
     let effects = play(&mut state, [key('p')]);
     assert_eq!((order(&effects), state.flash.as_ref().map(|flash| flash.bad)), (None, Some(true)));
     let effects = play(&mut state, [press(Code::Enter)]);
-    assert_eq!(asked(&effects), Some(&Query::Job { id: samples::id(0) }));
+    assert_eq!(query(&effects), Some(&Query::Job { id: samples::id(0) }));
 }
 
 #[test]
@@ -284,7 +256,7 @@ fn runs_come_in_parts() {
     let body = Body::Part(crate::tui::msg::Part { second: Some((40, "0/x".to_owned())), more: true, ..part });
     let mut state = told(state(View::Runs, (100, 30)), body);
     let effects = play(&mut state, [press(Code::End)]);
-    let Some(Query::Runs(query)) = asked(&effects) else { panic!("{effects:?}") };
-    assert_eq!((query.from.as_deref(), state.page().len()), (Some("0/x"), 110));
+    let Some(Query::Runs(runs)) = query(&effects) else { panic!("{effects:?}") };
+    assert_eq!((runs.from.as_deref(), state.page().len()), (Some("0/x"), 110));
     assert!(matches!(state.page().rows(), Some(Rows::Runs(_))));
 }

@@ -1,7 +1,7 @@
 //! States to draw: each view empty, as usual, full and hostile; and the ways to get there.
 
 use super::other_samples;
-use crate::domain::{JobState, Ms};
+use crate::domain::{JobState, Ms, RunState};
 use crate::tui::msg::{
     Answer, AttemptRow, Body, Code, JobDetail, JobsPart, Key, Msg, Notice, Overview, Percentiles, Rates, Reply, Subject,
 };
@@ -36,6 +36,7 @@ pub fn state(view: View, size: (u16, u16)) -> State {
         store: "sqlite:/home/o/.local/share/goflow/goflow.db".to_owned(),
         read_only: false,
         is_recording: false,
+        sharded: view == View::Shards,
         user: "ann".to_owned(),
     };
     let theme = Theme { colours: Colours::Mono, unicode: true };
@@ -175,12 +176,15 @@ pub fn hostile(view: View) -> Body {
                 bad: true,
             }];
             let (queues, workers, failures) = (vec![queue], vec![worker], vec![row]);
-            Body::Overview(Box::new(Overview { queues, workers, rates: rates(), failures, notices }))
+            let failed_runs = vec![other_samples::hostile_run()];
+            Body::Overview(Box::new(Overview { queues, workers, rates: rates(), failures, failed_runs, notices }))
         }
         View::Queues => Body::List(Rows::Queues(vec![queue])),
         View::Workers => Body::List(Rows::Workers(vec![worker])),
         View::Jobs => Body::Jobs(JobsPart { rows: vec![row], ..JobsPart::default() }),
-        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::hostile(view),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events | View::Shards => {
+            other_samples::hostile(view)
+        }
         View::Job => Body::Job(Box::new(JobDetail {
             payload: long.clone(),
             result: Some(HOSTILE.to_owned()),
@@ -199,7 +203,9 @@ pub fn empty(view: View) -> Body {
         View::Queues => Body::List(Rows::Queues(Vec::new())),
         View::Workers => Body::List(Rows::Workers(Vec::new())),
         View::Jobs => jobs(0),
-        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::some(view, 0),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events | View::Shards => {
+            other_samples::some(view, 0)
+        }
         View::Job => Body::Job(Box::new(JobDetail {
             job: job(7, JobState::Pending),
             payload: "null".to_owned(),
@@ -232,6 +238,7 @@ fn some(view: View, n: u64) -> Body {
             workers: (0..n).map(worker).collect(),
             rates: rates(),
             failures: (0..n.min(20)).map(|at| job(at, JobState::Dead)).collect(),
+            failed_runs: (2..n.min(5)).map(|at| other_samples::run(at, RunState::Failed)).collect(),
             notices: (0..n.saturating_sub(2))
                 .map(|at| Notice {
                     id: format!("approval/{}/sign", id(3_000 + at)),
@@ -245,7 +252,9 @@ fn some(view: View, n: u64) -> Body {
         View::Queues => Body::List(Rows::Queues((0..n).map(queue).collect())),
         View::Workers => Body::List(Rows::Workers((0..n).map(worker).collect())),
         View::Jobs => jobs(n),
-        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events => other_samples::some(view, n),
+        View::Runs | View::Run | View::Schedules | View::Dlq | View::Events | View::Shards => {
+            other_samples::some(view, n)
+        }
         View::Job => Body::Job(Box::new(JobDetail {
             job: job(7, JobState::Dead),
             payload: "{\n  \"to\": \"user7@example.com\",\n  \"template\": \"welcome\"\n}".to_owned(),

@@ -1,5 +1,6 @@
 //! The update as a table: what each message makes of a state, and what it asks for.
 
+use super::playing::{asked, order, play, typed, typical};
 use super::samples::{self, key, press, state, told};
 use crate::domain::{JobState, Ms};
 use crate::tui::msg::{
@@ -9,31 +10,6 @@ use crate::tui::rows::Rows;
 use crate::tui::state::{Link, State};
 use crate::tui::update::update;
 use crate::tui::views::View;
-
-fn typical(view: View) -> State {
-    told(state(view, (100, 30)), samples::typical(view))
-}
-
-/// Plays messages and answers the effects of the last.
-fn play(state: &mut State, msgs: impl IntoIterator<Item = Msg>) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for msg in msgs {
-        effects = update(state, msg);
-    }
-    effects
-}
-
-fn typed(text: &str) -> impl Iterator<Item = Msg> {
-    text.chars().map(key)
-}
-
-fn asked(effects: &[Effect]) -> Option<&Ask> {
-    effects.iter().find_map(|effect| if let Effect::Fetch(ask) = effect { Some(ask) } else { None })
-}
-
-fn order(effects: &[Effect]) -> Option<&Order> {
-    effects.iter().find_map(|effect| if let Effect::Act(order) = effect { Some(order) } else { None })
-}
 
 #[test]
 fn a_tick_asks_again_only_when_that_is_of_use() {

@@ -4,8 +4,8 @@ use super::{Effect, State, flash};
 use crate::domain::RunState;
 use crate::domain::text::count;
 use crate::tui::msg::{Body, Order, Part, Subject, Target, Verb};
-use crate::tui::rows::{GroupRow, QueueRow, Rows, RunRow, ScheduleRow};
-use crate::tui::state::{Confirm, Flash, Overlay};
+use crate::tui::rows::{GroupRow, QueueRow, Rows, RunRow, ScheduleRow, ShardRow};
+use crate::tui::state::{Confirm, Overlay};
 use crate::tui::text::short;
 use crate::tui::views::View;
 
@@ -30,24 +30,15 @@ pub fn mark_range(state: &mut State) {
     page.all_marked = false;
 }
 
-/// All that match. Of jobs that is more than is here, and is meant by the filter.
+/// All that match. Of jobs and runs that is more than is here, and is meant by the filter.
 pub fn mark_all(state: &mut State) {
     let page = state.page_mut();
-    if page.all_marked || (page.rows().is_some_and(|rows| page.marks.len() == rows.len()) && !page.marks.is_empty()) {
-        page.all_marked = false;
-        page.marks.clear();
-    } else if let Some(rows) = page.rows() {
-        let ids = rows.ids();
-        let is_part = matches!(&page.body, Some(Body::Part(part)) if part.more) || !page.window.before.is_empty();
-        let here = count(ids.len() as u64, "row");
-        page.marks = ids.into_iter().collect();
-        if is_part {
-            let text = format!("marked the {here} that are here; there are more");
-            state.flash = Some(Flash { text, command: None, bad: false });
-        }
-    } else {
-        page.marks.clear();
-        page.all_marked = true;
+    let is_listed = matches!(page.view, View::Jobs | View::Runs);
+    match page.rows().filter(|_| !is_listed) {
+        _ if page.all_marked => (page.all_marked, page.marks) = (false, Default::default()),
+        Some(rows) if !page.marks.is_empty() && page.marks.len() == rows.len() => page.marks.clear(),
+        Some(rows) => page.marks = rows.ids().into_iter().collect(),
+        None => (page.all_marked, page.marks) = (true, Default::default()),
     }
 }
 
@@ -72,7 +63,8 @@ pub fn order(state: &mut State, verb: Verb) -> Vec<Effect> {
     let order = Order { verb, target };
     match question {
         Some(question) => {
-            let is_open_ended = matches!(order.target, Target::Matching { .. } | Target::Dead(_));
+            let is_open_ended =
+                matches!(order.target, Target::Matching { .. } | Target::RunsMatching { .. } | Target::Dead(_));
             let counted = is_open_ended.then(|| "counting what matches".to_owned());
             let survey = is_open_ended.then(|| Effect::Survey(order.clone()));
             state.overlay = Some(Overlay::Confirm(Confirm { question, order, counted, yes: false }));
@@ -88,13 +80,8 @@ fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
     match page.view {
         View::Overview => overview_target(state, verb),
         View::Jobs if page.all_marked => {
-            let (states, filter) = (page.states(), page.filter.clone());
-            let which = match (states.as_slice(), filter.trim()) {
-                ([], "") => "every job".to_owned(),
-                ([], filter) => format!("every job that matches {filter}"),
-                ([state, ..], "") => format!("every {state} job"),
-                ([state, ..], filter) => format!("every {state} job that matches {filter}"),
-            };
+            let (states, filter) = (page.asked_states(), page.filter.clone());
+            let which = every(states.iter().map(|state| state.as_str()), "job", &filter);
             Some((Target::Matching { states, filter }, Some(format!("{} {which}?", word(verb)))))
         }
         View::Jobs | View::Job => {
@@ -125,6 +112,13 @@ fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
             let question = format!("drain {which}? it takes no more work and ends");
             Some((Target::Workers(ids), Some(question)))
         }
+        View::Runs if page.all_marked => {
+            let (states, filter, problems) = (page.run_states(), page.filter.clone(), page.problems);
+            let which = every(states.iter().map(|state| state.as_str()), "run", &filter);
+            let which = if problems { format!("{which} that something is wrong with") } else { which };
+            let question = format!("{} {which}?", word(verb));
+            Some((Target::RunsMatching { states, filter, problems }, Some(question)))
+        }
         View::Runs => {
             let ids = subjects(state);
             let chosen: Vec<&RunRow> = runs(state).iter().filter(|run| ids.contains(&run.id)).collect();
@@ -151,8 +145,22 @@ fn target(state: &State, verb: Verb) -> Option<(Target, Option<String>)> {
             let filters = chosen.iter().map(|group| group.filter.clone()).collect();
             Some((Target::Dead(filters), Some(format!("{} {which}?", word(verb)))))
         }
+        View::Shards => {
+            let id = shards(state).get(page.cursor.at).and_then(ShardRow::number)?;
+            let question = format!("remove shard {id}? only an empty one can be, and its number is not used again");
+            Some((Target::Shard(id), Some(question)))
+        }
         View::Events => None,
     }
+}
+
+/// `every dead or retrying job that matches age>1d`
+fn every<'a>(states: impl Iterator<Item = &'a str>, noun: &str, filter: &str) -> String {
+    let states = states.collect::<Vec<_>>().join(" or ");
+    let space = if states.is_empty() { "" } else { " " };
+    let filter = filter.trim();
+    let matching = if filter.is_empty() { String::new() } else { format!(" that matches {filter}") };
+    format!("every {states}{space}{noun}{matching}")
 }
 
 fn runs(state: &State) -> &[RunRow] {
@@ -165,6 +173,13 @@ fn runs(state: &State) -> &[RunRow] {
 fn schedules(state: &State) -> &[ScheduleRow] {
     match state.page().rows() {
         Some(Rows::Schedules(rows)) => rows,
+        _ => &[],
+    }
+}
+
+pub(super) fn shards(state: &State) -> &[ShardRow] {
+    match state.page().rows() {
+        Some(Rows::Shards(rows)) => rows,
         _ => &[],
     }
 }
@@ -239,6 +254,15 @@ pub fn word(verb: Verb) -> &'static str {
         Verb::Approve => "approve",
         Verb::Reject => "reject",
         Verb::Signal => "signal",
+        Verb::Add => "add",
+    }
+}
+
+/// What is written on the button that does it.
+pub fn does(order: &Order) -> &'static str {
+    match order.target {
+        Target::Shard(_) => "remove",
+        _ => word(order.verb),
     }
 }
 
@@ -263,6 +287,7 @@ pub fn copy(state: &mut State) -> Vec<Effect> {
     let page = state.page();
     let about = super::overview_subject(page).map(|subject| match subject {
         Subject::Queue(text) | Subject::Job(text) | Subject::Run(text) | Subject::Schedule(text) => text,
+        Subject::Shard(text) => text,
         Subject::Approval { run, .. } => run,
     });
     // A row of a run's graph is a place in it; what is copied is the run.

@@ -4,8 +4,9 @@
 use super::inputs::type_into;
 use super::{Effect, State, flash};
 use crate::domain::{Json, Name, limits};
+use crate::store::StoreUrl;
 use crate::tui::msg::{Body, Code, Key, Order, Subject, Target, Verb};
-use crate::tui::rows::Rows;
+use crate::tui::rows::{Rows, ShardRow};
 use crate::tui::state::{Asks, Form, FormField, Overlay};
 use crate::tui::text::short;
 use crate::tui::views::View;
@@ -21,6 +22,8 @@ pub fn open(state: &mut State, verb: Verb) -> Vec<Effect> {
     }
     let form = match verb {
         Verb::Signal => signal(state),
+        Verb::Add => Ok(add_shard(state)),
+        Verb::Drain => drain_shard(state),
         _ => answer(state, verb == Verb::Approve),
     };
     match form {
@@ -81,6 +84,7 @@ fn answer(state: &State, approved: bool) -> Result<Form, String> {
     Ok(Form {
         title: format!("{verb} {what} of run {}", short(&run)),
         asks: Asks::Answer { run, step, approved },
+        hint: "",
         fields: vec![field("by", by), field("comment", "")],
         at: 0,
         error: None,
@@ -100,10 +104,44 @@ fn signal(state: &State) -> Result<Form, String> {
     Ok(Form {
         title,
         asks: Asks::Signal { run },
+        hint: "without JSON it carries null",
         fields: vec![field("name", name), field("JSON", "")],
         at,
         error: None,
     })
+}
+
+/// Carried to where the least waits, if nobody says otherwise.
+fn drain_shard(state: &State) -> Result<Form, String> {
+    let rows = super::acts::shards(state);
+    let row = rows.get(state.page().cursor.at).ok_or("there is no shard to drain here")?;
+    let id = row.number().ok_or("this is no number of a shard")?;
+    if row.state == "removed" {
+        return Err(format!("shard {id} was removed: nothing is on it"));
+    }
+    let active = |other: &&ShardRow| other.id != row.id && other.state == "active" && other.trouble.is_none();
+    let least = rows.iter().filter(active).min_by_key(|other| other.pending).and_then(ShardRow::number);
+    let into = row.moved_to.or(least).map_or(String::new(), |into| into.to_string());
+    Ok(Form {
+        title: format!("drain shard {id}: it takes no new work"),
+        asks: Asks::DrainShard { id },
+        hint: "left empty, what lies there is done there",
+        fields: vec![field("move to", into)],
+        at: 0,
+        error: None,
+    })
+}
+
+fn add_shard(state: &State) -> Form {
+    let there = super::acts::shards(state).iter().filter(|row| row.state != "removed").count();
+    Form {
+        title: "add an empty store as a shard".to_owned(),
+        asks: Asks::AddShard { there },
+        hint: "left empty, it lies beside the others, on a server there is",
+        fields: vec![field("URL", "")],
+        at: 0,
+        error: None,
+    }
 }
 
 pub fn key(state: &mut State, mut form: Form, key: Key) -> Vec<Effect> {
@@ -113,7 +151,13 @@ pub fn key(state: &mut State, mut form: Form, key: Key) -> Vec<Effect> {
         Code::Tab | Code::Down => form.at = (form.at + 1) % fields,
         Code::BackTab | Code::Up => form.at = (form.at + fields - 1) % fields,
         Code::Enter => match order(&form) {
-            Ok(order) => return vec![Effect::Act(order)],
+            Ok(order) => {
+                if order.verb == Verb::Add {
+                    // It takes some seconds, and nothing is seen of it before.
+                    flash(state, "adding a shard: every process hears of it first", false);
+                }
+                return vec![Effect::Act(order)];
+            }
             Err((at, why)) => (form.at, form.error) = (at, Some(why)),
         },
         _ => {
@@ -147,5 +191,29 @@ fn order(form: &Form) -> Result<Order, (usize, String)> {
             let data = parsed.as_str().to_owned();
             Ok(Order { verb: Verb::Signal, target: Target::Signal { run: run.clone(), name: name.to_string(), data } })
         }
+        Asks::DrainShard { id } => {
+            let number = |text: &str| text.parse::<u16>().map_err(|_| (0, format!("`{text}` is no number of a shard")));
+            let into = Some(text(0)).filter(|text| !text.is_empty()).map(number).transpose()?;
+            if into == Some(*id) {
+                return Err((0, "a shard is carried to another one".to_owned()));
+            }
+            Ok(Order { verb: Verb::Drain, target: Target::DrainShard { id: *id, into } })
+        }
+        Asks::AddShard { there } => {
+            let url = Some(text(0).to_owned()).filter(|url| !url.is_empty());
+            if let Some(url) = &url {
+                may_be_shard(url).map_err(|why| (0, why))?;
+            }
+            Ok(Order { verb: Verb::Add, target: Target::AddShard { url, there: *there } })
+        }
+    }
+}
+
+/// The same that `goflow shard add` refuses before it asks anybody.
+fn may_be_shard(url: &str) -> Result<(), String> {
+    match url.parse::<StoreUrl>() {
+        Ok(StoreUrl::Memory | StoreUrl::Shards(_)) => Err("a shard is one store that outlives this console".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }

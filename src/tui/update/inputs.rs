@@ -10,8 +10,9 @@ use crate::api::filter::Where;
 use crate::api::queues::QUEUE_FIELDS;
 use crate::api::run_list::RUN_FIELDS;
 use crate::api::schedules::SCHEDULE_FIELDS;
+use crate::api::shards::SHARD_FIELDS;
 use crate::api::workers::WORKER_FIELDS;
-use crate::tui::keys::{self, BINDINGS};
+use crate::tui::keys;
 use crate::tui::msg::{Code, Key};
 use crate::tui::state::{Choice, Confirm, Overlay};
 use crate::tui::views::View;
@@ -129,6 +130,7 @@ pub fn problem(view: View, text: &str) -> Option<String> {
         View::Runs => Where::parse(text, RUN_FIELDS).err(),
         View::Schedules => Where::parse(text, SCHEDULE_FIELDS).err(),
         View::Events => Where::parse(text, EVENT_FIELDS).err(),
+        View::Shards => Where::parse(text, SHARD_FIELDS).err(),
         _ => Filter::parse(text).err(),
     };
     error.map(|error| error.to_string())
@@ -138,7 +140,7 @@ pub fn problem(view: View, text: &str) -> Option<String> {
 pub fn choices(state: &State, input: &str) -> Vec<Choice> {
     let view = state.page().view;
     let unicode = state.theme.unicode;
-    let all = BINDINGS.iter().filter(|one| one.holds.holds(view)).map(|one| Choice {
+    let all = keys::held(view, state.about.sharded).map(|one| Choice {
         text: one.text.to_owned(),
         key: keys::names(one, unicode),
         action: one.action,

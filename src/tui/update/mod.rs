@@ -1,6 +1,6 @@
 //! What becomes of the state when something happens: pure, without a clock. Here is the table of
 //! messages and what moves between pages; `moves` is moving within one, `acts` verbs and marks,
-//! `inputs` what takes the keys while it is open and `forms` what is filled in, `runs` the page of a run,
+//! `sorting` the order of a list, `inputs` what takes the keys while it is open and `forms` what is filled in, `runs` the page of a run,
 //! `replies` what the data task tells.
 
 mod acts;
@@ -9,14 +9,15 @@ mod inputs;
 mod moves;
 mod replies;
 mod runs;
+mod sorting;
 
-pub use self::acts::word;
+pub use self::acts::{does, word};
 pub use self::inputs::choices;
 
 use super::keys::{self, Action};
 use super::layout;
 use super::msg::{Ask, Body, Code, Effect, Key, Mouse, Msg, Subject, Verb};
-use super::rows::Rows;
+use super::rows::{Rows, columns};
 use super::state::{Flash, INTERVALS, Overlay, Page, State};
 use super::theme::Colours;
 use super::views::View;
@@ -148,13 +149,16 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
             page.window = Default::default();
             return fetch_anew(state);
         }
-        Action::Sort => moves::sort(state),
-        Action::Reverse => moves::reverse(state),
-        Action::Wide => state.page_mut().wide = !state.page().wide,
+        Action::Sort => return sorting::sort(state),
+        Action::Reverse => return sorting::reverse(state),
+        Action::Wide => return wide(state),
         Action::Mark => acts::mark(state),
         Action::MarkRange => acts::mark_range(state),
         Action::MarkAll => acts::mark_all(state),
-        Action::Do(verb @ (Verb::Approve | Verb::Reject | Verb::Signal)) => return forms::open(state, verb),
+        Action::Do(verb @ (Verb::Approve | Verb::Reject | Verb::Signal | Verb::Add)) => {
+            return forms::open(state, verb);
+        }
+        Action::Do(Verb::Drain) if state.page().view == View::Shards => return forms::open(state, Verb::Drain),
         Action::Do(verb) => return acts::order(state, verb),
         Action::Earlier => return runs::travel(state, -1),
         Action::Later => return runs::travel(state, 1),
@@ -182,6 +186,20 @@ pub(super) fn act(state: &mut State, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
+/// The columns that were not shown; after the last of them, what fits best.
+fn wide(state: &mut State) -> Vec<Effect> {
+    let Some(body) = &state.page().body else { return Vec::new() };
+    let (width, wide) = (layout::of(state).list.width, state.page().wide);
+    // The pane beside the list gives way first.
+    let had_pane = wide.is_none() && layout::of(state).detail.is_some();
+    let next = columns::next(body, width, wide).or(had_pane.then_some(1));
+    state.page_mut().wide = next;
+    if next.is_none() && wide.is_none() {
+        return flash(state, "every column is shown", false);
+    }
+    Vec::new()
+}
+
 /// By one answer of a recording, and shows it.
 fn step(state: &mut State, by: isize) -> Vec<Effect> {
     if !state.about.is_recording {
@@ -200,6 +218,9 @@ fn pace(state: &mut State, by: isize) -> Vec<Effect> {
 fn go(state: &mut State, view: View) -> Vec<Effect> {
     if state.stack.len() == 1 && state.page().view == view {
         return Vec::new();
+    }
+    if !view.is_there(state.about.sharded) {
+        return flash(state, "this store is not one of several shards: `goflow shard add URL` makes it one", false);
     }
     state.flash = None;
     let first = state.stack.swap_remove(0);
@@ -245,6 +266,7 @@ fn open(state: &mut State) -> Vec<Effect> {
             enter(state, jobs)
         }
         View::Jobs => enter(state, Page::of(View::Job, &id)),
+        View::Shards => acts::raw(state),
         View::Job => Vec::new(),
     }
 }
@@ -276,6 +298,11 @@ fn about(state: &mut State, subject: &Subject) -> Vec<Effect> {
         Subject::Approval { run, step } => {
             let mut page = Page::of(View::Run, run);
             page.cursor.id = Some(step.clone());
+            page
+        }
+        Subject::Shard(id) => {
+            let mut page = Page::new(View::Shards);
+            page.cursor.id = Some(id.clone());
             page
         }
         Subject::Schedule(name) => Page { filter: format!("name:{name}"), ..Page::new(View::Schedules) },
@@ -332,7 +359,10 @@ fn turn(state: &mut State, by: isize) -> Vec<Effect> {
         page.all_marked = false;
         return fetch_anew(state);
     }
-    let at = View::TABS.iter().position(|view| *view == state.tab()).unwrap_or(0) as isize;
-    let next = usize::try_from((at + by).rem_euclid(View::TABS.len() as isize)).unwrap_or(0);
-    go(state, View::TABS[next])
+    let views: Vec<View> = View::TABS.iter().copied().filter(|view| view.is_there(state.about.sharded)).collect();
+    let at = views.iter().position(|view| *view == state.tab()).unwrap_or(0) as isize;
+    match usize::try_from((at + by).rem_euclid(views.len() as isize)).ok().and_then(|next| views.get(next)) {
+        Some(next) => go(state, *next),
+        None => Vec::new(),
+    }
 }

@@ -1,11 +1,10 @@
-//! Moving within a page: the cursor, the part of a long list that is here, sorting, the mouse.
+//! Moving within a page: the cursor, the part of a long list that is here, the mouse.
 
 use ratatui::layout::Position;
 
-use super::{Effect, Flash, State, fetch, go, open};
+use super::{Effect, State, fetch, go, open};
 use crate::tui::layout;
 use crate::tui::msg::Body;
-use crate::tui::rows::Sort;
 use crate::tui::state::Window;
 use crate::tui::views::View;
 
@@ -128,49 +127,14 @@ fn drop_rows(page: &mut crate::tui::state::Page, rows: usize) {
     }
 }
 
-pub fn sort(state: &mut State) {
-    let page = state.page_mut();
-    let Some(rows) = page.rows().filter(|rows| !rows.sortable().is_empty()) else {
-        state.flash = Some(Flash {
-            text: "this list comes in the order of its index; narrow it with / instead".to_owned(),
-            command: None,
-            bad: false,
-        });
-        return;
-    };
-    let sortable = rows.sortable();
-    let next = match page.sort {
-        None => sortable.first(),
-        Some(sort) => sortable.iter().find(|(at, _)| *at > sort.column),
-    };
-    // The first order of a number is the largest first; after the last column, the order it came in.
-    page.sort =
-        next.map(|(column, title)| Sort { column: *column, reverse: !matches!(*title, "QUEUE" | "WORKER" | "HOST") });
-    apply_sort(page);
-}
-
-pub fn reverse(state: &mut State) {
-    let page = state.page_mut();
-    let sort = page.sort.unwrap_or(Sort { column: 0, reverse: false });
-    page.sort = Some(Sort { reverse: !sort.reverse, ..sort });
-    apply_sort(page);
-}
-
-/// Brings rows into the order that is asked for.
-pub fn apply_sort(page: &mut crate::tui::state::Page) {
-    let sort = page.sort;
-    if let (Some(rows), Some(sort)) = (page.body.as_mut().and_then(Body::rows_mut), sort) {
-        rows.sort(sort);
-    }
-}
-
 /// A click selects a row; one on the selected row opens it; one on a tab goes there.
 pub fn click(state: &mut State, x: u16, y: u16) -> Vec<Effect> {
     let layout = layout::of(state);
     let at = Position::new(x, y);
     if layout.tabs.contains(at) {
-        return match tab_at(x) {
-            Some(view) => go(state, view),
+        let hit = |tab: &layout::Tab| (tab.x..tab.x + u16::try_from(tab.text.len()).unwrap_or(0)).contains(&x);
+        return match layout::tabs(state).into_iter().find(hit) {
+            Some(tab) => go(state, tab.view),
             None => Vec::new(),
         };
     }
@@ -189,17 +153,4 @@ pub fn click(state: &mut State, x: u16, y: u16) -> Vec<Effect> {
     }
     select(state, row);
     Vec::new()
-}
-
-/// The tab under a column of the second line, which is drawn as ` 1 Overview  2 Queues …`.
-fn tab_at(x: u16) -> Option<View> {
-    let mut from = 1;
-    for view in View::TABS {
-        let wide = u16::try_from(view.title().len()).unwrap_or(0) + 2;
-        if (from..from + wide).contains(&x) {
-            return Some(*view);
-        }
-        from += wide + 2;
-    }
-    None
 }

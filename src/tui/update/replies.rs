@@ -39,6 +39,7 @@ pub fn take(state: &mut State, reply: Reply) -> Vec<Effect> {
             state.link = Link::Live;
             if reply.generation == state.generation {
                 state.asked = None;
+                state.page_mut().refused = Some(why.clone());
                 state.flash = Some(Flash { text: why, command: None, bad: true });
             }
             Vec::new()
@@ -72,8 +73,9 @@ fn show(state: &mut State, mut body: Body, at: crate::domain::Ms) {
     }
     let is_whole = body.is_whole();
     page.body = Some(body);
+    page.refused = None;
     page.at = Some(at);
-    super::moves::apply_sort(page);
+    super::sorting::apply(page);
     let known: Vec<String> = page.marks.iter().filter(|id| page.position(id).is_none()).cloned().collect();
     // In a list that is here as a whole, what is not here is gone; marks of it would act on nothing.
     if is_whole {

@@ -3,18 +3,19 @@
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 
-use super::{clock, look, span};
+use super::{clock, since, span};
 use crate::tui::msg::JobDetail;
 use crate::tui::rows::JobRow;
-use crate::tui::rows::when;
 use crate::tui::state::State;
 use crate::tui::text::{lines, short};
 use crate::tui::theme::{Theme, Tone, job_sign};
 
 /// Lines of one part that are drawn at most; the rest is for `y` and the commands.
 const MOST: usize = 2_000;
+/// Lines that one name gets at most.
+const MOST_OF_ONE: usize = 6;
 
 pub(super) fn pair(theme: Theme, name: &str, text: &str, tone: Tone) -> Line<'static> {
     Line::from(vec![span(theme, &format!(" {name:<9} "), Tone::Faint), span(theme, text, tone)])
@@ -23,7 +24,6 @@ pub(super) fn pair(theme: Theme, name: &str, text: &str, tone: Tone) -> Line<'st
 fn facts(state: &State, job: &JobRow) -> Vec<Line<'static>> {
     let theme = state.theme;
     let sign = job_sign(job.state);
-    let age = |at| when(at, look(state)).0;
     let mut out = vec![
         pair(theme, "id", &job.id, Tone::Title),
         pair(theme, "type", &format!("{}  on queue {}", job.kind, job.queue), Tone::Plain),
@@ -34,12 +34,7 @@ fn facts(state: &State, job: &JobRow) -> Vec<Line<'static>> {
             &format!("{} of {}, priority {}", job.attempt, job.max_retries.saturating_add(1), job.priority),
             Tone::Plain,
         ),
-        pair(
-            theme,
-            "created",
-            &format!("{} ago, {}", age(Some(job.created_at)), job.created_at.rfc3339()),
-            Tone::Plain,
-        ),
+        pair(theme, "created", &since(state, job.created_at), Tone::Plain),
     ];
     let mut add = |name: &str, text: Option<String>, tone| {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
@@ -47,9 +42,9 @@ fn facts(state: &State, job: &JobRow) -> Vec<Line<'static>> {
         }
     };
     let due = job.run_at > job.created_at;
-    add("due", due.then(|| format!("{}, {}", age(Some(job.run_at)), job.run_at.rfc3339())), Tone::Wait);
-    add("started", job.started_at.map(|at| format!("{} ago, {}", age(Some(at)), at.rfc3339())), Tone::Plain);
-    add("ended", job.finished_at.map(|at| format!("{} ago, {}", age(Some(at)), at.rfc3339())), Tone::Plain);
+    add("due", due.then(|| since(state, job.run_at)), Tone::Wait);
+    add("started", job.started_at.map(|at| since(state, at)), Tone::Plain);
+    add("ended", job.finished_at.map(|at| since(state, at)), Tone::Plain);
     add("worker", job.worker.clone(), Tone::Plain);
     add(
         "run",
@@ -83,7 +78,7 @@ pub fn beside(state: &State, frame: &mut Frame<'_>, area: Rect, job: &JobRow) {
     block(theme, &mut out, "ERROR", job.error.as_deref().unwrap_or_default(), Tone::Bad, columns);
     block(theme, &mut out, "PAYLOAD", &job.payload, Tone::Plain, columns);
     block(theme, &mut out, "RESULT", job.result.as_deref().unwrap_or_default(), Tone::Plain, columns);
-    render(frame, area, &out, 0);
+    render(frame, area, &wrapped(theme, out, columns), 0);
 }
 
 /// The whole of one.
@@ -113,7 +108,29 @@ fn text(state: &State, detail: &JobDetail, columns: usize) -> Vec<Line<'static>>
     block(theme, &mut out, "EARLIER ATTEMPTS", &attempts.join("\n"), Tone::Plain, columns);
     let title = if detail.log_cut { "LOG (its beginning is not kept)" } else { "LOG" };
     block(theme, &mut out, title, &detail.log, Tone::Plain, columns);
-    out
+    wrapped(theme, out, columns)
+}
+
+/// Names with their texts, of which those that are too long go on below themselves.
+pub(super) fn wrapped(theme: Theme, out: Vec<Line<'static>>, columns: usize) -> Vec<Line<'static>> {
+    let mut all = Vec::with_capacity(out.len());
+    for line in out {
+        let [name, text] = line.spans.as_slice() else {
+            all.push(line);
+            continue;
+        };
+        let room = columns.saturating_sub(name.width());
+        if text.width() <= room {
+            all.push(line);
+            continue;
+        }
+        let space = " ".repeat(name.width());
+        for (nth, part) in lines(&text.content, room, MOST_OF_ONE, theme.unicode).into_iter().enumerate() {
+            let name = if nth == 0 { name.clone() } else { Span::raw(space.clone()) };
+            all.push(Line::from(vec![name, Span::styled(part, text.style)]));
+        }
+    }
+    all
 }
 
 pub(super) fn render(frame: &mut Frame<'_>, area: Rect, out: &[Line<'static>], scroll: usize) {

@@ -42,10 +42,10 @@ fn tabs(state: &State, frame: &mut Frame<'_>, area: Rect, part: &JobsPart) {
     let theme = state.theme;
     let page = state.page();
     let mut spans = vec![Span::raw(" ")];
-    // On a narrow screen only what is there is counted, and the names are cut before the numbers.
+    // On a narrow screen only what is there is counted, in few digits, and the names are shorter.
     let narrow = area.width < 110;
     for (nth, tab) in page.tabs().iter().enumerate() {
-        let name = if narrow && nth != page.tab { tab.get(..4).unwrap_or(tab) } else { tab };
+        let name = if narrow && nth != page.tab { super::short_word(tab) } else { tab };
         let text = match total(part, tab) {
             Some(n) if n > 0 && !narrow => format!("{name} {}", thousands(n)),
             Some(n) if n > 0 => format!("{name} {}", rough(n)),

@@ -15,14 +15,13 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::keys::{self, BINDINGS};
+use super::keys;
 use super::layout::{self, LEAST, Layout};
 use super::msg::{Body, Part};
-use super::rows::{Look, Rows};
+use super::rows::{Look, Rows, when};
 use super::state::{Link, Overlay, State};
-use super::text::{clean, fit, width};
+use super::text::{clean, fit, lines, width};
 use super::theme::{Theme, Tone};
-use super::views::View;
 use crate::domain::Ms;
 use crate::domain::text::{count, thousands};
 
@@ -66,9 +65,31 @@ pub(super) fn clock(at: Ms) -> String {
     text.get(11..19).map_or(text.clone(), |time| format!("{time}Z"))
 }
 
+/// A moment as far as it matters: on this day the time, else the day and the minute.
+pub(super) fn moment(state: &State, at: Ms) -> String {
+    let (text, today) = (at.rfc3339(), state.now.rfc3339());
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) if Some(day) != today.get(..10) => format!("{day} {minute}Z"),
+        _ => clock(at),
+    }
+}
+
+/// How long ago a moment is, and which.
+pub(super) fn since(state: &State, at: Ms) -> String {
+    let (age, _) = when(Some(at), look(state));
+    let ago = if at > state.now { "" } else { " ago" };
+    format!("{age}{ago}, {}", moment(state, at))
+}
+
 /// A piece of foreign or own text, harmless.
 pub(super) fn span(theme: Theme, text: &str, tone: Tone) -> Span<'static> {
     Span::styled(clean(text, theme.unicode).into_owned(), theme.style(tone))
+}
+
+/// A text that says why there is nothing else, in lines that fit an area.
+pub(super) fn lines_in(state: &State, text: &str, area: Rect) -> Vec<Line<'static>> {
+    let all = lines(text, usize::from(area.width).saturating_sub(2), usize::from(area.height), state.theme.unicode);
+    all.iter().map(|line| Line::from(span(state.theme, &format!(" {line}"), Tone::Faint))).collect()
 }
 
 /// A text at the left and one at the right of a line; the left one gives way.
@@ -114,20 +135,14 @@ fn link(state: &State) -> Span<'static> {
 
 fn tabs(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let theme = state.theme;
-    let mut spans = vec![Span::raw(" ")];
-    for view in View::TABS {
-        let number = view.number().map_or(String::new(), String::from);
-        let text = format!("{number} {}", view.title());
-        let style = if *view == state.tab() { theme.selected() } else { theme.style(Tone::Plain) };
-        spans.push(Span::styled(text, style));
-        spans.push(Span::raw("  "));
+    let (mut spans, mut at) = (Vec::new(), 0);
+    for tab in layout::tabs(state) {
+        let style = if tab.view == state.tab() { theme.selected() } else { theme.style(Tone::Plain) };
+        spans.push(Span::raw(" ".repeat(usize::from(tab.x.saturating_sub(at)))));
+        at = tab.x + u16::try_from(tab.text.len()).unwrap_or(0);
+        spans.push(Span::styled(tab.text, style));
     }
-    let mut right = Vec::new();
-    if state.about.is_recording {
-        right.push(span(theme, "a recording ", Tone::Wait));
-    } else if state.about.read_only {
-        right.push(span(theme, "read-only ", Tone::Wait));
-    }
+    let right = vec![span(theme, state.note(), Tone::Wait)];
     both_ends(frame, area, Line::from(spans), Line::from(right));
 }
 
@@ -141,11 +156,14 @@ fn page(state: &State, frame: &mut Frame<'_>, layout: &Layout) {
     let page = state.page();
     match &page.body {
         None => {
-            let text = match &state.link {
-                Link::Lost { why, .. } => why.clone(),
-                _ => "…".to_owned(),
+            let text = match (&state.link, &page.refused) {
+                (Link::Lost { why, .. }, _) | (_, Some(why)) => why,
+                _ => state.theme.sign("…", "..."),
             };
-            frame.render_widget(span(state.theme, &format!(" {text}"), Tone::Faint), layout.list);
+            let lines = lines_in(state, text, layout.body);
+            for (line, y) in lines.into_iter().zip(layout.body.y..layout.body.y + layout.body.height) {
+                frame.render_widget(line, Rect { y, height: 1, ..layout.body });
+            }
         }
         Some(Body::Overview(overview)) => overview::draw(state, frame, layout, overview),
         Some(Body::List(rows) | Body::Part(Part { rows, .. })) => {
@@ -171,12 +189,27 @@ pub(super) fn bar(state: &State, frame: &mut Frame<'_>, beside: Rect) {
     }
 }
 
-/// The names of the tabs within the page. On a narrow screen those that are not shown are cut.
+/// A shorter word for a state, where there is little room.
+pub(super) fn short_word(state: &str) -> &str {
+    match state {
+        "pending" => "pend",
+        "running" => "run",
+        "retrying" => "retry",
+        "scheduled" => "sched",
+        "completed" => "done",
+        "cancelled" => "cancel",
+        "compensating" => "undoing",
+        "compensated" => "undone",
+        word => word,
+    }
+}
+
+/// The names of the tabs within the page.
 fn page_tabs(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let (theme, page) = (state.theme, state.page());
     let mut spans = vec![Span::raw(" ")];
     for (nth, tab) in page.tabs().iter().enumerate() {
-        let name = if area.width < 100 && nth != page.tab { tab.get(..6).unwrap_or(tab) } else { tab };
+        let name = if area.width < 100 && nth != page.tab { short_word(tab) } else { tab };
         let style = if nth == page.tab { theme.selected() } else { theme.style(Tone::Plain) };
         spans.push(Span::styled(name.to_owned(), style));
         spans.push(Span::raw("  "));
@@ -196,7 +229,7 @@ fn footer(state: &State, frame: &mut Frame<'_>, area: Rect) {
         }
     } else {
         let mut room = usize::from(area.width).saturating_sub(Line::from(told(state)).width() + 1);
-        for one in BINDINGS.iter().filter(|one| one.holds.holds(page.view)) {
+        for one in keys::held(page.view, state.about.sharded) {
             let (Some(foot), Some(key)) = (one.foot, one.keys.first()) else { continue };
             if one.action == keys::Action::Back && state.stack.len() == 1 {
                 continue;

@@ -7,14 +7,15 @@ use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
+use super::table::padded;
 use super::{clock, look, rule, span, table};
 use crate::domain::text::thousands;
 use crate::tui::layout::Layout;
-use crate::tui::msg::{Overview, Percentiles, Rates};
+use crate::tui::msg::{Failure, Overview, Percentiles, Rates};
 use crate::tui::rows::{WorkerRow, queues};
 use crate::tui::state::State;
 use crate::tui::text::{brief, fit, short, width};
-use crate::tui::theme::{Theme, Tone, job_sign};
+use crate::tui::theme::{Theme, Tone, job_sign, run_sign};
 
 pub fn draw(state: &State, frame: &mut Frame<'_>, layout: &Layout, overview: &Overview) {
     let top = Rect { height: 2.min(layout.body.height), ..layout.body };
@@ -178,7 +179,7 @@ fn selectable(state: &State, mut spans: Vec<Span<'static>>, selected: bool) -> L
 }
 
 fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, overview: &Overview) {
-    let (theme, failures) = (state.theme, overview.failures.as_slice());
+    let (theme, failures) = (state.theme, overview.latest());
     let Some(line) = next(rest) else { return };
     rule(state, frame, line);
     let Some(line) = next(rest) else { return };
@@ -190,25 +191,31 @@ fn failures(state: &State, frame: &mut Frame<'_>, rest: &mut Rect, overview: &Ov
     let room = usize::from(rest.height).max(1);
     let selected = state.page().cursor.at.checked_sub(overview.starts().1).filter(|at| *at < failures.len());
     let from = selected.map_or(0, |at| (at + 1).saturating_sub(room));
-    for (nth, job) in failures.iter().enumerate().skip(from) {
+    for (nth, failure) in failures.iter().enumerate().skip(from) {
         let Some(line) = next(rest) else { return };
-        let sign = job_sign(job.state);
-        let glyph = if theme.unicode { "✗" } else { "!" };
-        let at = job.finished_at.unwrap_or(job.updated_at);
-        let head = format!(
-            "{}  {:<10} {:<14} {}  ",
-            clock(at).trim_end_matches('Z'),
-            fit(&job.queue, 10, theme.unicode),
-            fit(&job.kind, 14, theme.unicode),
-            short(&job.id),
-        );
-        let room = usize::from(line.width).saturating_sub(width(&head) + 3);
-        let error = fit(job.error.as_deref().unwrap_or_default(), room, theme.unicode).into_owned();
-        let spans = vec![
-            span(theme, &format!(" {glyph} "), sign.tone),
-            span(theme, &head, Tone::Plain),
-            span(theme, &error, Tone::Plain),
-        ];
-        frame.render_widget(selectable(state, spans, selected == Some(nth)), line);
+        frame.render_widget(selectable(state, failed(state, failure, line.width), selected == Some(nth)), line);
     }
+}
+
+/// One line: when, where, what, which, why.
+fn failed(state: &State, failure: &Failure<'_>, columns: u16) -> Vec<Span<'static>> {
+    let theme = state.theme;
+    let (place, what, error, tone) = match failure {
+        Failure::Job(job) => (&*job.queue, &job.kind, &job.error, job_sign(job.state).tone),
+        Failure::Run(run) => ("workflow", &run.workflow, &run.error, run_sign(run.state).tone),
+    };
+    let head = format!(
+        "{}  {} {} {}  ",
+        clock(failure.at()).trim_end_matches('Z'),
+        padded(theme, place, 10, false),
+        padded(theme, what, 14, false),
+        short(failure.id()),
+    );
+    let room = usize::from(columns).saturating_sub(width(&head) + 3);
+    let error = fit(error.as_deref().unwrap_or_default(), room, theme.unicode).into_owned();
+    vec![
+        span(theme, &format!(" {} ", theme.sign("✗", "!")), tone),
+        span(theme, &head, Tone::Plain),
+        span(theme, &error, Tone::Plain),
+    ]
 }

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Paragraph};
 
 use super::span;
-use crate::tui::keys::{self, BINDINGS, Group};
+use crate::tui::keys::{self, Group};
 use crate::tui::state::{Confirm, Form, Overlay, State};
 use crate::tui::text::{clean, fit, lines, width};
 use crate::tui::theme::Tone;
@@ -68,7 +68,7 @@ fn help(state: &State, frame: &mut Frame<'_>, body: Rect, scroll: usize) {
             out.push(Line::default());
         }
         out.push(Line::from(span(theme, group.title(), Tone::Title)));
-        for one in BINDINGS.iter().filter(|one| one.group == group && one.holds.holds(view)) {
+        for one in keys::held(view, state.about.sharded).filter(|one| one.group == group) {
             let names = keys::names(one, theme.unicode);
             let space = " ".repeat(14usize.saturating_sub(width(&names)));
             out.push(Line::from(vec![
@@ -79,6 +79,15 @@ fn help(state: &State, frame: &mut Frame<'_>, body: Rect, scroll: usize) {
     }
     let title = format!("Keys in {}", view.title());
     let area = window(state, frame, body, &title, (56, out.len()));
+    let last = out.len().saturating_sub(usize::from(area.height));
+    if last > 0 {
+        // On the border below, so that nothing is hidden by it.
+        let (up, down) = (theme.sign("↑", "k"), theme.sign("↓", "j"));
+        let more = if scroll < last { format!(" {down} more ") } else { format!(" {up} more ") };
+        let wide = u16::try_from(width(&more)).unwrap_or(0).min(area.width);
+        let at = Rect { x: area.x + area.width - wide, y: area.y + area.height, width: wide, height: 1 };
+        frame.render_widget(span(theme, &more, Tone::Title), at);
+    }
     scrolled(frame, area, &out, scroll);
 }
 
@@ -119,7 +128,7 @@ fn question(state: &State, frame: &mut Frame<'_>, body: Rect, confirm: &Confirm)
     let buttons = Line::from(vec![
         Span::styled(" Cancel ", style(!confirm.yes)),
         Span::raw("   "),
-        Span::styled(format!(" {} ", update::word(confirm.order.verb)), style(confirm.yes)),
+        Span::styled(format!(" {} ", update::does(&confirm.order)), style(confirm.yes)),
     ]);
     let y = area.y + area.height.saturating_sub(1);
     frame.render_widget(Paragraph::new(buttons), Rect { y, height: area.height.min(1), ..area });
@@ -129,7 +138,7 @@ fn filled_in(state: &State, frame: &mut Frame<'_>, body: Rect, form: &Form) {
     let theme = state.theme;
     let room = usize::from(body.width).saturating_sub(8).min(72);
     let title = fit(&form.title, room.saturating_sub(2), theme.unicode).into_owned();
-    let area = window(state, frame, body, &title, (room, form.fields.len() + 3));
+    let area = window(state, frame, body, &title, (room, form.fields.len() + 3 + usize::from(!form.hint.is_empty())));
     let mut out = Vec::new();
     for (nth, field) in form.fields.iter().enumerate() {
         let name = format!("{:<8} ", field.name);
@@ -147,6 +156,9 @@ fn filled_in(state: &State, frame: &mut Frame<'_>, body: Rect, form: &Form) {
         out.push(Line::from(spans));
     }
     out.push(Line::default());
+    if !form.hint.is_empty() {
+        out.push(Line::from(span(theme, form.hint, Tone::Faint)));
+    }
     let told = match &form.error {
         Some(error) => span(theme, error, Tone::Bad),
         None => span(theme, "Enter sends it, Tab goes to the next line, Esc leaves", Tone::Faint),

@@ -1,4 +1,4 @@
-//! A list: titles, rows, the mark at their left. Columns give way to a narrow screen from the right.
+//! A list: titles, rows, the mark at their left.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -7,10 +7,11 @@ use ratatui::text::{Line, Span};
 
 use super::look;
 use crate::tui::layout::Layout;
-use crate::tui::rows::{Column, Row, Rows, Sort, each};
+use crate::tui::rows::{Column, Row, Rows, Sort, columns, each};
 use crate::tui::state::{Page, State};
 use crate::tui::text::{fit, width};
 use crate::tui::theme::{Theme, Tone};
+use crate::tui::views::View;
 
 /// Draws a list that is here as a whole.
 pub fn rows(state: &State, frame: &mut Frame<'_>, layout: &Layout, rows: &Rows) {
@@ -18,51 +19,45 @@ pub fn rows(state: &State, frame: &mut Frame<'_>, layout: &Layout, rows: &Rows) 
 }
 
 /// Draws rows of one kind.
-pub fn draw<T: Row>(state: &State, frame: &mut Frame<'_>, areas: (Rect, Rect), rows: &[T], columns: &[Column<T>]) {
+pub fn draw<T: Row>(state: &State, frame: &mut Frame<'_>, areas: (Rect, Rect), rows: &[T], all: &[Column<T>]) {
     let (titles, list) = areas;
     let page = state.page();
-    let shown = shown(columns, list.width, page.wide);
-    header(state, frame, titles, columns, &shown, page.sort);
+    let shown = columns::shown(all, list.width, page.wide);
+    header(state, frame, titles, all, &shown, page.sort);
     if rows.is_empty() {
-        let text = if page.filter.is_empty() && !page.problems { " nothing here" } else { " nothing matches" };
-        frame.render_widget(super::span(state.theme, text, Tone::Faint), list);
+        let text = super::lines_in(state, nothing(page), list);
+        for (line, y) in text.into_iter().zip(list.y..list.y + list.height) {
+            frame.render_widget(line, Rect { y, height: 1, ..list });
+        }
         return;
     }
     for (nth, row) in rows.iter().enumerate().skip(page.cursor.top).take(usize::from(list.height)) {
         let y = list.y + u16::try_from(nth - page.cursor.top).unwrap_or(u16::MAX);
-        let line = line(state, row, columns, &shown, nth == page.cursor.at);
+        let line = line(state, row, all, &shown, nth == page.cursor.at);
         frame.render_widget(line, Rect { y, height: 1, ..list });
     }
 }
 
-/// Which columns are drawn, and how wide: those that the list is wide enough for, and of them those
-/// that there is room for.
-fn shown<T>(columns: &[Column<T>], width: u16, wide: bool) -> Vec<(usize, usize)> {
-    // One for the mark, and one behind each column.
-    let mut room = usize::from(width).saturating_sub(1);
-    let mut shown = Vec::new();
-    let fits = |column: &Column<T>| wide || column.from <= width;
-    // The last one that grows is what the list is about: it is there before others are.
-    let growing = columns.iter().rposition(|column| column.grow).unwrap_or(0);
-    let least = columns.get(growing).map_or(0, |column| usize::from(column.width));
-    room = room.saturating_sub(least + 1);
-    for (at, column) in columns.iter().enumerate() {
-        if at == growing {
-            shown.push((at, least));
-            continue;
-        }
-        let takes = usize::from(column.width) + 1;
-        if fits(column) && takes <= room {
-            room -= takes;
-            shown.push((at, takes - 1));
-        }
+/// What is said of a list without rows: why it has none, and what would make some.
+fn nothing(page: &Page) -> &'static str {
+    if page.problems {
+        return "nothing is wrong here; ! shows what is well";
     }
-    for (at, width) in &mut shown {
-        if *at == growing {
-            *width += room;
-        }
+    if !page.filter.is_empty() {
+        return "nothing matches; / changes the filter, Esc comes out of it";
     }
-    shown
+    match (page.view, page.tab) {
+        (View::Overview | View::Queues, _) => "no queues yet: the first job makes one, as in `goflow enqueue noop`",
+        (View::Jobs, 0) => "no jobs yet: `goflow enqueue noop` makes one",
+        (View::Jobs, _) => "no jobs in this state",
+        (View::Runs, 0) => "no runs yet: `goflow workflow start NAME` begins one",
+        (View::Runs, _) => "no runs in this state",
+        (View::Workers, _) => "no worker lives, so nothing is done: `goflow worker` starts one",
+        (View::Schedules, _) => "no schedules yet: `goflow apply FILE` keeps one (kind: Schedule)",
+        (View::Dlq, _) => "nothing is dead",
+        (View::Events, _) => "no events yet",
+        _ => "nothing here",
+    }
 }
 
 fn header<T>(
@@ -121,22 +116,4 @@ fn line<T: Row>(
 
 fn is_marked(page: &Page, id: &str) -> bool {
     page.all_marked || page.marks.contains(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tui::rows::{jobs, queues, workers};
-
-    #[test]
-    fn columns_never_take_more_than_there_is() {
-        for width in 60..260 {
-            for wide in [false, true] {
-                let taken = |shown: Vec<(usize, usize)>| shown.iter().map(|(_, w)| w + 1).sum::<usize>() + 1;
-                assert_eq!(taken(shown(jobs::JOBS, width, wide)), usize::from(width));
-                assert_eq!(taken(shown(queues::QUEUES, width, wide)), usize::from(width));
-                assert_eq!(taken(shown(workers::WORKERS, width, wide)), usize::from(width));
-            }
-        }
-    }
 }

@@ -172,8 +172,12 @@ impl Advance<'_> {
             let output = json!({"approved": true, "by": by, "comment": comment});
             self.completed(addr, Json::from_value(&output))
         } else {
-            let who = by.map_or("nobody approved in time".to_owned(), |by| format!("{by} said no"));
-            let message = comment.map_or(who.clone(), |comment| format!("{who}: {comment}"));
+            let message = match (by, comment) {
+                (Some(by), Some(comment)) => format!("{by} said no: {comment}"),
+                (Some(by), None) => format!("{by} said no"),
+                (None, Some(comment)) => comment.to_owned(),
+                (None, None) => "it was not approved".to_owned(),
+            };
             End::Failed(JobError::new("rejected", message))
         };
         self.end(addr, how, at)
@@ -207,7 +211,7 @@ impl Advance<'_> {
             OnTimeout::Fail => self.end(addr, End::Failed(JobError::new("timeout", "nothing came in time")), at),
             OnTimeout::Continue => self.end(addr, End::Completed(None), at),
             OnTimeout::Approve => self.answered(addr, true, None, Some("nobody answered in time"), at),
-            OnTimeout::Reject => self.answered(addr, false, None, None, at),
+            OnTimeout::Reject => self.answered(addr, false, None, Some("nobody approved in time"), at),
             OnTimeout::Steps(_) => self.open(addr, &[0]),
         }
     }

@@ -38,6 +38,12 @@ impl Pane {
         Command::new("tmux").arg("-S").arg(&self.socket).args(args).output().expect("tmux runs")
     }
 
+    /// Makes the terminal as large as this.
+    pub fn resize(&self, columns: usize, rows: u16) {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        self.tmux(&["resize-window", "-x", &columns, "-y", &rows]);
+    }
+
     /// Types text as it is.
     pub fn types(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]);
@@ -52,6 +58,11 @@ impl Pane {
 
     fn screen(&self) -> String {
         String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
+    }
+
+    /// What the terminal was told to call itself.
+    pub fn title(&self) -> String {
+        String::from_utf8_lossy(&self.tmux(&["display-message", "-p", "#{pane_title}"]).stdout).trim().to_owned()
     }
 
     /// Waits until the screen is as wanted.

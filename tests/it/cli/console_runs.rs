@@ -192,6 +192,25 @@ fn what_runs_and_dead_jobs_hold_does_not_disturb_the_screen() {
     pane.press(&["Enter"]);
     let screen = pane.shows("xxxxxxxxxx");
     assert!(screen.contains("1 Overview") && screen.contains("LOG shout"), "{screen}");
+    // Over every view, with what is beside and over it: the screen keeps its form, and nobody else's words
+    // reach the terminal as orders.
+    for (view, there) in [("1", "LATEST FAILURES"), ("2", "QUEUE"), ("3", "owned"), ("7", "owned"), ("8", "job.dead")] {
+        pane.types(view);
+        for seen in [there, "JSON"] {
+            let screen = pane.shows(seen);
+            let lines: Vec<&str> = screen.trim_end_matches('\n').split('\n').collect();
+            assert!(lines[0].starts_with(" goflow top") && lines[1].starts_with(" 1 Overview"), "{screen}");
+            assert!(lines.len() >= 38 && lines[37].starts_with("────"), "{screen}");
+            if view == "1" {
+                break;
+            }
+            pane.types("y");
+        }
+        // The keys of what lies over a page are its own: what is not, closes it.
+        pane.types("m");
+        pane.sees("the page alone", |screen| !screen.contains(" JSON "));
+    }
+    assert_ne!(pane.title(), "owned");
     pane.press(&["C-c"]);
     pane.ended(&env, 0);
 }

@@ -4,6 +4,8 @@ mod acting;
 mod bad_input;
 mod console;
 mod console_runs;
+mod console_scene;
+mod console_shards;
 mod contract;
 mod enqueue;
 pub mod env;

@@ -4,10 +4,10 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::Verb;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
-use crate::cli::verbs::{self, Consent, Order};
-use crate::cli::{complete, select};
+use crate::cli::verbs::{self, Consent};
 
 /// End jobs that have not ended
 ///
@@ -37,9 +37,5 @@ pub struct CancelArgs {
 }
 
 pub fn run(context: &Context, args: &CancelArgs) -> Result {
-    let verb = Verb::Cancel;
-    verbs::something(verb, &args.ids, args.all, args.filter.as_deref())?;
-    let filter = select::jobs(args.filter.as_deref())?.only_states(verb.states());
-    let consent = args.consent;
-    verbs::run(context, &Order { verb, ids: &args.ids, filter, noun: "job", always_asks: false, typed: None, consent })
+    verbs::on_jobs(context, Verb::Cancel, &args.ids, args.all, args.filter.as_deref(), args.consent)
 }

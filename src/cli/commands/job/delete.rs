@@ -4,10 +4,10 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::Verb;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
-use crate::cli::verbs::{self, Consent, Order};
-use crate::cli::{complete, select};
+use crate::cli::verbs::{self, Consent};
 
 /// Take jobs out of the store, with their results and errors
 ///
@@ -34,9 +34,5 @@ pub struct DeleteArgs {
 }
 
 pub fn run(context: &Context, args: &DeleteArgs) -> Result {
-    let verb = Verb::Delete;
-    verbs::something(verb, &args.ids, args.all, args.filter.as_deref())?;
-    let filter = select::jobs(args.filter.as_deref())?.only_states(verb.states());
-    let consent = args.consent;
-    verbs::run(context, &Order { verb, ids: &args.ids, filter, noun: "job", always_asks: true, typed: None, consent })
+    verbs::on_jobs(context, Verb::Delete, &args.ids, args.all, args.filter.as_deref(), args.consent)
 }

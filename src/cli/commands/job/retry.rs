@@ -4,10 +4,10 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::Verb;
+use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
-use crate::cli::verbs::{self, Consent, Order};
-use crate::cli::{complete, select};
+use crate::cli::verbs::{self, Consent};
 
 /// Give dead or cancelled jobs a new life: all their retries, at the end of their queue
 ///
@@ -35,9 +35,5 @@ pub struct RetryArgs {
 }
 
 pub fn run(context: &Context, args: &RetryArgs) -> Result {
-    let verb = Verb::Retry;
-    verbs::something(verb, &args.ids, args.all, args.filter.as_deref())?;
-    let filter = select::jobs(args.filter.as_deref())?.only_states(verb.states());
-    let consent = args.consent;
-    verbs::run(context, &Order { verb, ids: &args.ids, filter, noun: "job", always_asks: false, typed: None, consent })
+    verbs::on_jobs(context, Verb::Retry, &args.ids, args.all, args.filter.as_deref(), args.consent)
 }

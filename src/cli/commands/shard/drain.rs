@@ -4,9 +4,8 @@ use clap::Args;
 
 use crate::api::Client;
 use crate::api::shards::Drained;
-use crate::cli::codes::Code;
 use crate::cli::context::Context;
-use crate::cli::error::{Result, fail};
+use crate::cli::error::Result;
 use crate::domain::text::count;
 use crate::store::Left;
 
@@ -60,14 +59,12 @@ pub fn run(context: &Context, args: &DrainArgs) -> Result {
     })
 }
 
-/// Where a shard is carried to: where it was begun, else as asked, else where the least waits.
+/// Where a shard is carried to: as asked, else where that was begun, else where the least waits.
 pub async fn target(client: &Client, id: u16, asked: Option<u16>) -> Result<u16> {
-    let list = client.shards().await?;
-    let begun = list.shards.iter().find(|shard| shard.id == id).and_then(|shard| shard.moved_to);
-    let fit = |shard: &&crate::store::ShardStatus| shard.id != id && shard.state == "active" && shard.trouble.is_none();
-    let least = list.shards.iter().filter(fit).min_by_key(|shard| shard.left.work()).map(|shard| shard.id);
-    let none = || fail(Code::StateConflict, format!("there is no other active shard for what lies on shard {id}"));
-    asked.or(begun).or(least).ok_or_else(none)
+    match asked {
+        Some(asked) => Ok(asked),
+        None => Ok(client.shard_to_carry_to(id).await?),
+    }
 }
 
 /// Drains with a bar.

@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::api::shards::ShardView;
+use crate::api::shards::{SHARD_FIELDS, ShardView};
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::cli::output::{Column, Listed, Tone};
+use crate::cli::select;
 use crate::domain::text::thousands;
 
 /// List the shards: their state, what waits on each, who works there
@@ -18,8 +19,14 @@ Examples:
   Is one away, or left without a worker?
     goflow shard list
   What still lies on shard 2:
-    goflow shard list -o json | jq '.[2]'")]
-pub struct ListArgs {}
+    goflow shard list -o json | jq '.[2]'
+  Shards with work and without a worker:
+    goflow shard list --where 'workers:0 pending>0'")]
+pub struct ListArgs {
+    /// Only shards that match, as in 'state:draining pending>0 workers:0'
+    #[arg(long = "where", value_name = "FILTER")]
+    filter: Option<String>,
+}
 
 type S = Column<ShardView>;
 
@@ -56,7 +63,8 @@ impl Listed for ShardView {
     }
 }
 
-pub fn run(context: &Context, _: &ListArgs) -> Result {
+pub fn run(context: &Context, args: &ListArgs) -> Result {
+    let filter = select::things(args.filter.as_deref(), SHARD_FIELDS)?;
     context.block_on(async {
         let client = context.client().await?;
         if client.store().shards().is_none() {
@@ -65,7 +73,9 @@ pub fn run(context: &Context, _: &ListArgs) -> Result {
         }
         let list = client.shards().await?;
         context.ui.whisper(&format!("map {}, {}", list.epoch, list.strategy));
-        let views: Vec<ShardView> = list.shards.into_iter().map(ShardView::from).collect();
+        let now = context.clock.now();
+        let views = list.shards.into_iter().map(ShardView::from).filter(|view| filter.matches(view, now));
+        let views: Vec<ShardView> = views.collect();
         context.ui.list(&views, SHARDS)
     })
 }

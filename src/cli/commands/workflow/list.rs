@@ -4,7 +4,8 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 
 use crate::api::RunView;
-use crate::api::runs::{RUN_FIELDS, run_state};
+use crate::api::run_list::RUN_FIELDS;
+use crate::api::runs::run_state;
 use crate::cli::codes::Code;
 use crate::cli::complete;
 use crate::cli::context::Context;
@@ -24,6 +25,9 @@ Examples:
   What waits or runs, and what has failed:
     goflow workflow list -s running
     goflow workflow list --where 'state:failed error~timeout age<1d'
+  What waits for somebody's approval, and what could not be undone:
+    goflow workflow list --where 'approvals>0'
+    goflow workflow list --where 'owed>0'
   All runs of one workflow, for a program:
     goflow workflow list -w order-saga -n 0 -o json")]
 pub struct ListArgs {
