@@ -317,7 +317,8 @@ async fn secrets_are_shown_to_whom_the_work_needs_them_and_to_nobody_else() {
     let fact =
         workflow::Fact::of_step("pay", false, claimed.epoch, 1, BIRTH, workflow::What::Completed { output: None });
     let header = inner.run(run).await.expect("an answer").expect("a run").header().expect("a header");
-    let advanced = workflow::advance(&definition, &header, &[fact.clone()], BIRTH, &|_| None).expect("it goes on");
+    let advanced =
+        workflow::advance(&definition, &header, std::slice::from_ref(&fact), BIRTH, &|_| None).expect("it goes on");
     let effects = advanced::effects(advanced, BIRTH).expect("effects");
     let advance = Advance { from_rev: header.rev, drained: None, effects };
     let part = RunCommit { run, facts: vec![fact.encode().expect("bytes")], advance: Some(advance) };
