@@ -204,7 +204,7 @@ mod tests {
     }
 
     /// What is asked outside of scripts: looks at one key each, and questions to the server itself.
-    const BESIDE: [&str; 34] = [
+    const BESIDE: [&str; 35] = [
         "ASKING",
         "BGREWRITEAOF",
         "CLUSTER",
@@ -231,6 +231,7 @@ mod tests {
         "TIME",
         "WAIT",
         "XRANGE",
+        "XREVRANGE",
         "ZCARD",
         "ZMSCORE",
         "ZRANGE",
