@@ -121,18 +121,21 @@ impl Inner {
         let slots = self.ours();
         // What is kept of a queue is kept in all.
         let share = Retention { count: retention.count.div_ceil(self.map().active().len().max(1)), ..retention };
-        let each = limit.div_ceil(slots.len().max(1));
         let mut all = Trimmed::default();
-        let asked = slots.len();
-        let trimmed = self.ask_all(slots, TRIM, |store| async move { store.trim(share, each).await }).await;
-        if asked == 0 {
-            return Err(nobody());
+        let (mut answered, mut first) = (false, None);
+        // One after the other, because the limit is that of all together.
+        for slot in slots {
+            let left = limit.saturating_sub(all.jobs.max(all.runs));
+            match slot.call(TRIM, |store| async move { store.trim(share, left).await }).await {
+                Ok(Trimmed { jobs, runs }) => {
+                    answered = true;
+                    all.jobs += jobs;
+                    all.runs += runs;
+                }
+                Err(error) => drop(first.get_or_insert(error)),
+            }
         }
-        for (_, Trimmed { jobs, runs }) in good(trimmed)? {
-            all.jobs += jobs;
-            all.runs += runs;
-        }
-        Ok(all)
+        if answered { Ok(all) } else { Err(first.unwrap_or_else(nobody)) }
     }
 
     /// Asks the places of records, in groups, one request a shard; what was not known at the first place
