@@ -153,6 +153,22 @@ impl Map {
         Err(StoreError::Refused(format!("there is no shard {}", id.0)))
     }
 
+    /// Where what was born on `id` may lie, the likeliest first: what is being carried away is at one or at
+    /// the other, and what it is carried to may itself be emptied meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Map::route`].
+    pub fn trail(&self, id: Shard) -> Result<Vec<u16>> {
+        let mut trail = vec![self.route(id)?];
+        while let Some(to) = trail.last().and_then(|at| self.entry(*at)).and_then(|entry| entry.moved_to)
+            && let Ok(next) = self.route(Shard(to))
+            && !trail.contains(&next)
+        {
+            trail.push(next);
+        }
+        Ok(trail)
+    }
+
     /// The home of a key among the active shards.
     ///
     /// # Errors
@@ -173,10 +189,8 @@ impl Map {
         let now = self.home(key).ok();
         let mut homes = Vec::new();
         for set in &self.before {
-            let Some(home) = rendezvous(set, key).and_then(|home| self.route(Shard(home)).ok()) else { continue };
-            // What is being carried away is at one or the other.
-            let carried = self.entry(home).and_then(|entry| entry.moved_to).and_then(|to| self.route(Shard(to)).ok());
-            for home in [Some(home), carried].into_iter().flatten() {
+            let Some(trail) = rendezvous(set, key).and_then(|home| self.trail(Shard(home)).ok()) else { continue };
+            for home in trail {
                 if Some(home) != now && !homes.contains(&home) {
                     homes.push(home);
                 }
@@ -277,6 +291,20 @@ mod tests {
         let map = map.changed(|map| (map.shards[1].state, map.shards[1].moved_to) = (State::Removed, Some(0)));
         assert_eq!(map.route(Shard(2)), Ok(0));
         assert!(map.route(Shard(9)).is_err());
+    }
+
+    #[test]
+    fn what_moves_twice_is_looked_for_all_the_way() {
+        let map = Map::of_urls(&urls(4), Strategy::Hash);
+        let drained = |map: &Map, id: usize, to| {
+            map.changed(|map| (map.shards[id].state, map.shards[id].moved_to) = (State::Draining, Some(to)))
+        };
+        let twice = drained(&drained(&map, 3, 1), 1, 0);
+        assert_eq!(twice.trail(Shard(3)), Ok(vec![3, 1, 0]));
+        assert_eq!(twice.trail(Shard(2)), Ok(vec![2]));
+        let key = (0..).map(|nth| format!("k{nth}")).find(|key| map.home(key) == Ok(3) && twice.home(key) == Ok(2));
+        let homes = twice.homes_before(&key.expect("a key"));
+        assert!([3, 1, 0].iter().all(|shard| homes.contains(shard)), "{homes:?}");
     }
 
     #[test]

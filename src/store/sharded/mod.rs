@@ -213,18 +213,9 @@ impl Inner {
     }
 
     /// Where a record born on this shard may be, the likeliest first: while a shard is being emptied
-    /// into another it may be on either.
+    /// into another it may be on either, and on any further one if that is emptied too.
     fn places(&self, born: Shard) -> Result<Vec<Arc<Slot>>> {
-        let map = self.map();
-        let first = map.route(born)?;
-        let mut places = vec![self.slot(first)?];
-        if let Some(Entry { moved_to: Some(next), .. }) = map.entry(first)
-            && let Ok(next) = map.route(Shard(*next))
-            && next != first
-        {
-            places.push(self.slot(next)?);
-        }
-        Ok(places)
+        self.map().trail(born)?.into_iter().map(|id| self.slot(id)).collect()
     }
 
     /// Asks several shards at once.
@@ -252,7 +243,7 @@ impl Inner {
         F: Future<Output = Result<Option<T>>> + Send,
         T: Send,
     {
-        // It may be moved while it is looked for: then it is at the second place by the second look.
+        // It may be moved while it is looked for: then it is at the next place by the next look.
         for slot in self.places(born)? {
             if let Some(found) = slot.call(PATIENT, &call).await? {
                 return Ok(Some(found));

@@ -138,8 +138,8 @@ impl Inner {
         if answered { Ok(all) } else { Err(first.unwrap_or_else(nobody)) }
     }
 
-    /// Asks the places of records, in groups, one request a shard; what was not known at the first place
-    /// (`is_known` says so) is asked for at the second, or everything is.
+    /// Asks the places of records, in groups, one request a shard; what was not known at one place
+    /// (`is_known` says so) is asked for at the next, or everything is.
     async fn grouped<I, T, F>(
         &self,
         items: &[I],
@@ -154,7 +154,8 @@ impl Inner {
         F: Future<Output = Result<Vec<T>>> + Send,
     {
         let mut answers: Vec<Option<T>> = items.iter().map(|_| None).collect();
-        for place in 0..2 {
+        for place in 0.. {
+            let mut is_last = true;
             let mut groups: BTreeMap<u16, (Arc<Slot>, Vec<usize>)> = BTreeMap::new();
             for (nth, item) in items.iter().enumerate() {
                 let is_known = answers.get(nth).is_some_and(|answer| answer.as_ref().is_some_and(&is_known));
@@ -163,6 +164,7 @@ impl Inner {
                 }
                 match self.places(born(item)) {
                     Ok(places) => {
+                        is_last &= places.len() <= place + 1;
                         if let Some(slot) = places.get(place) {
                             groups.entry(slot.id).or_insert_with(|| (slot.clone(), Vec::new())).1.push(nth);
                         }
@@ -181,11 +183,14 @@ impl Inner {
             for answered in join_all(asked).await {
                 let (nth, found): (Vec<usize>, Vec<T>) = answered?;
                 for (nth, answer) in nth.into_iter().zip(found) {
-                    // What the first place said stands, unless the second knows better.
+                    // What the first place said stands, unless a later one knows better.
                     if answers[nth].is_none() || is_known(&answer) {
                         answers[nth] = Some(answer);
                     }
                 }
+            }
+            if is_last {
+                break;
             }
         }
         Ok(answers)

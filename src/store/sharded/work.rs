@@ -445,27 +445,34 @@ impl Inner {
         got
     }
 
-    /// While a shard is emptied into another, a job may be on either: what was stale on the first is tried
-    /// on the second.
+    /// While a shard is emptied into another, a job may be on either: what was stale at one place is tried
+    /// at the next.
     async fn try_elsewhere(&self, exchange: &Exchange, merged: &mut Merged) -> Result<()> {
-        let mut parts: BTreeMap<u16, Part> = BTreeMap::new();
-        for (nth, (commit, answer)) in exchange.commits.iter().zip(&merged.commits).enumerate() {
-            let Some(answer) = answer else { continue };
-            let idle = commit.moves.iter().all(|step| matches!(step.expect, Expect::Idle(..)));
-            let stale = idle && answer.moves.iter().all(|moved| *moved == Moved::Stale);
-            let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone | RunAnswer::Contended);
-            if !stale || !unknown {
-                continue;
+        for place in 1.. {
+            let mut parts: BTreeMap<u16, Part> = BTreeMap::new();
+            for (nth, (commit, answer)) in exchange.commits.iter().zip(&merged.commits).enumerate() {
+                let Some(answer) = answer else { continue };
+                let idle = commit.moves.iter().all(|step| matches!(step.expect, Expect::Idle(..)));
+                let stale = idle && answer.moves.iter().all(|moved| *moved == Moved::Stale);
+                let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone | RunAnswer::Contended);
+                if !stale || !unknown {
+                    continue;
+                }
+                let born = commit.run.as_ref().map(|part| part.run.shard());
+                let born = born.or_else(|| commit.moves.first().map(|step| step.job.id.shard()));
+                let places = born.map(|born| self.places(born)).transpose()?.unwrap_or_default();
+                if let Some(slot) = places.get(place) {
+                    let part = parts.entry(slot.id).or_default();
+                    part.nth.push(nth);
+                    part.commits.push(commit.clone());
+                }
             }
-            let born = commit.run.as_ref().map(|part| part.run.shard());
-            let born = born.or_else(|| commit.moves.first().map(|step| step.job.id.shard()));
-            if let Some([_, second]) = born.map(|born| self.places(born)).transpose()?.as_deref() {
-                let part = parts.entry(second.id).or_default();
-                part.nth.push(nth);
-                part.commits.push(commit.clone());
+            if parts.is_empty() {
+                break;
             }
+            self.send_rest(parts, merged).await?;
         }
-        self.send_rest(parts, merged).await
+        Ok(())
     }
 
     fn finish(&self, exchange: &Exchange, merged: Merged) -> Result<Exchanged> {
