@@ -75,6 +75,10 @@ impl Inner {
         if before.is_empty() {
             return acquire_at(&home, request).await;
         }
+        // Who holds it already keeps what it holds: a probe beside it is given a higher fence than it has.
+        if let Some(grant) = self.extend(&request.name, request.holder, request.ttl).await? {
+            return Ok(Acquired::Granted(grant));
+        }
         let mut probes = Vec::new();
         let answer = self.acquire_after(&home, &before, request, &mut probes).await;
         for (slot, probe) in probes {
@@ -94,17 +98,10 @@ impl Inner {
     ) -> Result<Acquired> {
         let mut floor = None;
         for slot in before {
-            let holder = HolderId::from_parts(self.now(), Shard::default(), self.options.entropy.next());
-            let probe = LockRequest {
-                holder,
-                about: PROBE.to_owned(),
-                slots: if request.slots == LOCK_SLOTS { LOCK_SLOTS - 1 } else { LOCK_SLOTS },
-                ttl: PROBE_TTL,
-                ..request.clone()
-            };
+            let probe = self.wish_alone(request);
             match acquire_at(slot, &probe).await? {
                 Acquired::Granted(grant) => {
-                    probes.push((slot.clone(), holder));
+                    probes.push((slot.clone(), probe.holder));
                     floor = floor.max(Some(grant.fence));
                 }
                 Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
@@ -116,6 +113,11 @@ impl Inner {
                     return match acquire_at(slot, request).await? {
                         Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
                             Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)))
+                        }
+                        Acquired::Granted(grant) => {
+                            let others = std::iter::once(home).chain(before).filter(|other| other.id != slot.id);
+                            self.alone_at(slot, others, request, probes).await?;
+                            Ok(Acquired::Granted(grant))
                         }
                         answer => Ok(answer),
                     };
@@ -146,6 +148,46 @@ impl Inner {
             home.name(),
             request.name
         )))
+    }
+
+    /// A wish that is granted only where nobody is in.
+    fn wish_alone(&self, request: &LockRequest) -> LockRequest {
+        LockRequest {
+            holder: HolderId::from_parts(self.now(), Shard::default(), self.options.entropy.next()),
+            about: PROBE.to_owned(),
+            slots: if request.slots == LOCK_SLOTS { LOCK_SLOTS - 1 } else { LOCK_SLOTS },
+            ttl: PROBE_TTL,
+            ..request.clone()
+        }
+    }
+
+    /// What was granted at `slot`, an old home, is given back unless nobody is in anywhere else: between the
+    /// look there and the grant the last holder may have gone, and another have taken it at its new home.
+    async fn alone_at(
+        &self,
+        slot: &Slot,
+        others: impl Iterator<Item = &Arc<Slot>>,
+        request: &LockRequest,
+        probes: &mut Vec<(Arc<Slot>, HolderId)>,
+    ) -> Result<()> {
+        let unprobed = |other: &&Arc<Slot>| !probes.iter().any(|(probed, _)| probed.id == other.id);
+        let others: Vec<Arc<Slot>> = others.filter(unprobed).cloned().collect();
+        let mut trouble = None;
+        for other in others {
+            let probe = self.wish_alone(request);
+            match acquire_at(&other, &probe).await {
+                Ok(Acquired::Granted(_)) => probes.push((other, probe.holder)),
+                Ok(_) => trouble = Some(StoreError::Unavailable(format!("the lock {} changes its home", request.name))),
+                Err(error) => trouble = Some(error),
+            }
+            if trouble.is_some() {
+                break;
+            }
+        }
+        let Some(trouble) = trouble else { return Ok(()) };
+        let (name, holder) = (&request.name, request.holder);
+        slot.call(PROMPT, |store| async move { store.release(name, holder).await }).await?;
+        Err(trouble)
     }
 
     fn floors(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Fence>> {

@@ -2,14 +2,18 @@
 //! where a name's home changes under its holders.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use goflow::domain::{HolderId, Name, Shard};
+use goflow::store::fault::{FaultStore, Saboteur};
+use goflow::store::sharded::{Map, Opener, ShardedOptions, Strategy};
 use goflow::store::*;
 
-use super::backends::TestClock;
+use super::backends::{Count, TestClock};
 use super::make::*;
-use super::sharded_alone::{grounds_of, two_views_and_time, until};
+use super::sharded_alone::{grounds, grounds_of, two_views_and_time, until};
 
 fn holder() -> HolderId {
     let id = job_id();
@@ -82,6 +86,94 @@ async fn a_lock_lies_on_the_home_of_its_name_and_stays_one_when_that_changes() {
         assert_eq!(second.break_lock(&request.name, None).await.expect("break").len(), 1);
     }
     assert_eq!(first.locks(None, 1_000).await.expect("locks").1, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_again_for_what_it_holds_keeps_it_at_the_new_home() {
+    let (time, first, second) = two_views_and_time().await;
+    let verbs = first.shards().expect("verbs");
+    verbs.add("two").await.expect("adds");
+    until("the other follows", async || second.map().epoch == first.map().epoch).await;
+    for name in names() {
+        let request = wish(&name, 1);
+        let fence = granted(&time, &first, &request).await.fence;
+        time.advance(Duration::from_millis(5));
+        assert_eq!(granted(&time, &second, &request).await.fence, fence);
+        assert!(matches!(acquire(&time, &first, &wish(&name, 1)).await, Acquired::Held { .. }), "{name}");
+    }
+}
+
+/// Every call arrives late for as long as it is on.
+struct Slow(AtomicBool);
+
+impl Saboteur for Slow {
+    fn before(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+
+    fn travel(&self) -> Duration {
+        if self.0.load(Ordering::SeqCst) { Duration::from_millis(500) } else { Duration::ZERO }
+    }
+}
+
+/// Between the look at the old home and the wish there the holder goes, and another comes at the new home.
+/// The moments of the other are tried one after the other, so that one of them is that between the two.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_late_at_the_old_home_is_not_in_beside_the_one_at_the_new() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let slow = Arc::new(Slow(false.into()));
+    let (inner, saboteur) = (plain.clone(), slow.clone());
+    let late: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move { Ok(Arc::new(FaultStore::new(opening.await?, saboteur)) as Arc<dyn Store>) })
+    });
+    let open = async |opener: Opener| {
+        let options = ShardedOptions { opener, clock: clock.clone(), entropy: Arc::new(Count::new()), only: None };
+        let map = Map::of_urls(&["zero".into(), "one".into()], Strategy::Hash);
+        ShardedStore::open(map, options).await.expect("opens")
+    };
+    let parts = [plain(0, "zero".into()).await.expect("opens"), plain(1, "one".into()).await.expect("opens")];
+    let (prompt, late) = (open(plain).await, open(late).await);
+    let mut held = Vec::new();
+    for name in names() {
+        let request = wish(&name, 1);
+        granted(&clock, &prompt, &request).await;
+        held.push(request);
+    }
+    prompt.shards().expect("verbs").add("two").await.expect("adds");
+    until("the other follows", async || late.map().epoch == prompt.map().epoch).await;
+    held.retain(|request| prompt.map().home(request.name.as_str()) == Ok(2));
+    for step in 0..60 {
+        let request = &held[0];
+        let (mine, theirs) = (wish(&request.name, 1), wish(&request.name, 1));
+        slow.0.store(true, Ordering::SeqCst);
+        let wants = async { late.acquire(&mine).await };
+        let acts = async {
+            tokio::time::sleep(Duration::from_millis(step * 100)).await;
+            clock.advance(Duration::from_millis(5));
+            drop(prompt.release(&request.name, request.holder).await);
+            prompt.acquire(&theirs).await
+        };
+        let (late_got, prompt_got) = tokio::join!(wants, acts);
+        slow.0.store(false, Ordering::SeqCst);
+        let got = [late_got, prompt_got].into_iter().filter(|got| matches!(got, Ok(Acquired::Granted(_)))).count();
+        let listed = prompt.locks(None, 1_000).await.expect("locks").1;
+        let lock = listed.iter().find(|lock| lock.name == request.name);
+        assert!(lock.is_none_or(|lock| lock.holders.len() <= 1), "{step}: {got} were told that they are in: {lock:?}");
+        for holder in [mine.holder, theirs.holder] {
+            prompt.release(&request.name, holder).await.expect("release");
+        }
+        // Held at its old home again, as before.
+        let old = prompt.map().homes_before(request.name.as_str())[0];
+        assert!(matches!(parts[usize::from(old)].acquire(request).await, Ok(Acquired::Granted(_))));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        clock.advance(Duration::from_secs(6));
+    }
 }
 
 #[tokio::test(start_paused = true)]
