@@ -12,7 +12,7 @@ use super::shard::Slot;
 use super::transit::{self, Side};
 use super::work::bucket_home;
 use super::{Inner, PATIENT, PROMPT, every, good, nobody};
-use crate::domain::{JobId, RunId, Shard, WorkerId};
+use crate::domain::{JobId, JobState, RunId, Shard, WorkerId};
 use crate::store::contract::*;
 
 /// How long upkeep waits for a shard: there is a next time, and the others' upkeep waits as well.
@@ -242,7 +242,20 @@ impl Inner {
 
     pub(super) async fn freed(&self, limit: usize) -> Result<Vec<Freed>> {
         let freed = self.ask_all(self.ours(), UPKEEP, |store| async move { store.freed(limit).await }).await;
-        Ok(good(freed)?.into_iter().flat_map(|(_, freed)| freed).collect())
+        let mut freed: Vec<Freed> = good(freed)?.into_iter().flat_map(|(_, freed)| freed).collect();
+        // A parent that is not kept where its children are may have been carried away, and live on there.
+        let unkept: Vec<JobId> = freed.iter().filter(|one| one.state.is_none()).map(|one| one.parent).collect();
+        if unkept.is_empty() {
+            return Ok(freed);
+        }
+        let found = self.get(&unkept).await?;
+        let states: BTreeMap<JobId, JobState> =
+            found.into_iter().flatten().map(|stored| (stored.job.id, stored.place.state())).collect();
+        freed.retain_mut(|one| {
+            one.state = one.state.or_else(|| states.get(&one.parent).copied());
+            one.state.is_none_or(JobState::is_terminal)
+        });
+        Ok(freed)
     }
 
     /// What is meant for a shard that is away waits for it, and its leases are taken to hold.
