@@ -159,8 +159,10 @@ impl Inner {
             let copies = &copies;
             to.call(PATIENT, |store| async move { store.enqueue(copies).await }).await?;
         }
-        let landed = self.go_on(from, to, &ids).await?;
-        from.call(PATIENT, |store| async move { notices::drop_intent(&*store, kept).await }).await?;
+        let (landed, is_over) = self.go_on(from, to, &ids).await?;
+        if is_over {
+            from.call(PATIENT, |store| async move { notices::drop_intent(&*store, kept).await }).await?;
+        }
         Ok(landed)
     }
 
@@ -179,8 +181,9 @@ impl Inner {
         Ok(own.collect())
     }
 
-    /// Takes every step that these jobs need, whoever has begun; how many have landed.
-    async fn go_on(&self, from: &Slot, to: &Slot, ids: &[JobId]) -> Result<u64> {
+    /// Takes every step that these jobs need, whoever has begun; how many have landed, and whether
+    /// none of them is on its way any more.
+    async fn go_on(&self, from: &Slot, to: &Slot, ids: &[JobId]) -> Result<(u64, bool)> {
         let mut landed = 0;
         for _ in 0..ROUNDS {
             // First where they were: what is not there any more has landed, or never will.
@@ -213,8 +216,9 @@ impl Inner {
                     _ => {}
                 }
             }
+            // Each side that is seen asks for a step.
             if at_home.is_empty() && away.is_empty() {
-                break;
+                return Ok((landed, true));
             }
             let moved = commit(to, away).await?;
             landed += lands.iter().filter(|nth| moved.get(**nth) == Some(&Moved::Applied)).count() as u64;
@@ -224,7 +228,7 @@ impl Inner {
             }
             commit(from, at_home).await?;
         }
-        Ok(landed)
+        Ok((landed, false))
     }
 
     /// The move by which a copy becomes the job that was set aside.
@@ -262,6 +266,11 @@ impl Inner {
         Ok(carried)
     }
 
+    fn schedule_copy(&self, from: &Slot, here: &ScheduleRecord, of: u64) -> Result<Vec<u8>> {
+        let side = transit::Side::Copy { carry: Carry(self.options.entropy.next()), origin: from.id, of };
+        transit::MovingSchedule { side, due: here.due, body: here.body.clone() }.write()
+    }
+
     /// The next step of a schedule, in the same way as a job's: whether there was one, and whether it has
     /// landed by it.
     async fn step_schedule(
@@ -279,8 +288,7 @@ impl Inner {
         };
         let (slot, change) = match (transit::next(is_here, is_there), is_here, here, there) {
             (Step::Rest, Seen::Itself(Some(of)), Some(here), None) => {
-                let side = Side::Copy { carry: Carry(self.options.entropy.next()), origin: from.id, of };
-                let body = MovingSchedule { side, due: here.due, body: here.body.clone() }.write()?;
+                let body = self.schedule_copy(from, &here, of)?;
                 (to, ScheduleCommit { next: Some((None, body)), ..ScheduleCommit::deleting(&here.name, 0) })
             }
             (Step::SetAside(carry), _, Some(here), _) => {
@@ -292,7 +300,11 @@ impl Inner {
                 let due = moving.due.map(|due| to.to_theirs(from.to_ours(due)));
                 (to, change(&there, Some((due, moving.body))))
             }
-            (Step::Discard, _, _, Some(there)) => (to, change(&there, None)),
+            // Written over, so that its revision rises: whoever decided by the older copy has no right to this one.
+            (Step::Discard, Seen::Itself(Some(of)), Some(here), Some(there)) => {
+                (to, change(&there, Some((None, self.schedule_copy(from, &here, of)?))))
+            }
+            (Step::Discard, Seen::Nothing, _, Some(there)) => (to, change(&there, None)),
             (Step::Leave, _, Some(here), _) => (from, change(&here, None)),
             _ => return Ok((false, false)),
         };
@@ -302,27 +314,37 @@ impl Inner {
         Ok((true, has_landed && done.is_some()))
     }
 
-    /// What a carrier that was cut has left is finished by any process, now and then.
+    /// What a carrier that was cut has left is finished by any process, now and then. What cannot be done for
+    /// one shard holds up no other; the first error is told.
     pub(super) async fn finish_carrying(&self) -> Result<()> {
+        let mut first = Ok(());
         for entry in self.map().there().filter(|entry| entry.moved_to.is_some()) {
-            let (from, to) = self.way_of(entry.id)?;
-            if from.is_away() || to.is_away() {
-                continue;
-            }
-            let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
-            for intent in notices::intents(&records)? {
-                if now.0.saturating_sub(intent.at) > CUT.as_millis() as i64 {
-                    self.go_on(&from, &to, &intent.jobs).await?;
+            let done = self.finish_one(entry.id).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    async fn finish_one(&self, id: u16) -> Result<()> {
+        let (from, to) = self.way_of(id)?;
+        if from.is_away() || to.is_away() {
+            return Ok(());
+        }
+        let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
+        for intent in notices::intents(&records)? {
+            if now.0.saturating_sub(intent.at) > CUT.as_millis() as i64 {
+                let (_, is_over) = self.go_on(&from, &to, &intent.jobs).await?;
+                if is_over {
                     let intent = &intent;
                     from.call(PATIENT, |store| async move { notices::drop_intent(&*store, intent).await }).await?;
                 }
             }
-            let is_cut = |record: &ScheduleRecord| {
-                transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Left(_)))
-            };
-            if records.iter().any(is_cut) {
-                self.carry_schedules(&from, &to).await?;
-            }
+        }
+        let is_cut = |record: &ScheduleRecord| {
+            transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Left(_)))
+        };
+        if records.iter().any(is_cut) {
+            self.carry_schedules(&from, &to).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use goflow::domain::{EventKind, Job, JobId, Name, Place, QueueSettings, Shard, To};
+use goflow::domain::{EventKind, Job, JobId, JobState, Name, Place, QueueSettings, Shard, To};
 use goflow::store::fault::{FaultStore, Saboteur};
 use goflow::store::sharded::{Map, Opener, ShardedOptions, Strategy};
 use goflow::store::*;
@@ -262,6 +262,89 @@ async fn a_job_that_goes_while_it_is_carried_does_not_come_back() {
     assert_eq!(other.verify().await.expect("verify"), Vec::<String>::new());
 }
 
+/// A job that is to follow another comes while that one is being carried away.
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_job_that_is_carried_away_is_freed_when_that_has_ended() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let (carrier, stops) = stops_before_setting_aside(plain.clone(), clock.clone()).await;
+    let other = opened(plain, clock.clone()).await;
+    let parent = put(&other, born(&other, Near::Shard(Shard(1)))).await;
+    other.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    until("the carrier follows", async || carrier.map().epoch == other.map().epoch).await;
+    stops.is_on.store(true, Ordering::SeqCst);
+    let child = Job { after: vec![parent], ..born(&other, Near::Shard(Shard(1))) };
+    let carry = async { carrier.shards().expect("verbs").carry(1).await.expect("carries") };
+    let act = async {
+        until("the parent is about to be set aside", async || stops.held.load(Ordering::SeqCst)).await;
+        assert_eq!(enqueue(&other, vec![now(child.clone())]).await, [Enqueued::Created]);
+    };
+    let (carried, ()) = tokio::join!(carry, act);
+    stops.is_on.store(false, Ordering::SeqCst);
+    assert_eq!(carried.jobs, 1);
+    assert_eq!(place(&other, child.id).await, Place::Held);
+    assert_eq!(other.freed(10).await.expect("freed"), [], "its parent lives on another shard");
+    let worker = hired(&other).await;
+    let claimed = claim_one(&other, worker).await;
+    assert_eq!(claimed.job.id, parent);
+    assert_eq!(make(&other, settle(&claimed, done())).await, Moved::Applied);
+    let freed = other.freed(10).await.expect("freed");
+    assert_eq!((freed.len(), freed[0].parent, freed[0].state), (1, parent, Some(JobState::Completed)));
+    assert_eq!(freed[0].children[0].job.id, child.id);
+}
+
+/// Commits and schedules of one shard are refused for as long as it is on.
+struct Refuses(AtomicBool);
+
+impl Saboteur for Refuses {
+    fn before(&self, is_commit: bool) -> goflow::store::Result<()> {
+        match is_commit && self.0.load(Ordering::SeqCst) {
+            true => Err(StoreError::Refused("not this shard".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn after(&self, _: bool) -> goflow::store::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_finished_on_one_shard_holds_up_no_other() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let refuses = Arc::new(Refuses(false.into()));
+    let (inner, saboteur) = (plain.clone(), refuses.clone());
+    let odd: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move {
+            let store = opening.await?;
+            if id == 1 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
+        })
+    });
+    let store = opened(odd, clock.clone()).await;
+    let mut ids = Vec::new();
+    for shard in [1, 2] {
+        ids.push(put(&store, born(&store, Near::Shard(Shard(shard)))).await);
+        store.shards().expect("verbs").drain(shard, Some(0)).await.expect("drains");
+        // The copy is made, and nothing else.
+        let (victim, cut) = mortal(&plain, &clock, 5).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        drop(victim.shards().expect("verbs").carry(shard).await);
+        drop(victim);
+    }
+    let here = [1, 2].map(|shard| plain(shard, ["zero", "one", "two"][usize::from(shard)].into()));
+    let [one, two] = here;
+    let (one, two) = (one.await.expect("opens"), two.await.expect("opens"));
+    assert!(stored_on(&*one, ids[0]).await.is_some() && stored_on(&*two, ids[1]).await.is_some());
+    refuses.0.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(60));
+    until("the second shard is finished", async || stored_on(&*two, ids[1]).await.is_none()).await;
+    assert!(stored_on(&*one, ids[0]).await.is_some());
+    refuses.0.store(false, Ordering::SeqCst);
+    until("then the first", async || stored_on(&*one, ids[0]).await.is_none()).await;
+}
+
 /// A carrier that dies at its n-th call.
 async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
     let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
@@ -305,6 +388,64 @@ async fn a_schedule_that_goes_while_it_is_carried_does_not_come_back() {
         nth += 1;
     }
     assert!(nth > 10, "only {nth} calls");
+}
+
+/// A copy that was left is of an older revision. Two carriers see it; one is late, the other dies at its n-th
+/// call.
+async fn late_beside(nth: u64) -> bool {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let cron = name_on(&store, 1, 0);
+    store.set_schedule(&schedule(&cron, 0, Some("old"))).await.expect("set").expect("new");
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    let there = plain(0, "zero".into()).await.expect("opens");
+    let copied = async || !bodies(&*there, &cron).await.is_empty();
+    for calls in 0.. {
+        let (victim, cut) = mortal(&plain, &clock, calls).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        drop(victim.shards().expect("verbs").carry(1).await);
+        if copied().await {
+            break;
+        }
+    }
+    let (_, records) = store.schedules().await.expect("schedules");
+    let rev = records.iter().find(|record| record.name.as_str() == cron).expect("it is there").rev;
+    store.set_schedule(&schedule(&cron, rev, Some("new"))).await.expect("set").expect("it was not set aside");
+
+    let stops = Arc::new(Stops { is_on: false.into(), held: false.into() });
+    let (inner, saboteur) = (plain.clone(), stops.clone());
+    let faulty: Opener = Arc::new(move |id, url| {
+        let (opening, saboteur) = (inner(id, url), saboteur.clone());
+        Box::pin(async move {
+            let store = opening.await?;
+            if id == 0 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
+        })
+    });
+    let late = opened(faulty, clock.clone()).await;
+    let (victim, cut) = mortal(&plain, &clock, nth).await;
+    stops.is_on.store(true, Ordering::SeqCst);
+    let carry = async { drop(late.shards().expect("verbs").carry(1).await) };
+    let act = async {
+        until("the late one has decided", async || stops.held.load(Ordering::SeqCst)).await;
+        cut.armed.store(true, Ordering::SeqCst);
+        let verbs = victim.shards().expect("verbs");
+        while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    };
+    tokio::join!(carry, act);
+    assert_eq!(bodies(&store, &cron).await, ["new"], "{nth}");
+    carry_all(&store, 1).await;
+    assert_eq!(bodies(&*there, &cron).await, ["new"], "{nth}");
+    cut.is_over()
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_late_takes_no_newer_copy_of_a_schedule_away() {
+    let mut nth = 0;
+    while late_beside(nth).await {
+        nth += 1;
+    }
+    assert!(nth > 5, "only {nth} calls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,6 +506,27 @@ async fn a_key_stays_taken_though_its_job_is_carried() {
     assert_eq!(enqueue(&store, vec![now(unique(&store))]).await, [Enqueued::Conflict(first.id)]);
     clock.advance(Duration::from_secs(3_700));
     assert_eq!(enqueue(&store, vec![now(unique(&store))]).await, [Enqueued::Created]);
+}
+
+/// What was carried to a shard that is emptied in its turn is found, moved and held to its key.
+#[tokio::test(start_paused = true)]
+async fn what_was_carried_twice_is_found_and_its_key_stays_taken() {
+    let clock = TestClock::new();
+    let store = opened(grounds(clock.clone()), clock.clone()).await;
+    let key = (0..).map(|n| format!("k{n}")).find(|key| store.birthplace(Near::Key(key)) == Shard(2)).expect("a key");
+    let unique = |store: &dyn Store| Job { unique_key: Some(key.clone()), ..born(store, Near::Key(&key)) };
+    let first = put(&store, unique(&store)).await;
+    let other = put(&store, born(&store, Near::Shard(Shard(2)))).await;
+    let verbs = store.shards().expect("verbs");
+    for (from, into) in [(2, 1), (1, 0)] {
+        verbs.drain(from, Some(into)).await.expect("drains");
+        carry_all(&store, from).await;
+    }
+    assert_eq!(place(&store, first).await, Place::Pending);
+    assert_eq!(enqueue(&store, vec![now(unique(&store))]).await, [Enqueued::Conflict(first)]);
+    let step = idle(&stored(&store, other).await, To::Cancelled, EventKind::JobCancelled);
+    assert_eq!(make(&store, step).await, Moved::Applied);
+    assert_eq!(store.ask(&[first]).await.expect("ask"), [true]);
 }
 
 #[tokio::test(start_paused = true)]
