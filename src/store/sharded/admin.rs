@@ -293,7 +293,8 @@ impl Inner {
             return Err(StoreError::Refused(format!("shard {id} keeps the documents of all, and is never removed")));
         }
         // Who has not heard yet that it drains may still put something there, and be at it for a while.
-        tokio::time::sleep(FRESH + ENQUEUE + Duration::from_secs(1)).await;
+        // An enqueue asks first who holds its keys.
+        tokio::time::sleep(FRESH + 2 * ENQUEUE + Duration::from_secs(1)).await;
         self.compare().await?;
         let map = self.map();
         if map.entry(id).is_none_or(|entry| entry.state != State::Draining) {

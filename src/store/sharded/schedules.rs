@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use super::map::Map;
 use super::transit::{MovingSchedule, Side};
+use super::work::ENQUEUE;
 use super::{Inner, PATIENT, good, notices};
 use crate::domain::{JobId, Ms, Name, Shard};
 use crate::store::contract::*;
@@ -70,6 +71,13 @@ impl Inner {
                 }
             }
         }
+        // What is made on a shard that was removed meanwhile is never looked for.
+        if commit.from_rev == 0 && self.is_outdated() {
+            self.look_at_maps().await?;
+            if self.map().epoch != map.epoch {
+                return Err(StoreError::Unavailable("the shards have just changed".to_owned()));
+            }
+        }
         let here = self.schedule_home(&map, &commit.name)?;
         let slot = self.slot(here)?;
         let is_here = |born: Shard| map.route(born).is_ok_and(|shard| shard == here);
@@ -85,7 +93,8 @@ impl Inner {
         let due = |due: Ms| slot.to_theirs(due);
         let next = commit.next.clone().map(|(at, body)| (at.map(due), body));
         let commit = ScheduleCommit { next, cancel, tell, ..commit.clone() };
-        let answer = slot.call(PATIENT, |store| {
+        let limit = if commit.from_rev == 0 { ENQUEUE } else { PATIENT };
+        let answer = slot.call(limit, |store| {
             let commit = &commit;
             async move { store.set_schedule(commit).await }
         });
