@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Client, Filter, Result};
-use crate::domain::{JobId, Ms, QueueStats, limits};
+use crate::domain::{JobId, Ms, Name, QueueStats, limits};
 use crate::store::{ListQuery, Stored};
 
 /// Ids looked at for one list.
@@ -25,10 +25,11 @@ impl Client {
             return self.latest_ended(filter, limit, now).await;
         }
         let (mut found, mut seen, mut before) = (Vec::new(), BTreeSet::new(), None);
+        let mut meant = 0;
         while found.len() < limit && seen.len() < LOOKED {
             let ids = self.store().newest(before, PAGE.min(limit.max(20))).await?;
             let Some(last) = ids.last().copied() else {
-                if self.has_older(&seen, filter).await? {
+                if self.has_older(meant, filter).await? {
                     self.older(filter, &seen, limit, now, &mut found).await?;
                 }
                 break;
@@ -37,21 +38,22 @@ impl Client {
             let kept = self.store().get(&ids).await?.into_iter().flatten();
             let kept: Vec<Stored> = kept.collect();
             seen.extend(kept.iter().map(|stored| stored.job.id));
+            meant += kept.iter().filter(|stored| is_meant(&stored.job.queue, filter)).count() as u64;
             found.extend(kept.into_iter().filter(|stored| filter.matches(stored, now)));
         }
         found.truncate(limit);
         Ok(found)
     }
 
-    /// Whether more is kept than what the store has told of.
-    async fn has_older(&self, seen: &BTreeSet<JobId>, filter: &Filter) -> Result<bool> {
+    /// Whether more is kept in the queues that are meant than what the store has told of them.
+    async fn has_older(&self, seen: u64, filter: &Filter) -> Result<bool> {
         let of = |queue: &QueueStats| {
             let waits = queue.scheduled + queue.pending + queue.running + queue.retrying;
             waits + queue.completed + queue.dead + queue.cancelled
         };
         let queues = self.store().stats().await?;
-        let meant = queues.iter().filter(|queue| filter.queue().is_none_or(|only| *only == queue.name));
-        Ok(meant.map(of).sum::<u64>() > seen.len() as u64)
+        let meant = queues.iter().filter(|queue| is_meant(&queue.name, filter));
+        Ok(meant.map(of).sum::<u64>() > seen)
     }
 
     /// Adds those that the store does not tell of any more, of the places of the filter: older ones.
@@ -122,4 +124,8 @@ impl Client {
         }
         Ok(kept.into_values().rev().collect())
     }
+}
+
+fn is_meant(queue: &Name, filter: &Filter) -> bool {
+    filter.queue().is_none_or(|only| only == queue)
 }
