@@ -28,6 +28,7 @@ use super::app::App;
 use super::auth::Caller;
 use super::limits;
 use super::problem::Problem;
+use super::room::Share;
 use crate::api::codes::Code;
 use crate::api::{self, Client};
 use crate::domain::{Clock, Entropy, Ms};
@@ -139,6 +140,8 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
     let once = api::Once { key: key.into(), at: Ms(kept.at), again };
     let client = app.client().clone().once(once, Arc::new(Stopped(Ms(kept.at))), entropy);
     parts.extensions.insert(Once(client));
+    // It is counted, and not once more for whoever reads the same bytes.
+    parts.extensions.remove::<Share>();
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
     Ok(finish(app.client(), (name, rev), kept, momentary, response).await)
 }

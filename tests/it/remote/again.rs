@@ -246,4 +246,7 @@ async fn requests_take_no_more_together_than_there_is_room_for() {
     assert_eq!(slow.await.expect("it ends").expect("it answers").status(), StatusCode::CREATED);
     // And the room is there again.
     assert_eq!(post(job(250_000).into()).await.expect("it answers").status(), StatusCode::CREATED);
+    // A key does not make it take more.
+    let keyed = client.post(&url).header("Idempotency-Key", "k").body(job(250_000)).send().await;
+    assert_eq!(keyed.expect("it answers").status(), StatusCode::CREATED);
 }
