@@ -92,7 +92,7 @@ impl SqliteStore {
         let file = open::prepare_file(path)?;
         let named = |fault: Fault| name_file(fault.into_error(), &shown);
         let mut conn = open::writer(&file, options.busy).map_err(named)?;
-        schema::version(&conn, &shown).map_err(named)?;
+        schema::look(&mut conn, &shown).map_err(named)?;
         open::set_up_writer(&mut conn, options.busy).map_err(named)?;
         schema::migrate(&mut conn, &shown).map_err(named)?;
         let folder = Folder::new(make_folder(&file)?);

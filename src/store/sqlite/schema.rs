@@ -260,11 +260,18 @@ const STEPS: [&str; VERSION as usize] = [
 ",
 ];
 
-/// The schema version of a file: 0 for an empty one.
+/// The schema version of a file: 0 for an empty one. In one view of it, for another process may make the
+/// tables between two looks.
 ///
 /// # Errors
 /// [`StoreError::TooNew`], or [`StoreError::Corrupt`] if the tables are another program's.
-pub(super) fn version(conn: &Connection, path: &str) -> Result<u32, Fault> {
+pub(super) fn look(conn: &mut Connection, path: &str) -> Result<u32, Fault> {
+    let view = conn.transaction()?;
+    version(&view, path)
+}
+
+/// Of a transaction.
+fn version(conn: &Connection, path: &str) -> Result<u32, Fault> {
     let number = |pragma: &str| conn.query_row(pragma, (), |row| row.get::<_, i32>(0));
     let (application, found) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
     if application == APPLICATION {
@@ -281,7 +288,7 @@ pub(super) fn version(conn: &Connection, path: &str) -> Result<u32, Fault> {
 /// Brings the file to [`VERSION`], under the write lock: of several processes that open a file at
 /// once, one migrates it and the others find it done.
 pub(super) fn migrate(conn: &mut Connection, path: &str) -> Result<(), Fault> {
-    if version(conn, path)? == VERSION {
+    if look(conn, path)? == VERSION {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
