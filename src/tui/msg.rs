@@ -46,6 +46,8 @@ pub enum Mouse {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Msg {
     Key(Key),
+    /// Esc and a key that came as one: maybe both, maybe a key with Alt.
+    EscAnd(Key),
     Mouse(Mouse),
     Paste(String),
     Resize(u16, u16),

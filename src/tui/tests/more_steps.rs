@@ -4,7 +4,7 @@ use super::other_samples;
 use super::playing::{asked, order, play, query, typed, typical};
 use super::samples::{self, NOON, key, press, state, told};
 use crate::domain::{JobState, RunState};
-use crate::tui::msg::{Body, Code, Effect, JobsPart, Notice, Order, Overview, Query, Subject, Target, Verb};
+use crate::tui::msg::{Body, Code, Effect, JobsPart, Key, Msg, Notice, Order, Overview, Query, Subject, Target, Verb};
 use crate::tui::once::frame;
 use crate::tui::rows::Rows;
 use crate::tui::state::Overlay;
@@ -194,4 +194,31 @@ fn runs_that_failed_are_among_the_latest_failures_and_lead_there() {
     let effects = play(&mut state, [key('j'), press(Code::Enter)]);
     assert_eq!(query(&effects), Some(&Query::Run { id: samples::id(3_004), log_of: None }));
     assert!(state.now >= NOON && matches!(state.page().rows(), None | Some(Rows::Runs(_))));
+}
+
+#[test]
+fn esc_and_a_key_that_came_as_one_do_nothing_to_the_work() {
+    let esc_and = |c| Msg::EscAnd(Key { code: Code::Char(c), ctrl: false });
+    // In a form it is Esc, and not a verb on the page below.
+    let mut state = told(state_of_shards(), other_samples::some(View::Shards, 8));
+    for (opens, with_alt) in [('A', 'd'), ('d', 'D'), ('d', 'A'), ('A', '1')] {
+        play(&mut state, [key(opens)]);
+        assert!(matches!(state.overlay, Some(Overlay::Form(_))));
+        assert_eq!(play(&mut state, [esc_and(with_alt)]), []);
+        assert!(state.overlay.is_none() && state.page().view == View::Shards, "{opens} {with_alt}");
+    }
+    // On a page the second key looks elsewhere, and does no verb, edits nothing and leaves nothing.
+    let mut state = typical(View::Jobs);
+    for verb in ['r', 'x', 'D', 'e', 'q', ':'] {
+        assert_eq!(play(&mut state, [esc_and(verb)]), [], "{verb}");
+        assert!(state.overlay.is_none() && !state.has_quit, "{verb}");
+    }
+    let mut state = typical(View::Queues);
+    assert_eq!(order(&play(&mut state, [esc_and('p')])), None);
+    play(&mut state, [esc_and('j')]);
+    assert_eq!(state.page().cursor.at, 1);
+    play(&mut state, [esc_and('3')]);
+    assert_eq!(state.page().view, View::Jobs);
+    let ctrl_c = Msg::EscAnd(Key { code: Code::Char('c'), ctrl: true });
+    assert_eq!(play(&mut state, [key('?'), ctrl_c]), [Effect::Quit]);
 }
