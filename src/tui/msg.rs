@@ -471,10 +471,9 @@ pub enum Target {
         id: u16,
         into: Option<u16>,
     },
-    /// The store that becomes a shard; none is a key space beside those there are, of which there are so many.
+    /// The store that becomes a shard; none is a key space beside those there are.
     AddShard {
         url: Option<String>,
-        there: usize,
     },
 }
 

@@ -59,7 +59,6 @@ fn a_shard_is_drained_to_where_the_least_waits_and_removed_after_a_question() {
     let wanted = Order { verb: Verb::Drain, target: Target::DrainShard { id: 0, into: None } };
     assert_eq!(order(&effects), Some(&wanted));
     let mut state = told(state_of_shards(), other_samples::some(View::Shards, 8));
-    // 3 and 5 are active too; 5 has more to do.
     let effects = play(&mut state, [key('d'), press(Code::Enter)]);
     assert_eq!(order(&effects).map(|order| &order.target), Some(&Target::DrainShard { id: 0, into: Some(3) }));
     // What was begun goes on to where it went.
@@ -77,6 +76,14 @@ fn a_shard_is_drained_to_where_the_least_waits_and_removed_after_a_question() {
     assert!(state.overlay.is_none() && state.flash.as_ref().is_some_and(|flash| flash.bad));
 }
 
+#[test]
+fn a_shard_is_drained_to_one_that_the_filter_leaves_out() {
+    let alone = crate::tui::rows::ShardRow { carried_to: Some(7), ..other_samples::shard(0) };
+    let mut state = told(state_of_shards(), Body::List(Rows::Shards(vec![alone])));
+    let effects = play(&mut state, [key('d'), press(Code::Enter)]);
+    assert_eq!(order(&effects).map(|order| &order.target), Some(&Target::DrainShard { id: 0, into: Some(7) }));
+}
+
 fn state_of_shards() -> crate::tui::state::State {
     state(View::Shards, (120, 30))
 }
@@ -88,7 +95,7 @@ fn a_shard_is_added_by_its_url_or_beside_the_others() {
     assert!(matches!(&state.overlay, Some(Overlay::Form(form)) if form.error.is_some()));
     let ctrl_u = crate::tui::msg::Msg::Key(crate::tui::msg::Key { code: Code::Char('u'), ctrl: true });
     let effects = play(&mut state, [ctrl_u].into_iter().chain(typed("redis://r:1")).chain([press(Code::Enter)]));
-    let add = |url: Option<&str>| Target::AddShard { url: url.map(str::to_owned), there: 4 };
+    let add = |url: Option<&str>| Target::AddShard { url: url.map(str::to_owned) };
     assert_eq!(order(&effects), Some(&Order { verb: Verb::Add, target: add(Some("redis://r:1")) }));
     assert!(state.flash.as_ref().is_some_and(|flash| flash.text.contains("adding")));
     let effects = play(&mut state, [key('A'), press(Code::Enter)]);
