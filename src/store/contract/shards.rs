@@ -96,7 +96,7 @@ pub struct Placement {
     pub map: Map,
     /// Where each schedule lies, as seen last.
     pub schedules: BTreeMap<Name, u16>,
-    /// Shards that do not answer, each with the reason.
+    /// Shards that do not answer; each with a word that does not say where it is.
     pub away: Vec<(u16, String)>,
     /// What waits on each.
     pub depths: BTreeMap<u16, u64>,
