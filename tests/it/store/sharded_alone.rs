@@ -207,7 +207,9 @@ async fn a_dead_shard_stalls_nobody_and_loses_nothing() {
     let told = beat(&store, worker, Duration::from_secs(600)).await;
     assert_eq!(told.held.len(), 30);
     // Who is told from afar where work is born does not hear of what the dead one's errors name.
-    let why = |away: Vec<(u16, String)>| away.into_iter().map(|(id, why)| (id, why.contains("switched off"))).collect::<Vec<_>>();
+    let why = |away: Vec<(u16, String)>| {
+        away.into_iter().map(|(id, why)| (id, why.contains("switched off"))).collect::<Vec<_>>()
+    };
     assert_eq!(why(store.shards().expect("verbs").away()), [(1, true)]);
     assert_eq!(why(store.placement().await.expect("an answer").expect("shards").away), [(1, false)]);
     // Outcomes for the other shards count, those for the dead one come back unanswered.
