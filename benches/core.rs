@@ -113,8 +113,13 @@ mod console {
             let mut producer = client.producer(Default::default());
             let jobs = (0..1_000).map(|_| goflow::store::NewJob::now(Job { id: client.job_id(), ..job(0) })).collect();
             producer.send(jobs).await.expect("they are taken");
-            let about =
-                About { store: "memory:".to_owned(), read_only: false, is_recording: false, user: "me".to_owned() };
+            let about = About {
+                store: "memory:".to_owned(),
+                read_only: false,
+                is_recording: false,
+                sharded: false,
+                user: "me".to_owned(),
+            };
             let theme = Theme { colours: Colours::Own, unicode: true };
             let mut state = State::new(about, theme, size, client.clock().now());
             state.stack = vec![Page::new(View::Jobs)];

@@ -50,12 +50,18 @@ impl Gather {
 
 async fn carry(mut producer: Producer, mut wishes: mpsc::Receiver<Wish>) {
     while let Some(first) = wishes.recv().await {
-        let mut bytes = first.job.job.payload.as_str().len();
-        let mut batch = vec![first];
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Ok(next) = wishes.try_recv() else { break };
-            bytes += next.job.job.payload.as_str().len();
-            batch.push(next);
+        let (mut bytes, mut batch, mut next) = (0, Vec::new(), Some(first));
+        while let Some(wish) = next {
+            // Whoever has gone was told nothing, and may have asked elsewhere.
+            if !wish.answer.is_closed() {
+                bytes += wish.job.job.payload.as_str().len();
+                batch.push(wish);
+            }
+            let has_room = batch.len() < BATCH && bytes < BATCH_BYTES;
+            next = if has_room { wishes.try_recv().ok() } else { None };
+        }
+        if batch.is_empty() {
+            continue;
         }
         let (jobs, answers): (Vec<NewJob>, Vec<_>) = batch.into_iter().map(|wish| (wish.job, wish.answer)).unzip();
         match producer.send(jobs.clone()).await {
@@ -76,6 +82,14 @@ async fn carry(mut producer: Producer, mut wishes: mpsc::Receiver<Wish>) {
             Err(error) => {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
+                }
+                // The store was waited for already: who came meanwhile is not to wait as long once more. What
+                // they brought was not sent, so that much is known.
+                if let ApiError::Store(StoreError::Unavailable(why) | StoreError::Unknown(why)) = error {
+                    for _ in 0..wishes.len() {
+                        let Ok(wish) = wishes.try_recv() else { break };
+                        let _ = wish.answer.send(Err(StoreError::Unavailable(why.clone()).into()));
+                    }
                 }
             }
         }
@@ -108,18 +122,24 @@ mod tests {
         }
     }
 
-    /// Counts commits, and refuses the first ones.
+    /// Counts commits, and refuses the first ones, or is away for so many.
     #[derive(Default)]
     struct Doors {
         commits: AtomicU64,
         refused: AtomicU64,
+        away: AtomicU64,
     }
 
     impl Saboteur for Doors {
         fn before(&self, is_commit: bool) -> crate::store::Result<()> {
             self.commits.fetch_add(u64::from(is_commit), Ordering::SeqCst);
-            let refuses = |left: u64| left.checked_sub(1);
-            match is_commit && self.refused.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuses).is_ok() {
+            let one_of = |left: &AtomicU64| {
+                is_commit && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+            };
+            if one_of(&self.away) {
+                return Err(StoreError::Unavailable("it is away".to_owned()));
+            }
+            match one_of(&self.refused) {
                 true => Err(StoreError::Refused("one of them".to_owned())),
                 false => Ok(()),
             }
@@ -134,18 +154,44 @@ mod tests {
         }
     }
 
-    async fn added(refused: u64) -> (u64, Vec<Result<Enqueued>>, u64) {
+    struct Scene {
+        doors: Arc<Doors>,
+        client: Client,
+        gather: Gather,
+        memory: Arc<dyn Store>,
+    }
+
+    fn scene(doors: Doors) -> Scene {
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Count(AtomicU64::new(1))));
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
-        let doors = Arc::new(Doors { refused: AtomicU64::new(refused), ..Doors::default() });
+        let doors = Arc::new(doors);
         let store = Arc::new(FaultStore::new(memory.clone(), doors.clone()));
         let client = Client::new(store, clock, entropy);
         let gather = Gather::over(&client).expect("one store");
-        let name = |text: &str| -> Name { text.parse().expect("a name") };
-        let job = || NewJob::now(Job::new(client.job_id(), name("noop"), name("default"), Json::null()));
-        let sent = futures_util::future::join_all((0..100).map(|_| gather.send(job()))).await;
-        let kept = memory.stats().await.expect("stats").first().map_or(0, |queue| queue.pending);
-        (doors.commits.load(Ordering::SeqCst), sent, kept)
+        Scene { doors, client, gather, memory }
+    }
+
+    impl Scene {
+        async fn send(&self) -> Result<Enqueued> {
+            let name = |text: &str| -> Name { text.parse().expect("a name") };
+            let job = Job::new(self.client.job_id(), name("noop"), name("default"), Json::null());
+            self.gather.send(NewJob::now(job)).await
+        }
+
+        async fn kept(&self) -> u64 {
+            self.memory.stats().await.expect("stats").first().map_or(0, |queue| queue.pending)
+        }
+    }
+
+    async fn added(refused: u64) -> (u64, Vec<Result<Enqueued>>, u64) {
+        let scene = scene(Doors { refused: AtomicU64::new(refused), ..Doors::default() });
+        let sent = futures_util::future::join_all((0..100).map(|_| scene.send())).await;
+        (scene.doors.commits.load(Ordering::SeqCst), sent, scene.kept().await)
+    }
+
+    /// While the first batch is on its way.
+    async fn meanwhile() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,5 +209,34 @@ mod tests {
         let refused = sent.iter().filter(|sent| sent.is_err()).count();
         assert!((1..=2).contains(&refused), "{refused} were refused");
         assert_eq!(kept as usize, 100 - refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_while_the_store_is_away_does_not_wait_twice() {
+        // As often as it is asked for one batch.
+        let away = AtomicU64::new(Patience::default().tries.into());
+        let scene = scene(Doors { away, ..Doors::default() });
+        let second = async {
+            meanwhile().await;
+            scene.send().await
+        };
+        let (first, second) = futures_util::join!(scene.send(), second);
+        let away = Err(ApiError::from(StoreError::Unavailable("it is away".to_owned())));
+        assert_eq!((&first, &second), (&away, &away));
+        assert_eq!(scene.send().await, Ok(Enqueued::Created));
+        assert_eq!(scene.kept().await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_not_added() {
+        let scene = scene(Doors::default());
+        let gone = async {
+            meanwhile().await;
+            tokio::time::timeout(std::time::Duration::from_millis(1), scene.send()).await
+        };
+        let (first, gone) = futures_util::join!(scene.send(), gone);
+        assert_eq!((first, gone.is_err()), (Ok(Enqueued::Created), true));
+        assert_eq!(scene.send().await, Ok(Enqueued::Created));
+        assert_eq!(scene.kept().await, 2);
     }
 }

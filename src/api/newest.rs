@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Client, Filter, Result};
-use crate::domain::{JobId, Ms, QueueStats, limits};
+use crate::domain::{JobId, Ms, Name, QueueStats, limits};
 use crate::store::{ListQuery, Stored};
 
 /// Ids looked at for one list.
@@ -25,10 +25,13 @@ impl Client {
             return self.latest_ended(filter, limit, now).await;
         }
         let (mut found, mut seen, mut before) = (Vec::new(), BTreeSet::new(), None);
+        let mut meant = 0;
         while found.len() < limit && seen.len() < LOOKED {
-            let ids = self.store().newest(before, PAGE.min(limit.max(20))).await?;
+            // Where the first few do not do, most do not match: and a store may read its log from the end each time.
+            let page = if before.is_none() { PAGE.min(limit.max(20)) } else { PAGE };
+            let ids = self.store().newest(before, page).await?;
             let Some(last) = ids.last().copied() else {
-                if self.has_older(&seen, filter).await? {
+                if self.has_older(meant, filter).await? {
                     self.older(filter, &seen, limit, now, &mut found).await?;
                 }
                 break;
@@ -37,21 +40,22 @@ impl Client {
             let kept = self.store().get(&ids).await?.into_iter().flatten();
             let kept: Vec<Stored> = kept.collect();
             seen.extend(kept.iter().map(|stored| stored.job.id));
+            meant += kept.iter().filter(|stored| is_meant(&stored.job.queue, filter)).count() as u64;
             found.extend(kept.into_iter().filter(|stored| filter.matches(stored, now)));
         }
         found.truncate(limit);
         Ok(found)
     }
 
-    /// Whether more is kept than what the store has told of.
-    async fn has_older(&self, seen: &BTreeSet<JobId>, filter: &Filter) -> Result<bool> {
+    /// Whether more is kept in the queues that are meant than what the store has told of them.
+    async fn has_older(&self, seen: u64, filter: &Filter) -> Result<bool> {
         let of = |queue: &QueueStats| {
             let waits = queue.scheduled + queue.pending + queue.running + queue.retrying;
             waits + queue.completed + queue.dead + queue.cancelled
         };
         let queues = self.store().stats().await?;
-        let meant = queues.iter().filter(|queue| filter.queue().is_none_or(|only| *only == queue.name));
-        Ok(meant.map(of).sum::<u64>() > seen.len() as u64)
+        let meant = queues.iter().filter(|queue| is_meant(&queue.name, filter));
+        Ok(meant.map(of).sum::<u64>() > seen)
     }
 
     /// Adds those that the store does not tell of any more, of the places of the filter: older ones.
@@ -121,5 +125,60 @@ impl Client {
             }
         }
         Ok(kept.into_values().rev().collect())
+    }
+}
+
+fn is_meant(queue: &Name, filter: &Filter) -> bool {
+    filter.queue().is_none_or(|only| only == queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::domain::{Entropy, Job, Json};
+    use crate::store::fault::{FaultStore, Saboteur};
+    use crate::store::{MemoryStore, NewJob, Result as StoreResult};
+    use crate::sys::clock::SystemClock;
+
+    #[derive(Default)]
+    struct Calls(AtomicU64);
+
+    impl Saboteur for Calls {
+        fn before(&self, _: bool) -> StoreResult<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn after(&self, _: bool) -> StoreResult<()> {
+            Ok(())
+        }
+    }
+
+    impl Entropy for Calls {
+        fn next(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_rare_is_looked_for_in_large_steps() {
+        let (clock, calls) = (Arc::new(SystemClock), Arc::new(Calls::default()));
+        let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(clock.clone())), calls.clone()));
+        let client = Client::new(store, clock, Arc::new(Calls::default()));
+        let name = |text: &str| -> Name { text.parse().expect("a name") };
+        let mut producer = client.producer(crate::api::enqueue::Patience::default());
+        for queue in std::iter::once("rare").chain(std::iter::repeat_n("common", 4)) {
+            let jobs = (0..if queue == "rare" { 1 } else { 250 })
+                .map(|_| NewJob::now(Job::new(client.job_id(), name("noop"), name(queue), Json::null())));
+            producer.send(jobs.collect()).await.expect("they are added");
+        }
+        let filter = Filter::parse("queue:rare").expect("a filter");
+        let before = calls.0.load(Ordering::SeqCst);
+        assert_eq!(client.newest(&filter, 1).await.expect("it is found").len(), 1);
+        let asked = calls.0.load(Ordering::SeqCst) - before;
+        assert!(asked <= 8, "the store was asked {asked} times for one of 1,001");
     }
 }

@@ -105,6 +105,14 @@ pub const SHARD_FIELDS: &[Field<ShardView>] = &[
     F::new("runs", Kind::Number, |shard, _, _| number(shard.runs)),
 ];
 
+/// Where what lies on one of these shards is carried to, if there is any other.
+pub fn carried_to(list: &ShardList, id: u16) -> Option<u16> {
+    let begun = list.shards.iter().find(|shard| shard.id == id).and_then(|shard| shard.moved_to);
+    let fit = |shard: &&ShardStatus| shard.id != id && shard.state == "active" && shard.trouble.is_none();
+    let least = list.shards.iter().filter(fit).min_by_key(|shard| shard.left.work());
+    begun.or(least.map(|shard| shard.id))
+}
+
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
@@ -136,12 +144,8 @@ impl Client {
     /// # Errors
     /// [`ApiError::Conflict`] where no other shard is active; the store's.
     pub async fn shard_to_carry_to(&self, id: u16) -> Result<u16> {
-        let list = self.shards().await?;
-        let begun = list.shards.iter().find(|shard| shard.id == id).and_then(|shard| shard.moved_to);
-        let fit = |shard: &&ShardStatus| shard.id != id && shard.state == "active" && shard.trouble.is_none();
-        let least = list.shards.iter().filter(fit).min_by_key(|shard| shard.left.work()).map(|shard| shard.id);
         let none = || ApiError::Conflict(format!("there is no other active shard for what lies on shard {id}"));
-        begun.or(least).ok_or_else(none)
+        carried_to(&self.shards().await?, id).ok_or_else(none)
     }
 
     /// Lets a shard run empty: what will still be done is waited for, and with `into` what can be carried is

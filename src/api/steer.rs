@@ -26,7 +26,8 @@ impl Client {
     }
 
     /// Answers the approval at the path `step`, or the only one that waits. `by` is who answers: a
-    /// name, and groups as `group:NAME`. Gives the path of the step.
+    /// name, and groups as `group:NAME`. Gives the path of the step; none if the run has taken this
+    /// answer before, and `step` did not say whose it was.
     ///
     /// # Errors
     /// [`ApiError::NotFound`]; [`ApiError::Conflict`] if no such approval waits, several do and none was
@@ -38,10 +39,10 @@ impl Client {
         approved: bool,
         by: Vec<String>,
         comment: Option<String>,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
         let run = self.run_header(id).await?;
         if self.was_told(&run) {
-            return Ok(step.unwrap_or_default().to_owned());
+            return Ok(step.map(str::to_owned));
         }
         let definition = self.definition_of(&run.version).await?;
         let mut waiting = approvals(&definition, &run);
@@ -66,7 +67,7 @@ impl Client {
         }
         let answer = Fact::answer(path.clone(), approved, by, comment, self.clock().now());
         self.inform(id, answer.once(self.key())).await?;
-        Ok(path.clone())
+        Ok(Some(path.clone()))
     }
 
     /// Nothing new starts until it is resumed; what runs is not disturbed.

@@ -5,8 +5,9 @@
 //! id that the request makes comes from the seed. So when a server dies between doing and keeping,
 //! whoever does it again makes the same ids, which a store takes once (`Enqueued::Exists`): nothing is
 //! there twice. What makes no id is told to runs under a name that they remember, and done to those jobs
-//! only that have not changed since (`api::Once`). An answer that is too large, or that says that the
-//! server failed, is not kept: then the same is done again, with the same ids.
+//! only that have not changed since (`api::Once`). An answer that is too large, that says that the
+//! server failed, or that is true for a moment only is not kept: then the same is done again, with the
+//! same ids.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use super::app::App;
 use super::auth::Caller;
 use super::limits;
 use super::problem::Problem;
+use super::room::Share;
 use crate::api::codes::Code;
 use crate::api::{self, Client};
 use crate::domain::{Clock, Entropy, Ms};
@@ -47,6 +49,9 @@ const ANSWER_BYTES: usize = 256 << 10;
 const TRIES: usize = 8;
 /// Answers that hold a secret are never kept. Sent again, these find their own name taken.
 const SECRET: [&str; 1] = ["/api/v1/tokens"];
+/// Answers about a slot of a lock end with its time. Asked again the store says what holds now: to the
+/// same holder, since that is one of the ids.
+const MOMENTARY: (&str, [&str; 2]) = ("/api/v1/locks/", ["/acquire", "/extend"]);
 
 /// What is kept of a request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,6 +128,7 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
     let name = format!("idempotency:{}", hex(&[caller.as_bytes(), key]));
     let bytes = limits::read(&parts, body, limits::BODY_BYTES).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let momentary = is_momentary(parts.uri.path());
     let digest = hex(&[parts.method.as_str().as_bytes(), target.as_bytes(), &bytes]);
     let (kept, rev, again) = match begin(app.client(), &name, &digest).await? {
         Begun::Before(answer) => return Ok(replay(answer)),
@@ -134,8 +140,15 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
     let once = api::Once { key: key.into(), at: Ms(kept.at), again };
     let client = app.client().clone().once(once, Arc::new(Stopped(Ms(kept.at))), entropy);
     parts.extensions.insert(Once(client));
+    // It is counted, and not once more for whoever reads the same bytes.
+    parts.extensions.remove::<Share>();
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
-    Ok(finish(app.client(), name, kept, rev, response).await)
+    Ok(finish(app.client(), (name, rev), kept, momentary, response).await)
+}
+
+fn is_momentary(path: &str) -> bool {
+    let (begin, ends) = MOMENTARY;
+    path.starts_with(begin) && ends.iter().any(|end| path.ends_with(end))
 }
 
 /// Each part with its length before it, so that no two rows of parts look the same.
@@ -196,11 +209,18 @@ fn change(name: &str, from_rev: u64, kept: &Kept) -> Result<DocumentChange, Prob
 }
 
 /// Keeps the answer, if it is one to be given again, and gives it.
-async fn finish(client: &Client, name: String, kept: Kept, rev: u64, response: Response) -> Response {
+async fn finish(
+    client: &Client,
+    (name, rev): (String, u64),
+    kept: Kept,
+    momentary: bool,
+    response: Response,
+) -> Response {
     let (parts, body) = response.into_parts();
     // Made here, in memory: it cannot break off.
     let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let kept = Kept { begun: 0, answer: answer(&parts, &bytes), ..kept };
+    let answer = answer(&parts, &bytes).filter(|_| !momentary);
+    let kept = Kept { begun: 0, answer, ..kept };
     // Others may have taken it up meanwhile: then theirs is the answer that is kept, to the same ids.
     let told = match change(&name, rev, &kept) {
         Ok(change) => client.store().set_document(&change).await.map(|_| ()),

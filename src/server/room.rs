@@ -5,7 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -23,6 +23,8 @@ use crate::api::codes::Code;
 pub const ROOM_BYTES: usize = 256 << 20;
 /// A smaller answer is written at once, and not counted.
 const SMALL: u64 = 64 << 10;
+/// What a larger one is handed out in, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// The room of a server.
 #[derive(Clone, Debug)]
@@ -115,12 +117,15 @@ pub(super) async fn share(State(app): State<App>, mut request: Request, next: Ne
         return response;
     }
     share.count(usize::try_from(size).unwrap_or(usize::MAX));
-    response.map(|body| Body::new(Counted { body, _share: share }))
+    response.map(|body| Body::new(Counted { body, rest: Bytes::new(), _share: share }))
 }
 
-/// An answer that counts until it has been sent.
+/// An answer that counts until it has been sent. It is handed out in pieces: the last is asked for only
+/// when nearly all before it has gone.
 struct Counted {
     body: Body,
+    /// What the body has given and was not handed out yet.
+    rest: Bytes,
     _share: Share,
 }
 
@@ -129,15 +134,32 @@ impl HttpBody for Counted {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(frame) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (body, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut all = SizeHint::new();
+        all.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            all.set_upper(upper + rest);
+        }
+        all
     }
 }
 
@@ -200,5 +222,26 @@ mod tests {
         assert!(collect(pieces(), Some(&small)).await.expect("it comes").is_err());
         assert_eq!(&collect(Body::from("one"), None).await.expect("it comes").expect("there is room")[..], b"one");
         assert!(collect(Body::empty(), None).await.expect("it comes").expect("there is room").is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_until_its_last_piece_is_taken() {
+        let whole: Bytes = (0..3 * PIECE + 5).map(|nth| (nth % 251) as u8).collect();
+        let room = Room::new(1 << 20);
+        let share = room.share();
+        share.count(whole.len());
+        let mut answer = Body::new(Counted { body: Body::from(whole.clone()), rest: Bytes::new(), _share: share });
+        let mut taken = Vec::new();
+        while !answer.is_end_stream() {
+            let left = (whole.len() - taken.len()) as u64;
+            assert_eq!(answer.size_hint().exact(), Some(left), "what is left is told");
+            assert_eq!(room.0.bytes.load(Ordering::Relaxed), whole.len());
+            let piece = answer.frame().await.expect("there is more").expect("it comes").into_data().expect("data");
+            assert!((1..=PIECE).contains(&piece.len()), "{}", piece.len());
+            taken.extend_from_slice(&piece);
+        }
+        assert_eq!(taken, whole);
+        drop(answer);
+        assert_eq!(room.0.bytes.load(Ordering::Relaxed), 0);
     }
 }

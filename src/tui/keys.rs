@@ -50,6 +50,19 @@ pub enum Action {
     Quit,
 }
 
+impl Action {
+    /// Shows another place, and does nothing else.
+    pub fn moves(self) -> bool {
+        use Action::{Down, First, Go, Last, PageDown, PageUp, TabLeft, TabRight, Up};
+        matches!(self, Up | Down | PageUp | PageDown | First | Last | TabLeft | TabRight | Go(_))
+    }
+
+    /// Ends or suspends the console, whatever is open.
+    pub fn ends(self) -> bool {
+        matches!(self, Action::Quit | Action::Suspend)
+    }
+}
+
 /// Where a binding holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {

@@ -46,6 +46,8 @@ pub enum Mouse {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Msg {
     Key(Key),
+    /// Esc and a key that came as one: maybe both, maybe a key with Alt.
+    EscAnd(Key),
     Mouse(Mouse),
     Paste(String),
     Resize(u16, u16),
@@ -469,10 +471,9 @@ pub enum Target {
         id: u16,
         into: Option<u16>,
     },
-    /// The store that becomes a shard; none is a key space beside those there are, of which there are so many.
+    /// The store that becomes a shard; none is a key space beside those there are.
     AddShard {
         url: Option<String>,
-        there: usize,
     },
 }
 

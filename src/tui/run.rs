@@ -18,7 +18,7 @@ use super::data;
 use super::edit::edit_and_enqueue;
 use super::msg::{Ask, Effect, Msg, Reply};
 use super::record::{Kept, replay};
-use super::screen::{Screen, messages};
+use super::screen::{Screen, message};
 use super::state::State;
 use super::update::{self, update};
 use super::view::view;
@@ -172,7 +172,7 @@ where
             event = next_key(&mut console.keys) => {
                 // Without a terminal to read from nobody could leave.
                 let Some(event) = event else { return Ok(()) };
-                for msg in messages(event?) {
+                if let Some(msg) = message(event?) {
                     console.take(msg).await?;
                     at_once = true;
                 }

@@ -112,20 +112,13 @@ impl Drop for Screen {
     }
 }
 
-/// What an event of the terminal means, in its order. Alt with a key is what becomes of Esc and a key that
-/// arrive together, as they do over a slow line; no key of ours has Alt.
-pub fn messages(event: Event) -> impl Iterator<Item = Msg> {
-    let with_alt = matches!(&event, Event::Key(key) if key.modifiers.contains(KeyModifiers::ALT));
-    let message = message(event);
-    let before = message.as_ref().filter(|_| with_alt).map(|_| Msg::Key(Key { code: Code::Esc, ctrl: false }));
-    before.into_iter().chain(message)
-}
-
-fn message(event: Event) -> Option<Msg> {
+/// What an event of the terminal means. Alt with a key is what becomes of Esc and a key that arrive
+/// together, as they do over a slow line; no key of ours has Alt.
+pub fn message(event: Event) -> Option<Msg> {
     match event {
-        Event::Key(key) if key.kind != KeyEventKind::Release => {
-            let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
-            let code = match key.code {
+        Event::Key(pressed) if pressed.kind != KeyEventKind::Release => {
+            let ctrl = pressed.modifiers.contains(KeyModifiers::CONTROL);
+            let code = match pressed.code {
                 KeyCode::Char(c) => Code::Char(if ctrl { c.to_ascii_lowercase() } else { c }),
                 KeyCode::Up => Code::Up,
                 KeyCode::Down => Code::Down,
@@ -143,7 +136,8 @@ fn message(event: Event) -> Option<Msg> {
                 KeyCode::PageDown => Code::PageDown,
                 _ => return None,
             };
-            Some(Msg::Key(Key { code, ctrl }))
+            let key = Key { code, ctrl };
+            Some(if pressed.modifiers.contains(KeyModifiers::ALT) { Msg::EscAnd(key) } else { Msg::Key(key) })
         }
         Event::Mouse(mouse) => match mouse.kind {
             MouseEventKind::Down(MouseButton::Left) => Some(Msg::Mouse(Mouse::Click(mouse.column, mouse.row))),
@@ -164,10 +158,10 @@ mod tests {
 
     #[test]
     fn a_key_that_comes_together_with_esc_is_not_lost() {
-        let told = |modifiers| messages(Event::Key(KeyEvent::new(KeyCode::Char('2'), modifiers))).collect::<Vec<_>>();
-        let key = |code| Msg::Key(Key { code, ctrl: false });
-        assert_eq!(told(KeyModifiers::NONE), [key(Code::Char('2'))]);
-        assert_eq!(told(KeyModifiers::ALT), [key(Code::Esc), key(Code::Char('2'))]);
-        assert_eq!(messages(Event::FocusLost).count(), 0);
+        let told = |modifiers| message(Event::Key(KeyEvent::new(KeyCode::Char('2'), modifiers)));
+        let key = Key { code: Code::Char('2'), ctrl: false };
+        assert_eq!(told(KeyModifiers::NONE), Some(Msg::Key(key)));
+        assert_eq!(told(KeyModifiers::ALT), Some(Msg::EscAnd(key)));
+        assert_eq!(message(Event::FocusLost), None);
     }
 }

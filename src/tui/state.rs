@@ -341,8 +341,8 @@ pub enum Asks {
     Signal { run: String },
     /// Where what lies on a shard goes.
     DrainShard { id: u16 },
-    /// Where another shard lies; so many are there.
-    AddShard { there: usize },
+    /// Where another shard lies.
+    AddShard,
 }
 
 /// A line of the palette.

@@ -67,6 +67,21 @@ pub struct ShardList {
     pub shards: Vec<ShardStatus>,
 }
 
+/// All that is said of why a shard is away to those who are not to know where it is.
+pub const OUT_OF_REACH: &str = "the server cannot reach it";
+
+impl ShardList {
+    /// Without the URLs, and without what a shard's errors tell of them.
+    #[must_use]
+    pub fn without_places(mut self) -> ShardList {
+        for shard in &mut self.shards {
+            shard.url.clear();
+            shard.trouble = shard.trouble.take().map(|_| OUT_OF_REACH.to_owned());
+        }
+        self
+    }
+}
+
 /// What one step of carrying a shard over has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
@@ -81,7 +96,7 @@ pub struct Placement {
     pub map: Map,
     /// Where each schedule lies, as seen last.
     pub schedules: BTreeMap<Name, u16>,
-    /// Shards that do not answer, each with the reason.
+    /// Shards that do not answer; each with a word that does not say where it is.
     pub away: Vec<(u16, String)>,
     /// What waits on each.
     pub depths: BTreeMap<u16, u64>,

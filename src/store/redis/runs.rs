@@ -167,7 +167,7 @@ impl RedisStore {
                 let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
                 let id = reply::text(id)?;
                 let born = unpack(&id, fields)?.into_iter();
-                let born = born.filter(|event| matches!(event.kind, EventKind::JobCreated | EventKind::JobScheduled));
+                let born = born.filter(|event| is_birth(event));
                 ids.extend(born.filter_map(|event| event.job).filter(|id| before.is_none_or(|before| *id < before)));
                 end = format!("({id}");
             }
@@ -207,6 +207,12 @@ impl RedisStore {
             }
         }
     }
+}
+
+/// A job that has been tried, or waits for one parent less, is told of as scheduled once more, by a move:
+/// moves say which attempt it is.
+fn is_birth(event: &Event) -> bool {
+    matches!(event.kind, EventKind::JobCreated | EventKind::JobScheduled) && event.attempt.is_none()
 }
 
 fn definition(hash: &str, bytes: &[u8]) -> Result<Definition> {

@@ -67,7 +67,8 @@ impl Inner {
         Placement {
             map,
             schedules: self.schedules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
-            away: Shards::away(self),
+            // Its error names its address, and whoever may add work hears of this.
+            away: Shards::away(self).into_iter().map(|(id, _)| (id, OUT_OF_REACH.to_owned())).collect(),
             depths: slots.iter().map(|slot| (slot.id, slot.depth.load(Ordering::Relaxed))).collect(),
             turn: (self.options.entropy.next() >> 40) as u32,
         }

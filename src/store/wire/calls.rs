@@ -8,7 +8,7 @@ macro_rules! with_calls {
         $then! {
             enqueue Enqueue (batch: &Enqueue = Enqueue => &batch) -> EnqueueAnswer as EnqueueAnswer, Enqueue;
             placement Placement () -> Option<Placement> as Option<Placement>, Enqueue;
-            reshard Reshard (verb: &ShardVerb = ShardVerb => &verb) -> ShardAnswer as ShardAnswer, Admin;
+            reshard Reshard (verb: &ShardVerb = ShardVerb => &verb) -> ShardAnswer as ShardAnswer, Read;
             exchange Exchange (exchange: &Exchange = Exchange => &exchange) -> Exchanged as Exchanged, Operate;
             heartbeat Heartbeat (beat: &Heartbeat = Heartbeat => &beat) -> Beat as Beat, Operate;
             farewell Farewell (worker: WorkerId = WorkerId => worker) -> () as (), Operate;

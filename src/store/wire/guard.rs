@@ -3,7 +3,7 @@
 //! ordinary types only; a run that they start must be exactly what its definition makes of its input;
 //! an advance that they have computed is left out of the commit, and its facts go to the run's inbox,
 //! where a process that is trusted advances it; and they see definitions without the secrets that stand
-//! in them. Who works is handed what the work needs, handlers and commands with their secrets; who only
+//! in them, and shards without where they are. Who works is handed what the work needs, handlers and commands with their secrets; who only
 //! looks or adds is shown those without, too. A run that somebody has begun of what they were shown is
 //! begun again here, of the whole.
 
@@ -80,6 +80,18 @@ impl<'a> Guard<'a> {
             true => Ok(self.store.take_dirty(limit, hold).await?),
             false => Ok(Vec::new()),
         }
+    }
+
+    /// To see the shards is to look; where they are, and the verbs on them, are for who says what work is.
+    pub async fn reshard(&self, verb: ShardVerb) -> Guarded<ShardAnswer> {
+        let looks = matches!(verb, ShardVerb::List | ShardVerb::Left(_));
+        if !self.trusted() && !looks {
+            return forbidden("the scope `admin` is needed to change the shards");
+        }
+        Ok(match self.store.reshard(&verb).await? {
+            ShardAnswer::List(list) if !self.trusted() => ShardAnswer::List(list.without_places()),
+            answer => answer,
+        })
     }
 
     pub async fn health(&self) -> Guarded<Health> {

@@ -1,6 +1,6 @@
 //! The verbs: each by the same function of `api` as the command that does it, and told in its words.
 
-use super::command::command;
+use super::command::{command, scale};
 use super::{Replies, shards, steer};
 use crate::api::told::sentence;
 use crate::api::verbs::{Acted as Did, BATCH};
@@ -35,25 +35,28 @@ pub async fn act(client: &Client, order: &Order, replies: &Replies) -> Reply {
             }
         }
         Target::Shard(id) => shards::remove(client, *id).await,
-        Target::AddShard { url, .. } => shards::add(client, url.as_deref()).await,
+        Target::AddShard { url: Some(url) } => shards::add(client, url).await,
+        Target::AddShard { url: None } => match shards::then(client).await {
+            Ok(then) => return acted(client, shards::add_beside(client).await, scale(then)),
+            Err(error) => Err(error),
+        },
         Target::DrainShard { id, into } => {
-            let begun = |sentence: String| reply(client, order, sentence, false);
             match shards::begin(client, *id, *into).await {
                 Ok(sentence) => {
                     // Nobody listens any more: then nobody carries either, and the shard goes on draining.
-                    let _ = replies.send(begun(sentence)).await;
+                    let _ = replies.send(acted(client, Ok((sentence, false)), command(order))).await;
                     shards::drain(client, *id, *into).await
                 }
                 Err(error) => Err(error),
             }
         }
     };
-    let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
-    reply(client, order, sentence, failed)
+    acted(client, told, command(order))
 }
 
-fn reply(client: &Client, order: &Order, sentence: String, failed: bool) -> Reply {
-    let acted = Acted { sentence, command: command(order), failed };
+fn acted(client: &Client, told: Told, command: String) -> Reply {
+    let (sentence, failed) = told.unwrap_or_else(|error| (error.to_string(), true));
+    let acted = Acted { sentence, command, failed };
     Reply { generation: 0, at: client.clock().now(), answer: Answer::Acted(acted) }
 }
 

@@ -40,6 +40,11 @@ fn each_by_itself<T>(things: &[T], command: impl Fn(&T) -> String) -> String {
     things.iter().take(WRITTEN).map(command).collect::<Vec<_>>().join("; ") + more
 }
 
+/// What adds shards beside the others until there are so many.
+pub fn scale(shards: usize) -> String {
+    format!("goflow scale --shards {shards}")
+}
+
 /// `goflow job retry 7k3q9x2m`
 pub fn command(order: &Order) -> String {
     let verb = match order.verb {
@@ -97,8 +102,9 @@ pub fn command(order: &Order) -> String {
         Target::Shard(id) => format!("goflow shard remove {id}"),
         Target::DrainShard { id, into: None } => format!("goflow shard drain {id}"),
         Target::DrainShard { id, into: Some(into) } => format!("goflow shard drain {id} --move --to {into}"),
-        Target::AddShard { url: Some(url), .. } => format!("goflow shard add {}", quoted(&hide_password(url))),
-        Target::AddShard { url: None, there } => format!("goflow scale --shards {}", there + 1),
+        Target::AddShard { url: Some(url) } => format!("goflow shard add {}", quoted(&hide_password(url))),
+        // How many there are to be is known once they are seen: this is how to.
+        Target::AddShard { url: None } => "goflow shard list".to_owned(),
         Target::Workers(ids) => format!("goflow worker drain {}", listed(ids.iter().map(|id| short(id)))),
     }
 }

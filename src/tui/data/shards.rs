@@ -10,7 +10,7 @@ use super::act::Told;
 use super::tail::Tail;
 use super::trend::Depths;
 use crate::api::filter::Where;
-use crate::api::shards::{SHARD_FIELDS, ShardView};
+use crate::api::shards::{SHARD_FIELDS, ShardView, carried_to};
 use crate::api::{ApiError, Client, Result};
 use crate::domain::Ms;
 use crate::domain::text::count;
@@ -44,17 +44,19 @@ impl Shards {
         let now = client.clock().now();
         let (map, strategy) = (list.epoch, list.strategy.clone());
         let rates = rates(&list, tail, now);
-        let views: Vec<ShardView> = list.shards.into_iter().map(ShardView::from).collect();
+        let views: Vec<ShardView> = list.shards.iter().cloned().map(ShardView::from).collect();
         let depths = views.iter().map(|view| (view.id.clone(), view.pending)).collect();
         let trends = self.depths.trends(now, depths);
         let mut rows = Vec::new();
-        for view in &views {
+        for (view, status) in views.iter().zip(&list.shards) {
             let drain = self.drain(view);
             if filter.matches(view, now) {
                 rows.push(ShardRow {
                     done_per_s: rates.get(&view.id).copied().flatten(),
                     trend: trends.get(&view.id).copied().unwrap_or(0),
                     drain,
+                    // One that the filter leaves out may take it, too.
+                    carried_to: carried_to(&list, status.id),
                     map,
                     strategy: strategy.clone(),
                     ..ShardRow::from(view)
@@ -128,12 +130,24 @@ fn rates(list: &ShardList, tail: &Tail, now: Ms) -> BTreeMap<String, Option<f64>
     rates.into_iter().map(|(id, rate)| (id.to_string(), rate)).collect()
 }
 
-pub async fn add(client: &Client, url: Option<&str>) -> Told {
-    let verbs = client.shard_verbs()?;
-    let id = match url {
-        Some(url) => verbs.add(url).await?,
-        None => verbs.add_beside().await?,
-    };
+pub async fn add(client: &Client, url: &str) -> Told {
+    let id = client.shard_verbs()?.add(url).await?;
+    Ok((format!("added shard {id}"), false))
+}
+
+/// How many there are once one is added beside the others: what has begun to join is gone on with. A console
+/// that shows those that match cannot count them.
+pub async fn then(client: &Client) -> Result<usize> {
+    Ok(one_more(&client.shards().await?))
+}
+
+fn one_more(list: &ShardList) -> usize {
+    let there = list.shards.iter().filter(|shard| shard.state != "removed").count();
+    there + usize::from(list.shards.iter().all(|shard| shard.state != "joining"))
+}
+
+pub async fn add_beside(client: &Client) -> Told {
+    let id = client.shard_verbs()?.add_beside().await?;
     Ok((format!("added shard {id}"), false))
 }
 
@@ -159,4 +173,40 @@ pub async fn drain(client: &Client, id: u16, into: Option<u16>) -> Told {
         None => String::new(),
     };
     Ok((format!("nothing waits or runs on shard {id}{carried}"), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Left, ShardStatus};
+
+    fn list(states: &[(&str, u64)]) -> ShardList {
+        let status = |(id, (state, pending)): (usize, &(&str, u64))| ShardStatus {
+            id: u16::try_from(id).unwrap_or(u16::MAX),
+            url: String::new(),
+            state: (*state).to_owned(),
+            moved_to: None,
+            trouble: None,
+            workers: 0,
+            left: Left { pending: *pending, ..Left::default() },
+        };
+        let shards = states.iter().enumerate().map(status).collect();
+        ShardList { epoch: 1, strategy: "hash".to_owned(), shards }
+    }
+
+    #[test]
+    fn one_more_is_counted_of_all_that_are_there() {
+        assert_eq!(one_more(&list(&[("active", 0), ("removed", 0), ("draining", 0)])), 3);
+        assert_eq!(one_more(&list(&[("active", 0), ("joining", 0)])), 2, "it is the one that joins");
+    }
+
+    #[test]
+    fn what_lies_on_a_shard_goes_to_where_the_least_is_to_be_done() {
+        let mut list = list(&[("active", 1), ("active", 5), ("draining", 0), ("active", 2)]);
+        assert_eq!((carried_to(&list, 0), carried_to(&list, 1)), (Some(3), Some(0)));
+        if let Some(begun) = list.shards.get_mut(2) {
+            begun.moved_to = Some(1);
+        }
+        assert_eq!(carried_to(&list, 2), Some(1), "where it was begun");
+    }
 }

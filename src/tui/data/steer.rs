@@ -110,7 +110,7 @@ pub async fn answer(
     let id = client.find_run(run).await?;
     let path = client.answer(id, step, approved, by.to_vec(), comment.map(str::to_owned)).await?;
     let done = if approved { "approved" } else { "rejected" };
-    Ok((format!("{done} {path}"), false))
+    Ok((path.map_or_else(|| done.to_owned(), |path| format!("{done} {path}")), false))
 }
 
 pub async fn signal(client: &Client, run: &str, name: &str, data: &str) -> Told {

@@ -30,6 +30,8 @@ pub struct ShardRow {
     pub url: String,
     pub state: String,
     pub moved_to: Option<u16>,
+    /// Where a drain carries what lies there, of all shards that there are.
+    pub carried_to: Option<u16>,
     pub trouble: Option<String>,
     pub workers: u64,
     pub pending: u64,

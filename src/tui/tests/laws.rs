@@ -60,6 +60,7 @@ fn messages() -> impl Strategy<Value = Msg> {
     ];
     prop_oneof![
         12 => keys(),
+        1 => keys().prop_map(|msg| if let Msg::Key(key) = msg { Msg::EscAnd(key) } else { msg }),
         2 => (0..300u16, 0..100u16).prop_map(|(x, y)| Msg::Mouse(Mouse::Click(x, y))),
         1 => prop::sample::select(vec![Mouse::Up, Mouse::Down]).prop_map(Msg::Mouse),
         1 => ".{0,12}".prop_map(Msg::Paste),

@@ -4,7 +4,7 @@ use super::other_samples;
 use super::playing::{asked, order, play, query, typed, typical};
 use super::samples::{self, NOON, key, press, state, told};
 use crate::domain::{JobState, RunState};
-use crate::tui::msg::{Body, Code, Effect, JobsPart, Notice, Order, Overview, Query, Subject, Target, Verb};
+use crate::tui::msg::{Body, Code, Effect, JobsPart, Key, Msg, Notice, Order, Overview, Query, Subject, Target, Verb};
 use crate::tui::once::frame;
 use crate::tui::rows::Rows;
 use crate::tui::state::Overlay;
@@ -59,7 +59,6 @@ fn a_shard_is_drained_to_where_the_least_waits_and_removed_after_a_question() {
     let wanted = Order { verb: Verb::Drain, target: Target::DrainShard { id: 0, into: None } };
     assert_eq!(order(&effects), Some(&wanted));
     let mut state = told(state_of_shards(), other_samples::some(View::Shards, 8));
-    // 3 and 5 are active too; 5 has more to do.
     let effects = play(&mut state, [key('d'), press(Code::Enter)]);
     assert_eq!(order(&effects).map(|order| &order.target), Some(&Target::DrainShard { id: 0, into: Some(3) }));
     // What was begun goes on to where it went.
@@ -77,6 +76,14 @@ fn a_shard_is_drained_to_where_the_least_waits_and_removed_after_a_question() {
     assert!(state.overlay.is_none() && state.flash.as_ref().is_some_and(|flash| flash.bad));
 }
 
+#[test]
+fn a_shard_is_drained_to_one_that_the_filter_leaves_out() {
+    let alone = crate::tui::rows::ShardRow { carried_to: Some(7), ..other_samples::shard(0) };
+    let mut state = told(state_of_shards(), Body::List(Rows::Shards(vec![alone])));
+    let effects = play(&mut state, [key('d'), press(Code::Enter)]);
+    assert_eq!(order(&effects).map(|order| &order.target), Some(&Target::DrainShard { id: 0, into: Some(7) }));
+}
+
 fn state_of_shards() -> crate::tui::state::State {
     state(View::Shards, (120, 30))
 }
@@ -88,7 +95,7 @@ fn a_shard_is_added_by_its_url_or_beside_the_others() {
     assert!(matches!(&state.overlay, Some(Overlay::Form(form)) if form.error.is_some()));
     let ctrl_u = crate::tui::msg::Msg::Key(crate::tui::msg::Key { code: Code::Char('u'), ctrl: true });
     let effects = play(&mut state, [ctrl_u].into_iter().chain(typed("redis://r:1")).chain([press(Code::Enter)]));
-    let add = |url: Option<&str>| Target::AddShard { url: url.map(str::to_owned), there: 4 };
+    let add = |url: Option<&str>| Target::AddShard { url: url.map(str::to_owned) };
     assert_eq!(order(&effects), Some(&Order { verb: Verb::Add, target: add(Some("redis://r:1")) }));
     assert!(state.flash.as_ref().is_some_and(|flash| flash.text.contains("adding")));
     let effects = play(&mut state, [key('A'), press(Code::Enter)]);
@@ -194,4 +201,31 @@ fn runs_that_failed_are_among_the_latest_failures_and_lead_there() {
     let effects = play(&mut state, [key('j'), press(Code::Enter)]);
     assert_eq!(query(&effects), Some(&Query::Run { id: samples::id(3_004), log_of: None }));
     assert!(state.now >= NOON && matches!(state.page().rows(), None | Some(Rows::Runs(_))));
+}
+
+#[test]
+fn esc_and_a_key_that_came_as_one_do_nothing_to_the_work() {
+    let esc_and = |c| Msg::EscAnd(Key { code: Code::Char(c), ctrl: false });
+    // In a form it is Esc, and not a verb on the page below.
+    let mut state = told(state_of_shards(), other_samples::some(View::Shards, 8));
+    for (opens, with_alt) in [('A', 'd'), ('d', 'D'), ('d', 'A'), ('A', '1')] {
+        play(&mut state, [key(opens)]);
+        assert!(matches!(state.overlay, Some(Overlay::Form(_))));
+        assert_eq!(play(&mut state, [esc_and(with_alt)]), []);
+        assert!(state.overlay.is_none() && state.page().view == View::Shards, "{opens} {with_alt}");
+    }
+    // On a page the second key looks elsewhere, and does no verb, edits nothing and leaves nothing.
+    let mut state = typical(View::Jobs);
+    for verb in ['r', 'x', 'D', 'e', 'q', ':'] {
+        assert_eq!(play(&mut state, [esc_and(verb)]), [], "{verb}");
+        assert!(state.overlay.is_none() && !state.has_quit, "{verb}");
+    }
+    let mut state = typical(View::Queues);
+    assert_eq!(order(&play(&mut state, [esc_and('p')])), None);
+    play(&mut state, [esc_and('j')]);
+    assert_eq!(state.page().cursor.at, 1);
+    play(&mut state, [esc_and('3')]);
+    assert_eq!(state.page().view, View::Jobs);
+    let ctrl_c = Msg::EscAnd(Key { code: Code::Char('c'), ctrl: true });
+    assert_eq!(play(&mut state, [key('?'), ctrl_c]), [Effect::Quit]);
 }

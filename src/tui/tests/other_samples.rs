@@ -221,7 +221,12 @@ pub fn some(view: View, n: u64) -> Body {
         View::Dlq => part(Rows::Groups((0..n).map(group).collect())),
         View::Schedules => Body::List(Rows::Schedules((0..n).map(schedule).collect())),
         View::Events => part(Rows::Events((0..n).map(event).collect())),
-        View::Shards => Body::List(Rows::Shards((0..n).map(shard).collect())),
+        View::Shards => {
+            // The fourth takes what lies on others, if it is there.
+            let goes = |row: &ShardRow| row.moved_to.or((n > 3 && row.id != "3").then_some(3));
+            let rows = (0..n).map(shard).map(|row| ShardRow { carried_to: goes(&row), ..row });
+            Body::List(Rows::Shards(rows.collect()))
+        }
         _ if n == 0 => {
             let head = RunRow { steps: 0, ..run(1, RunState::Pending) };
             let begun = RunDetail { moments: Vec::new(), steps: Vec::new(), outline: Vec::new(), ..run_detail(0) };

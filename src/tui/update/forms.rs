@@ -6,7 +6,7 @@ use super::{Effect, State, flash};
 use crate::domain::{Json, Name, limits};
 use crate::store::StoreUrl;
 use crate::tui::msg::{Body, Code, Key, Order, Subject, Target, Verb};
-use crate::tui::rows::{Rows, ShardRow};
+use crate::tui::rows::Rows;
 use crate::tui::state::{Asks, Form, FormField, Overlay};
 use crate::tui::text::short;
 use crate::tui::views::View;
@@ -22,7 +22,7 @@ pub fn open(state: &mut State, verb: Verb) -> Vec<Effect> {
     }
     let form = match verb {
         Verb::Signal => signal(state),
-        Verb::Add => Ok(add_shard(state)),
+        Verb::Add => Ok(add_shard()),
         Verb::Drain => drain_shard(state),
         _ => answer(state, verb == Verb::Approve),
     };
@@ -119,9 +119,7 @@ fn drain_shard(state: &State) -> Result<Form, String> {
     if row.state == "removed" {
         return Err(format!("shard {id} was removed: nothing is on it"));
     }
-    let active = |other: &&ShardRow| other.id != row.id && other.state == "active" && other.trouble.is_none();
-    let least = rows.iter().filter(active).min_by_key(|other| other.pending).and_then(ShardRow::number);
-    let into = row.moved_to.or(least).map_or(String::new(), |into| into.to_string());
+    let into = row.carried_to.map_or(String::new(), |into| into.to_string());
     Ok(Form {
         title: format!("drain shard {id}: it takes no new work"),
         asks: Asks::DrainShard { id },
@@ -132,11 +130,10 @@ fn drain_shard(state: &State) -> Result<Form, String> {
     })
 }
 
-fn add_shard(state: &State) -> Form {
-    let there = super::acts::shards(state).iter().filter(|row| row.state != "removed").count();
+fn add_shard() -> Form {
     Form {
         title: "add an empty store as a shard".to_owned(),
-        asks: Asks::AddShard { there },
+        asks: Asks::AddShard,
         hint: "left empty, it lies beside the others, on a server there is",
         fields: vec![field("URL", "")],
         at: 0,
@@ -199,12 +196,12 @@ fn order(form: &Form) -> Result<Order, (usize, String)> {
             }
             Ok(Order { verb: Verb::Drain, target: Target::DrainShard { id: *id, into } })
         }
-        Asks::AddShard { there } => {
+        Asks::AddShard => {
             let url = Some(text(0).to_owned()).filter(|url| !url.is_empty());
             if let Some(url) = &url {
                 may_be_shard(url).map_err(|why| (0, why))?;
             }
-            Ok(Order { verb: Verb::Add, target: Target::AddShard { url, there: *there } })
+            Ok(Order { verb: Verb::Add, target: Target::AddShard { url } })
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn first(state: &mut State) -> Vec<Effect> {
 pub fn update(state: &mut State, msg: Msg) -> Vec<Effect> {
     let mut effects = match msg {
         Msg::Key(key) => on_key(state, key),
+        Msg::EscAnd(key) => return on_esc_and(state, key),
         Msg::Mouse(mouse) => on_mouse(state, mouse),
         Msg::Paste(text) => inputs::paste(state, &text),
         Msg::Resize(columns, rows) => {
@@ -100,6 +101,17 @@ fn on_key(state: &mut State, key: Key) -> Vec<Effect> {
         Some(action) => act(state, action),
         None => Vec::new(),
     }
+}
+
+/// Whoever pressed Alt with a key may have meant neither: what lies over the page is closed and no more, and
+/// of what the second key does only that is done which changes nothing but what is looked at.
+fn on_esc_and(state: &mut State, key: Key) -> Vec<Effect> {
+    let was_open = state.overlay.is_some();
+    let mut effects = update(state, Msg::Key(Key { code: Code::Esc, ctrl: false }));
+    if keys::action(state.page().view, key).is_some_and(|action| action.ends() || !was_open && action.moves()) {
+        effects.extend(update(state, Msg::Key(key)));
+    }
+    effects
 }
 
 fn quit(state: &mut State) -> Vec<Effect> {

@@ -209,6 +209,19 @@ async fn what_failed_half_way_is_done_once_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_again_names_no_step_that_it_does_not_know() {
+    let scene = scene().await;
+    before(&scene, &[("/api/v1/runs/RUN/signal", r#"{"name": "go"}"#)]).await;
+    let once = goflow::api::Once { key: "k".into(), at: BIRTH, again: false };
+    let client = scene.inner.clone().once(once, Arc::new(SystemClock), Arc::new(SystemEntropy::default()));
+    let answer = |step| client.answer(scene.run, step, true, vec![], None);
+    assert_eq!(answer(None).await, Ok(Some("ok".to_owned())));
+    scene.told().await;
+    assert_eq!(answer(None).await, Ok(None));
+    assert_eq!(answer(Some("ok")).await, Ok(Some("ok".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_take_no_more_together_than_there_is_room_for() {
     use http::StatusCode;
     let clock = Arc::new(SystemClock);
@@ -246,4 +259,7 @@ async fn requests_take_no_more_together_than_there_is_room_for() {
     assert_eq!(slow.await.expect("it ends").expect("it answers").status(), StatusCode::CREATED);
     // And the room is there again.
     assert_eq!(post(job(250_000).into()).await.expect("it answers").status(), StatusCode::CREATED);
+    // A key does not make it take more.
+    let keyed = client.post(&url).header("Idempotency-Key", "k").body(job(250_000)).send().await;
+    assert_eq!(keyed.expect("it answers").status(), StatusCode::CREATED);
 }

@@ -79,9 +79,21 @@ async fn shards_are_looked_after_from_afar_by_whoever_may() {
     };
     let (admin, worker) = (open(&admin).await, open(&worker).await);
     let verbs = admin.shards().expect("the server's store has shards");
-    let refused = worker.shards().expect("shards").list().await;
-    assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("admin")), "{refused:?}");
     let list = verbs.list().await.expect("list");
+    assert!(list.shards.iter().all(|shard| !shard.url.is_empty()));
+    // Who may not change them sees them all the same, but for where they are.
+    let looks = worker.shards().expect("shards");
+    assert_eq!(looks.list().await.expect("to see them is to look"), list.clone().without_places());
+    assert_eq!(looks.left(1).await.expect("left"), Left::default());
+    for refused in [
+        looks.add("redis://elsewhere").await.map(drop),
+        looks.add_beside().await.map(drop),
+        looks.drain(2, Some(0)).await,
+        looks.carry(2).await.map(drop),
+        looks.remove(2).await,
+    ] {
+        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("admin")), "{refused:?}");
+    }
     assert_eq!((list.shards.len(), list.strategy.as_str()), (3, "round-robin"));
     let ids = fill(&worker, 30).await;
     verbs.drain(2, Some(0)).await.expect("drains");

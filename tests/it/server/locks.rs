@@ -60,7 +60,8 @@ fn held(env: TestEnvironment) {
     // Under one Idempotency-Key it is one holder.
     let key = [("Idempotency-Key", "one")];
     let ask = || site.ask("POST", "/api/v1/locks/api/acquire", &key, r#"{"slots": 2}"#).expect(200);
-    assert_eq!(ask(), ask());
+    let (once, again) = (ask(), ask());
+    assert_eq!((&once["holder"], &once["fence"]), (&again["holder"], &again["fence"]));
     assert_eq!(site.get("/api/v1/locks/api").expect(200)["holders"].as_array().map(Vec::len), Some(1));
     for (path, body) in [
         ("nightly/acquire", json!({"ttl_ms": 99})),
@@ -78,4 +79,30 @@ fn held(env: TestEnvironment) {
         assert_eq!(refused.status, 400, "{path} {body}: {}", refused.text());
     }
     assert_eq!(site.get("/api/v1/locks").expect(200)["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_wish_sent_again_is_told_what_holds_now() {
+    super::on_sqlite_and_redis(wished_again);
+}
+
+fn wished_again(env: TestEnvironment) {
+    let site = Site::of(env, &[]);
+    let keyed = |key: &str, path: &str, body: &Value| {
+        site.ask("POST", &format!("/api/v1/locks/{path}"), &[("Idempotency-Key", key)], body.to_string())
+    };
+    let wish = json!({"ttl_ms": 300});
+    let first = keyed("wish", "n/acquire", &wish).expect(200);
+    let longer = json!({"holder": first["holder"], "ttl_ms": 300});
+    assert_eq!(keyed("longer", "n/extend", &longer).expect(200)["fence"], first["fence"]);
+    // Once its time is over, somebody else gets it.
+    let other = post(&site, "n/acquire", &json!({"ttl_ms": 60_000, "wait_ms": 30_000})).expect(200);
+    assert!(other["fence"].as_u64() > first["fence"].as_u64(), "{other}");
+    assert_eq!(keyed("wish", "n/acquire", &wish).expect(409)["code"], "GF0085");
+    assert_eq!(keyed("longer", "n/extend", &longer).expect(409)["code"], "GF0086");
+    // A refusal does not stay one either: and the wish has kept its holder.
+    assert_eq!(post(&site, "n/release", &json!({"holder": other["holder"]})).expect(200), json!({"changed": true}));
+    let now = keyed("wish", "n/acquire", &wish).expect(200);
+    assert_eq!(now["holder"], first["holder"]);
+    assert!(now["fence"].as_u64() > other["fence"].as_u64(), "{now}");
 }

@@ -152,7 +152,8 @@ fn the_newest_are_listed_also_when_the_event_log_tells_nothing_of_them() {
         let job = site.post("/api/jobs", &json!({"type": "echo", "queue": queue})).expect(201);
         job["id"].as_str().expect("an id").to_owned()
     };
-    let mut ids: Vec<String> = (0..30).map(|nth| add(if nth % 2 == 0 { "even" } else { "odd" })).collect();
+    let mut ids = vec![add("quiet")];
+    ids.extend((0..30).map(|nth| add(if nth % 2 == 0 { "even" } else { "odd" })));
     site.work();
     ids.extend((0..5).map(|_| add("even")));
     let mut connection =
@@ -174,5 +175,7 @@ fn the_newest_are_listed_also_when_the_event_log_tells_nothing_of_them() {
     assert_eq!(listed("/api/jobs?status=pending&limit=5"), ids[..5]);
     assert_eq!(listed("/api/jobs?status=completed&limit=20"), ids[8..28]);
     assert_eq!(listed("/api/jobs?queue=odd&limit=2"), ids[..2]);
+    // It has fewer than the log tells of in all.
+    assert_eq!(listed("/api/jobs?queue=quiet"), ids[38..]);
     assert_eq!(listed("/api/dlq"), [""; 0]);
 }

@@ -528,3 +528,27 @@ fn scripts_touch_declared_keys_only() {
     }
     assert!(calls > 80, "{calls} calls were looked at");
 }
+
+#[tokio::test]
+async fn the_newest_are_those_born_last_whatever_is_put_off() {
+    let server = Server::start(&[]);
+    let store = open(&server).await;
+    let mut born = Vec::new();
+    for nth in 0..8 {
+        let id = JobId::from_parts(BIRTH.after(Duration::from_secs(nth)), goflow::domain::Shard(0), nth);
+        enqueue(&*store, vec![now(goflow::domain::Job { id, ..job() })]).await;
+        born.insert(0, id);
+    }
+    let worker = hired(&*store).await;
+    let oldest = claim(&*store, worker, 3).await;
+    // More of other things than is read of the log for the first few.
+    for nth in 0..450 {
+        let settings = QueueSettings { paused: nth % 2 == 0, ..QueueSettings::default() };
+        store.set_queue(&name("default"), &settings).await.expect("it is set");
+    }
+    for claimed in &oldest {
+        assert_eq!(make(&*store, settle(claimed, Outcome::Snoozed { delay: LONG })).await, Moved::Applied);
+    }
+    assert_eq!(store.newest(None, 3).await.expect("newest"), born[..3]);
+    assert_eq!(store.newest(Some(born[2]), 3).await.expect("newest"), born[3..6]);
+}

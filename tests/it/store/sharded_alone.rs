@@ -206,6 +206,12 @@ async fn a_dead_shard_stalls_nobody_and_loses_nothing() {
     // What was claimed there is held on: nobody ends a job for a shard that is cut off.
     let told = beat(&store, worker, Duration::from_secs(600)).await;
     assert_eq!(told.held.len(), 30);
+    // Who is told from afar where work is born does not hear of what the dead one's errors name.
+    let why = |away: Vec<(u16, String)>| {
+        away.into_iter().map(|(id, why)| (id, why.contains("switched off"))).collect::<Vec<_>>()
+    };
+    assert_eq!(why(store.shards().expect("verbs").away()), [(1, true)]);
+    assert_eq!(why(store.placement().await.expect("an answer").expect("shards").away), [(1, false)]);
     // Outcomes for the other shards count, those for the dead one come back unanswered.
     let commits: Vec<Commit> = held.iter().map(|one| alone(settle(one, done()))).collect();
     let answer = exchange(&store, commits.clone(), Some(wish(worker, &["default"], 10))).await;

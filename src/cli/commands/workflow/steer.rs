@@ -176,8 +176,11 @@ fn answer(context: &Context, args: &AnswerArgs, approved: bool) -> Result {
         let (step, by) = (args.step.as_deref(), args.by.clone());
         let path = client.answer(id, step, approved, by, args.comment.clone()).await?;
         let done = if approved { "approved" } else { "rejected" };
-        let sentence = format!("{done} `{path}` of run {id}");
-        told(context, id, done, Some(path), &sentence)
+        let sentence = match &path {
+            Some(path) => format!("{done} `{path}` of run {id}"),
+            None => format!("run {id} has taken this answer before"),
+        };
+        told(context, id, done, path, &sentence)
     })
 }
 
