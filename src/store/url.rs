@@ -44,7 +44,11 @@ impl FromStr for StoreUrl {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Self, BadUrl> {
-        let malformed = |why: &str| BadUrl::Malformed { url: hide_password(text), why: why.to_owned() };
+        let malformed = |why: &str| {
+            let cure = "; `/`, `?` and `#` in a password are written %2F, %3F and %23";
+            let cure = if has_late_user(text) { cure } else { "" };
+            BadUrl::Malformed { url: hide_password(text), why: format!("{why}{cure}") }
+        };
         if text.is_empty() {
             return Err(BadUrl::Empty);
         }
@@ -88,10 +92,12 @@ impl FromStr for StoreUrl {
             }
             "postgres" | "postgresql" => match rest.strip_prefix("//") {
                 Some(host) if !host.is_empty() => {
-                    let (plain, _) = split(text).map_err(|why| malformed(&why))?;
+                    // What is said of a parameter may quote the end of a password.
+                    let quiet = |why: &str| malformed(if has_late_user(text) { "it cannot be read" } else { why });
+                    let (plain, _) = split(text).map_err(|why| quiet(&why))?;
                     match tokio_postgres::Config::from_str(&plain) {
                         Ok(_) => Ok(StoreUrl::Postgres(text.to_owned())),
-                        Err(error) => Err(malformed(&match std::error::Error::source(&error) {
+                        Err(error) => Err(quiet(&match std::error::Error::source(&error) {
                             Some(why) => why.to_string(),
                             None => error.to_string(),
                         })),
@@ -212,15 +218,32 @@ impl fmt::Debug for StoreUrl {
 
 /// `scheme://user:secret@host` with `***` for the secret; also `password=…` in a query.
 pub fn hide_password(url: &str) -> String {
+    let mut secrets = passwords(url);
+    // Readings of a URL that is odd overlap: all that is in one of them is hidden.
+    secrets.sort_by_key(|secret| secret.start);
+    secrets.dedup_by(|next, kept| {
+        let overlaps = next.start < kept.end;
+        if overlaps {
+            kept.end = kept.end.max(next.end);
+        }
+        overlaps
+    });
     let mut shown = url.to_owned();
     // From the back, so that the places before stay where they are.
-    for secret in passwords(url).into_iter().rev() {
+    for secret in secrets.into_iter().rev() {
         shown.replace_range(secret, "***");
     }
     shown
 }
 
-/// Where the passwords of a URL, or of each in a list of them, stand in the text, in their order.
+/// Whether an `@` stands where none ends the user: most likely the password holds a sign that ends it sooner.
+fn has_late_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    rest.find(['/', '?', '#']).is_some_and(|end| rest[end..].contains('@'))
+}
+
+/// Where the passwords of a URL, or of each in a list of them, stand in the text. Where a URL can be read in two
+/// ways, both are among them.
 pub fn passwords(text: &str) -> Vec<Range<usize>> {
     let (mut found, mut from) = (Vec::new(), 0);
     while from < text.len() {
@@ -236,20 +259,22 @@ pub fn passwords(text: &str) -> Vec<Range<usize>> {
 
 fn passwords_of_one(url: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    if let Some(start) = url.find("://").map(|at| at + 3) {
-        let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
-        // A password may itself hold `@`: the last one before the path ends the user part.
+    let start = url.find("://").map_or(url.len(), |at| at + 3);
+    let end = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+    // A password may itself hold `@`: the last one before the path ends the user part. One that comes later ends
+    // it too, for it may be a password with a `/` or a `?` that nobody has encoded.
+    for end in [end, url.len()] {
         if let Some(at) = url[start..end].rfind('@').map(|at| start + at)
             && let Some(colon) = url[start..at].find(':').map(|colon| start + colon)
+            && !found.contains(&(colon + 1..at))
         {
             found.push(colon + 1..at);
         }
     }
-    let after = found.last().map_or(0, |last| last.end);
-    if let Some(at) = url[after..].find("password=").map(|at| after + at) {
-        let start = at + "password=".len();
-        let end = url[start..].find('&').map_or(url.len(), |end| start + end);
-        found.push(start..end);
+    let mut from = found.first().filter(|user| user.end < end).map_or(0, |user| user.end);
+    while let Some(at) = url[from..].find("password=").map(|at| from + at + "password=".len()) {
+        from = url[at..].find('&').map_or(url.len(), |end| at + end);
+        found.push(at..from);
     }
     found
 }
@@ -280,6 +305,36 @@ mod tests {
         let places = passwords(list);
         let words: Vec<&str> = places.into_iter().map(|place| &list[place]).collect();
         assert_eq!(words, ["one", "two,x", "three"]);
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_hidden_all_the_same() {
+        for bad in [
+            "redis://:se/cret@h",
+            "redis://:se?cret@h",
+            "redis://:se#cret@h",
+            "redis://:se/c?r#et@h:1/2",
+            "redis+cluster://u:se?cret@h",
+            "redis+cluster://u:se?cret=@h",
+            "redis+cluster://u:1?cret=x@h",
+            "redis+sentinel://u:1/cret@h",
+            "redis://h:1,redis://:se/cret@h",
+            "postgres://u:se/cret@h/d",
+            "postgres://u:1?cret@h/d?a=b",
+            "postgres://u:1?sslmode=cret@h/d",
+        ] {
+            let error = bad.parse::<StoreUrl>().expect_err(bad).to_string();
+            assert!(!error.contains("se/") && !error.contains("cret"), "{bad}: {error}");
+            assert!(error.contains(":***@h") && error.contains("written %2F, %3F and %23"), "{bad}: {error}");
+        }
+        assert_eq!(hide_password("mysql://u:se/cret@h"), "mysql://u:***@h");
+        assert_eq!(hide_password("redis://me@h:1/0?x=password"), "redis://me@h:1/0?x=password");
+        // Either `@` may be the one that ends the user: neither reading shows a part of a password.
+        let odd = "redis+sentinel://:one@s:1/m?sentinel_password=t@wo&replicas=1";
+        assert_eq!(hide_password(odd), "redis+sentinel://:***&replicas=1");
+        assert!(odd.parse::<StoreUrl>().is_ok());
+        let words: Vec<&str> = passwords(odd).into_iter().map(|place| &odd[place]).collect();
+        assert!(words.contains(&"one") && words.contains(&"t@wo"), "{words:?}");
     }
 
     #[test]

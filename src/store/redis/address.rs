@@ -98,6 +98,9 @@ impl Address {
             Way::Sentinel(master) if master.is_empty() => {
                 return Err(format!("the name of the master is missing, as in {}", example(&way)));
             }
+            Way::Sentinel(master) if master.contains('@') => {
+                return Err("the name of a master holds no `@`".to_owned());
+            }
             Way::Server if hosts.contains(',') => {
                 return Err(
                     "several addresses are those of a cluster, redis+cluster://, or of sentinels, redis+sentinel://"
@@ -183,8 +186,12 @@ fn example(way: &Way) -> &'static str {
 
 fn parameters<'a>(query: &'a str, way: &Way, is_tls: bool) -> Result<BTreeMap<&'a str, &'a str>, String> {
     let mut found = BTreeMap::new();
+    // With an `@` it may be the end of a password that holds a `?`, which is not to be shown.
+    let quoted =
+        |text: &str| if query.contains('@') { "what stands after `?`".to_owned() } else { format!("`{text}`") };
     for part in query.split('&').filter(|part| !part.is_empty()) {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` is no parameter: NAME=VALUE"))?;
+        let (name, value) =
+            part.split_once('=').ok_or_else(|| format!("{} is no parameter: NAME=VALUE", quoted(part)))?;
         let fits = match name {
             "ca" | "cert" | "key" if !is_tls => return Err(format!("`{name}` is for TLS: rediss://")),
             "shards" => *way == Way::Cluster,
@@ -198,7 +205,7 @@ fn parameters<'a>(query: &'a str, way: &Way, is_tls: bool) -> Result<BTreeMap<&'
                 _ => true,
             });
             let known: Vec<&str> = known.copied().collect();
-            return Err(format!("`{name}` is none of its parameters, which are {}", known.join(", ")));
+            return Err(format!("{} is none of its parameters, which are {}", quoted(name), known.join(", ")));
         }
         if value.is_empty() {
             return Err(format!("the parameter `{name}` is empty"));

@@ -243,9 +243,10 @@ impl Link {
     async fn raw(&self, command: &Cmd, is_plain: bool) -> Result<Result<Value, RedisError>> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let (mut connection, node, number) = self.connection().await?;
-            let answer = self.send(&mut connection, command, is_plain).await?;
+            let mut line = self.connection().await?;
+            let answer = self.send(&mut line, command, is_plain).await?;
             let Err(error) = &answer else { return Ok(answer) };
+            let (_, node, number) = line;
             self.broken(number, error).await;
             match self.whereabouts.turn(error, &node) {
                 Turn::Stay => return Ok(answer),
@@ -266,12 +267,11 @@ impl Link {
 
     /// Sends a command to where the connection leads. A script that writes may have to be kept by replicas
     /// before it counts as done.
-    async fn send(
-        &self,
-        connection: &mut MultiplexedConnection,
-        command: &Cmd,
-        is_plain: bool,
-    ) -> Result<Result<Value, RedisError>> {
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] where the script has run and no replicas are known to have what it wrote.
+    async fn send(&self, line: &mut Line, command: &Cmd, is_plain: bool) -> Result<Result<Value, RedisError>> {
+        let (connection, _, number) = line;
         let wanted = self.whereabouts.address.replicas;
         if wanted == 0 || is_plain {
             return Ok(connection.send_packed_command(command).await.and_then(Value::extract_error));
@@ -294,7 +294,12 @@ impl Link {
                 kept.unwrap_or(0),
                 CONFIRM.as_secs()
             ))),
-            Err(error) => Ok(Err(error)),
+            Err(error) => {
+                // The script has run: its error must not look like that of a call that did nothing. A server
+                // that is no master any more says so here, hence the next call asks for the way.
+                self.end(*number, None).await;
+                Err(StoreError::Unknown(format!("a write was not confirmed by {wanted} replicas: {error}")))
+            }
         }
     }
 

@@ -26,6 +26,8 @@ struct Known {
     home: Option<Node>,
     /// Whom to ask, the likeliest first.
     guides: Vec<Node>,
+    /// Those of them that did not answer the last time.
+    silent: Vec<Node>,
 }
 
 pub struct Whereabouts {
@@ -42,7 +44,7 @@ impl Whereabouts {
     /// [`StoreError::Refused`] for a file that cannot be read.
     pub fn new(address: Address, slot: u16) -> Result<Self> {
         let certificates = tls::certificates(&address.files)?;
-        let known = Known { home: None, guides: address.hosts.clone() };
+        let known = Known { guides: address.hosts.clone(), ..Known::default() };
         Ok(Whereabouts { address, certificates, slot, known: Mutex::new(known) })
     }
 
@@ -120,7 +122,8 @@ impl Whereabouts {
     pub async fn ranges(&self) -> Result<Vec<Range>> {
         let mut last = None;
         for guide in self.guides() {
-            let asked = self.ask(self.address.server_at(&guide.0, guide.1), cmd("CLUSTER").arg("SLOTS")).await;
+            let info = self.address.server_at(&guide.0, guide.1);
+            let asked = self.ask(&guide, info, cmd("CLUSTER").arg("SLOTS")).await;
             match asked.and_then(|answer| topology::read(answer, &guide.0)) {
                 Ok(ranges) if topology::master_of(&ranges, self.slot).is_some() => {
                     self.learn(&guide, &ranges);
@@ -147,7 +150,7 @@ impl Whereabouts {
         for guide in guides {
             let mut question = cmd("SENTINEL");
             question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-            match self.ask(self.address.sentinel_at(&guide.0, guide.1), &question).await {
+            match self.ask(&guide, self.address.sentinel_at(&guide.0, guide.1), &question).await {
                 Ok(Value::Nil) => unknown += 1,
                 Ok(answer) => {
                     let mut parts = reply::array(answer)?.into_iter();
@@ -169,10 +172,15 @@ impl Whereabouts {
     }
 
     /// Asks one node or sentinel.
-    async fn ask(&self, info: ConnectionInfo, question: &Cmd) -> Result<Value> {
-        let mut connection = connect(&self.client(info)?, ASK, ASK).await.map_err(|error| fail(&error))?;
-        let answer = connection.send_packed_command(question).await.and_then(Value::extract_error);
-        answer.map_err(|error| fail(&error))
+    async fn ask(&self, guide: &Node, info: ConnectionInfo, question: &Cmd) -> Result<Value> {
+        let client = self.client(info)?;
+        let asking = async {
+            let mut connection = connect(&client, ASK, ASK).await?;
+            connection.send_packed_command(question).await.and_then(Value::extract_error)
+        };
+        let answer = asking.await.map_err(|error| fail(&error));
+        self.heard(guide, !matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Unknown(_))));
+        answer
     }
 
     /// Asks the sentinels what they know of the master: field and value.
@@ -184,7 +192,7 @@ impl Whereabouts {
         for guide in self.guides() {
             let mut question = cmd("SENTINEL");
             question.arg("MASTER").arg(name);
-            match self.ask(self.address.sentinel_at(&guide.0, guide.1), &question).await {
+            match self.ask(&guide, self.address.sentinel_at(&guide.0, guide.1), &question).await {
                 Ok(answer) => return reply::pairs(answer),
                 Err(error) => last = error,
             }
@@ -192,8 +200,21 @@ impl Whereabouts {
         Err(last)
     }
 
+    /// Those that did not answer come last: each of them costs the time that it is given.
     fn guides(&self) -> Vec<Node> {
-        self.known().guides.clone()
+        let known = self.known();
+        let mut guides = known.guides.clone();
+        guides.sort_by_key(|guide| known.silent.contains(guide));
+        guides
+    }
+
+    /// Remembers whether a guide has answered.
+    fn heard(&self, guide: &Node, has_answered: bool) {
+        let mut known = self.known();
+        known.silent.retain(|other| other != guide);
+        if !has_answered {
+            known.silent.push(guide.clone());
+        }
     }
 
     /// Another one is asked first the next time.
@@ -216,6 +237,7 @@ impl Whereabouts {
             }
         }
         guides.push(guide.clone());
+        known.silent.retain(|silent| guides.contains(silent));
         known.guides = guides;
     }
 
@@ -306,5 +328,43 @@ mod tests {
         }
         assert_eq!(told(cluster, "OOM command not allowed"), Turn::Stay);
         assert_eq!(told("redis://a", "MOVED 5 10.0.0.2:7001"), Turn::Stay);
+    }
+
+    #[tokio::test]
+    async fn a_guide_that_does_not_answer_is_asked_last() {
+        // A port that nobody listens at, and one behind which everybody knows the way.
+        let port = |listener: &std::net::TcpListener| listener.local_addr().expect("an address").port();
+        let bind = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let dead = port(&bind());
+        let (one, other) = (bind(), bind());
+        let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{},127.0.0.1:{}/m", port(&one), port(&other));
+        for sentinel in [one, other] {
+            std::thread::spawn(move || sentinel.incoming().flatten().for_each(answer_as_sentinel));
+        }
+        let whereabouts = Whereabouts::new(Address::read(&url).expect("a URL"), 0).expect("no files are named");
+        for _ in 0..4 {
+            assert_eq!(whereabouts.home().await.expect("a sentinel answers").1, ("10.0.0.1".to_owned(), 6379));
+            whereabouts.forget();
+            assert_eq!(whereabouts.guides().last().map(|guide| guide.1), Some(dead));
+        }
+        whereabouts.heard(&("127.0.0.1".to_owned(), dead), true);
+        assert_ne!(whereabouts.guides().last().map(|guide| guide.1), Some(dead), "it answers again");
+    }
+
+    /// Says where the master is when asked, and yes to all else.
+    fn answer_as_sentinel(mut stream: std::net::TcpStream) {
+        use std::io::{Read, Write};
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let answers = text.lines().filter(|line| line.starts_with('*')).map(|_| "+OK\r\n");
+            let answer = match text.contains("GET-MASTER-ADDR-BY-NAME") {
+                true => "*2\r\n$8\r\n10.0.0.1\r\n$4\r\n6379\r\n".to_owned(),
+                false => answers.collect(),
+            };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
     }
 }

@@ -268,7 +268,9 @@ impl Inner {
             drop(slot.open(&self.options.opener).await);
             return;
         }
-        let Ok(notices) = slot.call_anyway(PROMPT, |store| async move { notices::of(&*store).await }).await else {
+        // Nobody waits for a probe, and a connection whose server has gone silent is given up only by a call that
+        // waits until the backend's own patience ends.
+        let Ok(notices) = slot.call_anyway(PATIENT, |store| async move { notices::of(&*store).await }).await else {
             return;
         };
         let others = self.awake();

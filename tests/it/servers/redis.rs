@@ -80,6 +80,13 @@ impl Server {
         }
     }
 
+    /// Sends it a signal. One that is stopped still takes connections, and answers nothing.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
     pub fn is_up(&self) -> bool {
         self.child.is_some()
     }

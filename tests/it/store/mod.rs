@@ -9,6 +9,7 @@ pub mod make;
 mod postgres_alone;
 mod postgres_client;
 mod redis_fixture;
+mod redis_lines;
 mod redis_only;
 mod run_laws;
 mod schedule_laws;
