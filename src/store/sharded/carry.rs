@@ -187,8 +187,20 @@ impl Inner {
         let mut landed = 0;
         for _ in 0..ROUNDS {
             // First where they were: what is not there any more has landed, or never will.
-            let here = get(from, ids).await?;
+            let mut here = get(from, ids).await?;
             let there = get(to, ids).await?;
+            let stale = |(here, there): (&Option<Stored>, &Option<Stored>)| {
+                transit::next(seen(here.as_ref(), from.id), seen(there.as_ref(), from.id)) == Step::Discard
+            };
+            let stale: Vec<usize> =
+                here.iter().zip(&there).enumerate().filter(|(_, pair)| stale(*pair)).map(|(nth, _)| nth).collect();
+            if !stale.is_empty() {
+                // A copy may be of what came to be between the two looks: a third one decides.
+                let again: Vec<JobId> = stale.iter().map(|nth| ids[*nth]).collect();
+                for (nth, stored) in stale.into_iter().zip(get(from, &again).await?) {
+                    here[nth] = stored;
+                }
+            }
             let (mut at_home, mut away, mut lands, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (here, there) in here.iter().zip(&there) {
                 let next = transit::next(seen(here.as_ref(), from.id), seen(there.as_ref(), from.id));
@@ -251,7 +263,14 @@ impl Inner {
             let mut is_over = true;
             for name in names.into_iter().filter(|name| !notices::is_notice(name)) {
                 let find = |records: &[ScheduleRecord]| records.iter().find(|record| record.name == name).cloned();
-                let (took, has_landed) = self.step_schedule(from, to, find(&here), find(&there)).await?;
+                let (mut home, copy) = (find(&here), find(&there));
+                let sides =
+                    (transit::seen_schedule(home.as_ref(), from.id)?, transit::seen_schedule(copy.as_ref(), from.id)?);
+                if transit::next(sides.0, sides.1) == Step::Discard {
+                    // As with jobs: the copy may be of what came to be between the two looks.
+                    home = find(&from.call(PATIENT, |store| async move { store.schedules().await }).await?.1);
+                }
+                let (took, has_landed) = self.step_schedule(from, to, home, copy).await?;
                 is_over &= !took;
                 carried += u64::from(has_landed);
                 if has_landed {

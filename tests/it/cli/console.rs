@@ -87,8 +87,9 @@ impl Pane {
     /// Runs a line in the shell between two looks at the terminal's settings.
     pub fn console(&self, arguments: &str) {
         let binary = env!("CARGO_BIN_EXE_goflow");
+        // The line itself may be broken anywhere, and must not look like what it prints.
         self.types(&format!(
-            "stty -g > before; {binary} top {arguments}; echo \"ended $?\"; stty -g > after; echo over\n"
+            "stty -g > before; {binary} top {arguments}; echo \"ended $?\"; stty -g > after; echo o\"\"ver\n"
         ));
     }
 
@@ -230,7 +231,7 @@ fn term_and_hangup_leave_the_terminal_as_it_was() {
         // The number of the console's own process, from the shell that it takes the place of.
         let binary = env!("CARGO_BIN_EXE_goflow");
         pane.types(&format!(
-            "stty -g > before; sh -c 'echo $$ > number; exec {binary} top'; echo \"ended $?\"; stty -g > after; echo over\n"
+            "stty -g > before; sh -c 'echo $$ > number; exec {binary} top'; echo \"ended $?\"; stty -g > after; echo o\"\"ver\n"
         ));
         pane.shows("LATEST FAILURES");
         let number = std::fs::read_to_string(env.path().join("number")).expect("its number");

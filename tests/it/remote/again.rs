@@ -210,6 +210,7 @@ async fn what_failed_half_way_is_done_once_however_often_it_is_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_again_names_no_step_that_it_does_not_know() {
+    goflow::sys::tls::install();
     let scene = scene().await;
     before(&scene, &[("/api/v1/runs/RUN/signal", r#"{"name": "go"}"#)]).await;
     let once = goflow::api::Once { key: "k".into(), at: BIRTH, again: false };
@@ -239,19 +240,25 @@ async fn requests_take_no_more_together_than_there_is_room_for() {
     );
     assert!(refused.text().await.expect("a text").contains("GF0066"));
     // One that dawdles in the middle of its body, and one beside it.
-    let (sender, pieces) = tokio::sync::mpsc::unbounded_channel::<std::result::Result<Vec<u8>, std::io::Error>>();
     let slow = job(250_000).into_bytes();
     let (begun, rest) = slow.split_at(240_000);
-    sender.send(Ok(begun.to_vec())).expect("it is sent");
-    let stream = futures_util::stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
-    let slow = tokio::spawn(post(reqwest::Body::wrap_stream(stream)));
+    let begin = || {
+        let (sender, pieces) = tokio::sync::mpsc::unbounded_channel::<std::result::Result<Vec<u8>, std::io::Error>>();
+        sender.send(Ok(begun.to_vec())).expect("it is sent");
+        let stream = futures_util::stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+        (sender, tokio::spawn(post(reqwest::Body::wrap_stream(stream))))
+    };
+    let (mut sender, mut slow) = begin();
     let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let beside = post(job(200_000).into()).await.expect("it answers");
-        if beside.status() == StatusCode::SERVICE_UNAVAILABLE {
-            break;
-        }
+    // Once might mean that both came in at once, and neither had room.
+    let mut refused = 0;
+    while refused < 2 {
         assert!(Instant::now() < deadline, "the slow one is not counted");
+        let beside = post(job(200_000).into()).await.expect("it answers");
+        refused = if beside.status() == StatusCode::SERVICE_UNAVAILABLE { refused + 1 } else { 0 };
+        if refused == 0 && slow.is_finished() {
+            (sender, slow) = begin();
+        }
     }
     assert_eq!(post(job(100).into()).await.expect("it answers").status(), StatusCode::CREATED, "a small one fits");
     sender.send(Ok(rest.to_vec())).expect("it is sent");
