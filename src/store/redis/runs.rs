@@ -167,7 +167,7 @@ impl RedisStore {
                 let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
                 let id = reply::text(id)?;
                 let born = unpack(&id, fields)?.into_iter();
-                let born = born.filter(|event| is_birth(event));
+                let born = born.filter(is_birth);
                 ids.extend(born.filter_map(|event| event.job).filter(|id| before.is_none_or(|before| *id < before)));
                 end = format!("({id}");
             }
