@@ -14,6 +14,7 @@ mod redis_only;
 mod run_laws;
 mod schedule_laws;
 pub mod sharded_alone;
+mod sharded_changes;
 mod sharded_laws;
 mod sharded_locks;
 mod sharded_moves;
