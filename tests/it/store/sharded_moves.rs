@@ -293,58 +293,6 @@ async fn what_follows_a_job_that_is_carried_away_is_freed_when_that_has_ended() 
     assert_eq!(freed[0].children[0].job.id, child.id);
 }
 
-/// Commits and schedules of one shard are refused for as long as it is on.
-struct Refuses(AtomicBool);
-
-impl Saboteur for Refuses {
-    fn before(&self, is_commit: bool) -> goflow::store::Result<()> {
-        match is_commit && self.0.load(Ordering::SeqCst) {
-            true => Err(StoreError::Refused("not this shard".into())),
-            false => Ok(()),
-        }
-    }
-
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_finished_on_one_shard_holds_up_no_other() {
-    let clock = TestClock::new();
-    let plain = grounds(clock.clone());
-    let refuses = Arc::new(Refuses(false.into()));
-    let (inner, saboteur) = (plain.clone(), refuses.clone());
-    let odd: Opener = Arc::new(move |id, url| {
-        let (opening, saboteur) = (inner(id, url), saboteur.clone());
-        Box::pin(async move {
-            let store = opening.await?;
-            if id == 1 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
-        })
-    });
-    let store = opened(odd, clock.clone()).await;
-    let mut ids = Vec::new();
-    for shard in [1, 2] {
-        ids.push(put(&store, born(&store, Near::Shard(Shard(shard)))).await);
-        store.shards().expect("verbs").drain(shard, Some(0)).await.expect("drains");
-        // The copy is made, and nothing else.
-        let (victim, cut) = mortal(&plain, &clock, 5).await;
-        cut.armed.store(true, Ordering::SeqCst);
-        drop(victim.shards().expect("verbs").carry(shard).await);
-        drop(victim);
-    }
-    let here = [1, 2].map(|shard| plain(shard, ["zero", "one", "two"][usize::from(shard)].into()));
-    let [one, two] = here;
-    let (one, two) = (one.await.expect("opens"), two.await.expect("opens"));
-    assert!(stored_on(&*one, ids[0]).await.is_some() && stored_on(&*two, ids[1]).await.is_some());
-    refuses.0.store(true, Ordering::SeqCst);
-    clock.advance(Duration::from_secs(60));
-    until("the second shard is finished", async || stored_on(&*two, ids[1]).await.is_none()).await;
-    assert!(stored_on(&*one, ids[0]).await.is_some());
-    refuses.0.store(false, Ordering::SeqCst);
-    until("then the first", async || stored_on(&*one, ids[0]).await.is_none()).await;
-}
-
 /// A carrier that dies at its n-th call.
 async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
     let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
@@ -388,64 +336,6 @@ async fn a_schedule_that_goes_while_it_is_carried_does_not_come_back() {
         nth += 1;
     }
     assert!(nth > 10, "only {nth} calls");
-}
-
-/// A copy that was left is of an older revision. Two carriers see it; one is late, the other dies at its n-th
-/// call.
-async fn late_beside(nth: u64) -> bool {
-    let clock = TestClock::new();
-    let plain = grounds(clock.clone());
-    let store = opened(plain.clone(), clock.clone()).await;
-    let cron = name_on(&store, 1, 0);
-    store.set_schedule(&schedule(&cron, 0, Some("old"))).await.expect("set").expect("new");
-    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
-    let there = plain(0, "zero".into()).await.expect("opens");
-    let copied = async || !bodies(&*there, &cron).await.is_empty();
-    for calls in 0.. {
-        let (victim, cut) = mortal(&plain, &clock, calls).await;
-        cut.armed.store(true, Ordering::SeqCst);
-        drop(victim.shards().expect("verbs").carry(1).await);
-        if copied().await {
-            break;
-        }
-    }
-    let (_, records) = store.schedules().await.expect("schedules");
-    let rev = records.iter().find(|record| record.name.as_str() == cron).expect("it is there").rev;
-    store.set_schedule(&schedule(&cron, rev, Some("new"))).await.expect("set").expect("it was not set aside");
-
-    let stops = Arc::new(Stops { is_on: false.into(), held: false.into() });
-    let (inner, saboteur) = (plain.clone(), stops.clone());
-    let faulty: Opener = Arc::new(move |id, url| {
-        let (opening, saboteur) = (inner(id, url), saboteur.clone());
-        Box::pin(async move {
-            let store = opening.await?;
-            if id == 0 { Ok(Arc::new(FaultStore::new(store, saboteur)) as Arc<dyn Store>) } else { Ok(store) }
-        })
-    });
-    let late = opened(faulty, clock.clone()).await;
-    let (victim, cut) = mortal(&plain, &clock, nth).await;
-    stops.is_on.store(true, Ordering::SeqCst);
-    let carry = async { drop(late.shards().expect("verbs").carry(1).await) };
-    let act = async {
-        until("the late one has decided", async || stops.held.load(Ordering::SeqCst)).await;
-        cut.armed.store(true, Ordering::SeqCst);
-        let verbs = victim.shards().expect("verbs");
-        while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
-    };
-    tokio::join!(carry, act);
-    assert_eq!(bodies(&store, &cron).await, ["new"], "{nth}");
-    carry_all(&store, 1).await;
-    assert_eq!(bodies(&*there, &cron).await, ["new"], "{nth}");
-    cut.is_over()
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_is_late_takes_no_newer_copy_of_a_schedule_away() {
-    let mut nth = 0;
-    while late_beside(nth).await {
-        nth += 1;
-    }
-    assert!(nth > 5, "only {nth} calls");
 }
 
 #[tokio::test(start_paused = true)]
