@@ -1,5 +1,7 @@
 //! The routes of the replaced systems, field by field.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Site, on_sqlite_and_redis};
@@ -149,6 +151,8 @@ fn the_newest_are_listed_also_when_the_event_log_tells_nothing_of_them() {
     env.set("GOFLOW_STORE", &redis.url());
     let site = Site::of(env, &[]);
     let add = |queue: &str| {
+        // Ids tell the order of births to the millisecond.
+        std::thread::sleep(Duration::from_millis(2));
         let job = site.post("/api/jobs", &json!({"type": "echo", "queue": queue})).expect(201);
         job["id"].as_str().expect("an id").to_owned()
     };
