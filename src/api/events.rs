@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::filter::{Field, Found, Kind, Where};
 use super::wire::Time;
 use super::{Client, Result};
+use crate::domain::time::millis;
 use crate::domain::{Event, Ms};
 use crate::store::Cursor;
 
@@ -101,6 +102,14 @@ pub const EVENT_FIELDS: &[Field<EventView>] = &[
 
 /// Events read at once.
 const PAGE: usize = 1_000;
+/// How far back one looks for the latest events, ever further until there are enough; at last all are read.
+pub const EVENTS_BACK: [Option<Duration>; 5] = [
+    Some(Duration::from_secs(60)),
+    Some(Duration::from_secs(600)),
+    Some(Duration::from_secs(3_600)),
+    Some(Duration::from_secs(86_400)),
+    None,
+];
 /// How long one call waits for what comes next.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -120,11 +129,30 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn latest_events(&self, filter: &Where<EventView>, limit: usize) -> Result<EventPage> {
+        let (mut from, mut page) = (None, None);
+        for back in EVENTS_BACK.into_iter().filter(|back| limit > 0 || back.is_none()) {
+            let place = self.events_since(back).await?;
+            // What lies behind the same place was not enough before.
+            if from.as_ref() != Some(&place) {
+                let found = self.read_on(filter, limit, place.clone()).await?;
+                if found.cut {
+                    return Ok(found);
+                }
+                (from, page) = (Some(place), Some(found));
+            }
+        }
+        match page {
+            Some(page) => Ok(page),
+            None => self.read_on(filter, limit, self.events_since(None).await?).await,
+        }
+    }
+
+    /// The latest of the events behind a place that match.
+    async fn read_on(&self, filter: &Where<EventView>, limit: usize, mut after: Cursor) -> Result<EventPage> {
         let (mut kept, mut cut) = (VecDeque::new(), false);
-        let mut after: Option<Cursor> = None;
         let now = self.clock().now();
         loop {
-            let (events, next) = self.patiently(|| self.store().events(after.as_ref(), PAGE)).await?;
+            let (events, next) = self.patiently(|| self.store().events(Some(&after), PAGE)).await?;
             if events.is_empty() {
                 return Ok(EventPage { events: kept.into(), cut, next });
             }
@@ -135,8 +163,17 @@ impl Client {
                     cut = true;
                 }
             }
-            after = Some(next);
+            after = next;
         }
+    }
+
+    /// The place in the log behind what is older than this; `None` is its beginning.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events_since(&self, back: Option<Duration>) -> Result<Cursor> {
+        let at = back.map_or(0, |back| self.clock().now().0.saturating_sub(millis(back)));
+        self.patiently(|| self.store().since(Ms(at))).await
     }
 
     /// Events after a cursor as the store keeps them (`None`: from the oldest kept), at most `limit`, and

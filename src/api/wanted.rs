@@ -88,9 +88,9 @@ pub struct JobWanted {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 316224000000i64)]
     pub deadline_ms: Option<u64>,
-    /// Refused while a job with this key has not ended.
+    /// Refused while a job with this key has not ended. At most 256 bytes of UTF-8.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(min_length = 1, max_length = 256)]
     pub unique_key: Option<String>,
     /// The key stays taken for at least so long.
     #[serde(default)]
@@ -112,7 +112,8 @@ pub struct JobWanted {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConcurrencyWanted {
-    #[schema(min_length = 1, max_length = 64)]
+    /// At most 256 bytes of UTF-8.
+    #[schema(min_length = 1, max_length = 256)]
     pub key: String,
     #[serde(default)]
     #[schema(minimum = 1, maximum = 10000)]

@@ -113,6 +113,8 @@ pub(super) async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 /// The page of a code, in Markdown.
 pub(super) async fn page(Path(code): Path<String>) -> Result<Response, Problem> {
-    let found = Code::parse(&code).ok_or_else(|| Problem::new(Code::NotFound, format!("there is no code `{code}`")))?;
+    // An address has one form; `gf12` is for those who type.
+    let found = Code::parse(&code).filter(|found| found.as_str() == code);
+    let found = found.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no code `{code}`")))?;
     Ok(([(CONTENT_TYPE, "text/markdown; charset=utf-8")], found.page()).into_response())
 }

@@ -235,6 +235,7 @@ delegate! {
     definition(hash: &str) -> Option<Definition>;
     definitions(kind: &str) -> Vec<Definition>;
     events(after: Option<&Cursor>, limit: usize) -> (Vec<Event>, Cursor);
+    since(at: Ms) -> Cursor;
     news(after: &Cursor, limit: usize, wait: Duration) -> (Vec<Event>, Cursor);
     health() -> Health;
     verify() -> Vec<String>;

@@ -74,6 +74,7 @@
 //! | `get`, `run`, `values`, `log` | O(1) | 1 read | 1 command | 1 read |
 //! | `list` | O(budget) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `newest` | O(n) | 1 indexed read | 1 command in 200 records of the log | 1 indexed read |
+//! | `since` | O(log, from its end) | O(log of the log) reads | 1 command | O(log of the log) reads |
 //! | `document`, `documents` | O(answer) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `set_document`, `acquire`, `extend`, `release`, `break_lock` | O(slots) | a share of one commit | 1 script | 1 transaction |
 //! | `locks` | O(answer) | 1 indexed read | O(held locks) | 1 indexed read |
@@ -299,6 +300,11 @@ pub trait Store: Send + Sync + 'static {
     /// than what is kept continues with the oldest kept. Nothing that commits later can come before
     /// the returned cursor.
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)>;
+
+    /// The place in the event log behind what was written before `at`, in the order of the log; its end, if
+    /// nothing came since. A clock that was set back may leave some events before `at` behind that place, or
+    /// some after it before.
+    async fn since(&self, at: Ms) -> Result<Cursor>;
 
     /// As [`Store::events`], but waits for some, for so long at most. The log gives no sign of its own.
     async fn news(&self, after: &Cursor, limit: usize, wait: Duration) -> Result<(Vec<Event>, Cursor)> {

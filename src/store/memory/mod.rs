@@ -435,6 +435,13 @@ impl Store for MemoryStore {
         Ok((events, Cursor(from.to_string())))
     }
 
+    async fn since(&self, at: Ms) -> Result<Cursor> {
+        let state = self.state();
+        let end = state.log.last_key_value().map_or(0, |(position, _)| *position);
+        let first = state.log.iter().rev().take_while(|(_, (written, _))| *written >= at).last();
+        Ok(Cursor(first.map_or(end, |(position, _)| position - 1).to_string()))
+    }
+
     fn hints(&self) -> watch::Receiver<u64> {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, receiver) = watch::channel(hints.count);

@@ -74,6 +74,26 @@ impl PostgresStore {
         Ok(self.horizon.seen().whole)
     }
 
+    /// The position behind what was written before `at`, found by halving: times rise with positions. Never
+    /// beyond what is whole.
+    pub(super) async fn events_since(&self, at: Ms) -> Result<Cursor> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let whole = self.whole(&mut connection).await?;
+        let ends = "SELECT coalesce(min(position), 1), coalesce(max(position), 0) + 1 FROM goflow.event";
+        let row = connection.row(ends, &[]).await.map_err(StoreError::from)?;
+        let (mut low, mut high): (i64, i64) = (row.get(0), row.get(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let sql = "SELECT position, at FROM goflow.event WHERE position >= $1 ORDER BY position LIMIT 1";
+            let rows = connection.rows(sql, &[(&middle, Type::INT8)]).await.map_err(StoreError::from)?;
+            match rows.first() {
+                Some(row) if row.get::<_, i64>(1) < at.0 => low = row.get::<_, i64>(0) + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(Cursor((low - 1).min(whole).to_string()))
+    }
+
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let mut from = match after {
             None => 0,

@@ -351,6 +351,10 @@ impl Store for PostgresStore {
         self.read_events(after, limit).await
     }
 
+    async fn since(&self, at: Ms) -> Result<Cursor> {
+        self.events_since(at).await
+    }
+
     fn hints(&self) -> watch::Receiver<u64> {
         self.hints.subscribe()
     }

@@ -479,6 +479,10 @@ impl Store for RedisStore {
         self.read_definitions(kind).await
     }
 
+    async fn since(&self, at: Ms) -> Result<Cursor> {
+        self.events_since(at).await
+    }
+
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         self.read_events(after, limit).await
     }

@@ -7,7 +7,7 @@ use redis::{Pipeline, Value, cmd};
 use super::list::{lex_before, read_claims, stream_position, stream_time};
 use super::pack::{self, Defaults, Reader};
 use super::{RedisStore, reply};
-use crate::domain::{Event, EventKind, JobId, Json, Name, RunId, limits};
+use crate::domain::{Event, EventKind, JobId, Json, Ms, Name, RunId, limits};
 use crate::store::codec;
 use crate::store::contract::*;
 
@@ -177,6 +177,19 @@ impl RedisStore {
             last = ids.len() >= limit;
         }
         Ok(ids.into_iter().rev().take(limit).collect())
+    }
+
+    /// The last record that was written before `at`: a stream's positions are times.
+    pub(super) async fn events_since(&self, at: Ms) -> Result<Cursor> {
+        if at.0 <= 0 {
+            return Ok(Cursor("0-0".to_owned()));
+        }
+        let mut last = cmd("XREVRANGE");
+        last.arg(self.keys.events()).arg(format!("({}-0", at.0)).arg("-").arg("COUNT").arg(1);
+        let page = reply::array(self.link.command(&last).await?)?;
+        let Some(record) = page.into_iter().next() else { return Ok(Cursor("0-0".to_owned())) };
+        let id = reply::array(record)?.into_iter().next().ok_or_else(reply::odd)?;
+        Ok(Cursor(reply::text(id)?))
     }
 
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

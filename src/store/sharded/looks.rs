@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::shard::Slot;
 use super::{Inner, PATIENT, good, nobody};
 use crate::domain::limits::LIST_BUDGET;
-use crate::domain::{Event, JobId, Name, Place, QueueSettings, QueueStats, WorkerId};
+use crate::domain::{Event, JobId, Ms, Name, Place, QueueSettings, QueueStats, WorkerId};
 use crate::store::contract::*;
 
 /// Where a list has come on each shard. A shard that is not named has not begun.
@@ -188,6 +188,20 @@ impl Inner {
             Some(error) if all.is_empty() => Err(error),
             _ => Ok(all.into_iter().take(limit).collect()),
         }
+    }
+
+    pub(super) async fn since(&self, at: Ms) -> Result<Cursor> {
+        let found = join_all(self.awake().into_iter().map(|slot| async move {
+            let theirs = slot.to_theirs(at);
+            let answer = slot.call(PATIENT, |store| async move { store.since(theirs).await }).await;
+            (slot, answer)
+        }))
+        .await;
+        let mut places = Places::default();
+        for (slot, place) in good(found)? {
+            places.set(slot.id, Some(place));
+        }
+        places.write()
     }
 
     /// Events in the order of each shard's log, the logs merged by time. A shard that is new in the cursor

@@ -498,6 +498,10 @@ impl Store for ShardedStore {
         self.inner.definitions(kind).await
     }
 
+    async fn since(&self, at: Ms) -> Result<Cursor> {
+        self.inner.since(at).await
+    }
+
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         self.inner.events(after, limit).await
     }

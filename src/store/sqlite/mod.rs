@@ -396,6 +396,11 @@ impl Store for SqliteStore {
         Ok((events, Cursor(position.to_string())))
     }
 
+    async fn since(&self, at: Ms) -> Result<Cursor> {
+        let position = self.readers.read(move |conn| read::events_since(conn, at)).await?;
+        Ok(Cursor(position.to_string()))
+    }
+
     /// The first call binds the socket at which other processes ring.
     fn hints(&self) -> watch::Receiver<u64> {
         let mut ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);

@@ -329,6 +329,24 @@ pub(super) fn events(conn: &Connection, mut from: i64, limit: usize) -> Result<(
     Ok((events, from))
 }
 
+/// The position behind what was written before `at`, found by halving: times rise with positions.
+pub(super) fn events_since(conn: &Connection, at: Ms) -> Result<i64, Fault> {
+    let ends = "SELECT coalesce(min(position), 1), coalesce(max(position), 0) + 1 FROM events";
+    let (mut low, mut high): (i64, i64) = conn.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut next =
+        conn.prepare_cached("SELECT position, at FROM events WHERE position >= ?1 ORDER BY position LIMIT 1")?;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let (position, written): (i64, i64) = next.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if written < at.0 {
+            low = position + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low - 1)
+}
+
 pub(super) fn values(conn: &Connection, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>, Fault> {
     let mut get = conn.prepare_cached(
         "SELECT vals.value FROM runs CROSS JOIN vals ON vals.run = runs.n WHERE runs.id = ?1 AND vals.key = ?2",

@@ -72,6 +72,7 @@ macro_rules! with_calls {
             definitions Definitions (kind: &str = String => &kind) -> Vec<Definition> as Vec<Definition>, Read;
             events Events (after: Option<&Cursor> = Option<Cursor> => after.as_ref(), limit: usize = usize => limit)
                 -> (Vec<Event>, Cursor) as DatedPage, Read;
+            since Since (at: Ms = Ms => at) -> Cursor as Cursor, Read;
             news News (after: &Cursor = Cursor => &after, limit: usize = usize => limit, wait: Duration = Duration => wait)
                 -> (Vec<Event>, Cursor) as DatedPage, Read;
             health Health () -> Health as Health, Read;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::job::Progress;
 use crate::domain::limits::*;
 use crate::domain::secret;
-use crate::domain::{HolderId, Job, JobId, Json, Name, QueueSettings, Rate, RunId, WorkerId};
+use crate::domain::{HolderId, Job, JobId, Json, Ms, Name, QueueSettings, Rate, RunId, WorkerId};
 use crate::store::contract::*;
 
 /// Records asked for in one call.
@@ -61,7 +61,7 @@ macro_rules! anything {
 }
 
 // Their own reading has checked them, or any value will do.
-anything!(WorkerId, HolderId, JobId, RunId, Name, Duration, u64, Retention);
+anything!(WorkerId, HolderId, JobId, RunId, Name, Duration, Ms, u64, Retention);
 
 impl Check for usize {
     fn check(&self) -> Checked {

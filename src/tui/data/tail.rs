@@ -1,6 +1,7 @@
 //! The tail of the event log, folded into what the overview tells: how many ended in each second, how
-//! long they waited and ran. It reads on from where it was, a bounded part at a time, so that a busy log
-//! costs a look no more than a quiet one.
+//! long they waited and ran. It begins with the seconds that are drawn and reads on from where it was, a
+//! bounded part at a time, so that a busy log costs a look no more than a quiet one. What is older tells
+//! which jobs were put off and which ticks were missed: it is read beside that, little by little.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::tui::msg::{Percentiles, Rates};
 /// Events read at once, and how long one look may read.
 const PAGE: usize = 1_000;
 const READS_FOR: Duration = Duration::from_millis(200);
+const READS_PAST_FOR: Duration = Duration::from_millis(20);
 /// So few at once are what came meanwhile: on a busy store there is never nothing.
 const END: usize = PAGE / 10;
 /// Seconds of which the counts are kept.
@@ -38,6 +40,9 @@ struct Second {
 pub struct Tail {
     after: Option<Cursor>,
     is_current: bool,
+    /// Where the tail began, and how far what is older has been read; none when all of it has.
+    begun: Ms,
+    past: Option<Cursor>,
     /// By second.
     counts: BTreeMap<i64, Second>,
     /// Completed by queue and second.
@@ -60,6 +65,9 @@ impl Tail {
     /// # Errors
     /// The store's.
     pub async fn read(&mut self, client: &Client) -> Result<()> {
+        if self.after.is_none() {
+            self.begin(client).await?;
+        }
         let until = Instant::now() + READS_FOR;
         loop {
             let (events, next) = client.events_after(self.after.as_ref(), PAGE).await?;
@@ -70,10 +78,37 @@ impl Tail {
                 self.count(event, now);
             }
             if self.is_current || Instant::now() >= until {
-                self.forget(now);
-                return Ok(());
+                break;
             }
         }
+        self.read_past(client).await?;
+        self.forget(client.clock().now());
+        Ok(())
+    }
+
+    async fn begin(&mut self, client: &Client) -> Result<()> {
+        let drawn = Duration::from_secs(SECONDS.unsigned_abs());
+        let begun = Ms(client.clock().now().0 - SECONDS * 1_000);
+        let (oldest, place) = (client.events_since(None).await?, client.events_since(Some(drawn)).await?);
+        self.past = Some(oldest).filter(|oldest| *oldest != place);
+        (self.begun, self.after) = (begun, Some(place));
+        Ok(())
+    }
+
+    /// A little of what is older than the tail, once that is read to its end.
+    async fn read_past(&mut self, client: &Client) -> Result<()> {
+        let until = Instant::now() + READS_PAST_FOR;
+        while let Some(past) = self.past.clone().filter(|_| self.is_current && Instant::now() < until) {
+            let (events, next) = client.events_after(Some(&past), PAGE).await?;
+            let now = client.clock().now();
+            let is_over = events.last().is_none_or(|event| event.at >= self.begun);
+            let begun = self.begun;
+            for event in events.iter().filter(|event| event.at < begun) {
+                self.count(event, now);
+            }
+            self.past = Some(next).filter(|_| !is_over);
+        }
+        Ok(())
     }
 
     fn count(&mut self, event: &Event, now: Ms) {
@@ -100,9 +135,12 @@ impl Tail {
             _ => {}
         }
         let Some(job) = event.job else { return };
+        let is_sampled = event.at.0 > now.0 - SAMPLED_MS;
         match event.kind {
             EventKind::JobStarted => {
-                if !self.delayed.contains(&job) {
+                // What was put off before anybody read along is known when all has been read.
+                let is_known = self.past.is_none() || job.created_at() >= self.begun;
+                if is_sampled && is_known && !self.delayed.contains(&job) {
                     let wait = event.at.since(job.created_at()).as_millis();
                     sample(&mut self.waits, event.at, wait);
                 }
@@ -112,7 +150,7 @@ impl Tail {
                 self.started.insert(job, event.at);
             }
             EventKind::JobCompleted => {
-                if let Some(from) = self.started.remove(&job) {
+                if let Some(from) = self.started.remove(&job).filter(|_| is_sampled) {
                     sample(&mut self.runs, event.at, event.at.since(from).as_millis());
                 }
                 self.delayed.remove(&job);
@@ -151,7 +189,7 @@ impl Tail {
         for (at, text) in &self.missed {
             let name = text.split_whitespace().next().unwrap_or_default();
             let entry: &mut (u64, Ms) = found.entry(name).or_insert((0, *at));
-            *entry = (entry.0 + 1, *at);
+            *entry = (entry.0 + 1, entry.1.max(*at));
         }
         found
     }

@@ -44,6 +44,8 @@ fn refused(env: crate::cli::TestEnvironment) {
         ("GET", "/api/v1/jobs?where=state:ded", "", 400, "GF0017"),
         ("GET", "/api/v1/queues/a%2Fb", "", 400, "GF0001"),
         ("GET", "/api/v1/definitions/nonsense", "", 404, "GF0012"),
+        ("GET", "/errors/4", "", 404, "GF0012"),
+        ("GET", "/errors/gf0004", "", 404, "GF0012"),
         ("POST", "/api/v1/apply", "\tnonsense", 422, "GF0021"),
     ];
     for (method, path, body, status, code) in cases {

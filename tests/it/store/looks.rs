@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{Event, EventKind, Job, JobId, Json, Place, QueueStats, RetryPolicy, To};
+use goflow::domain::{Event, EventKind, Job, JobId, Json, Ms, Place, QueueStats, RetryPolicy, To};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -189,6 +189,33 @@ pub async fn events_are_read_once_and_in_order(subject: &Subject) {
     let retried = all_events(store).await.into_iter().find(|event| event.kind == JobRetried).expect("logged");
     assert_eq!((retried.attempt, retried.worker.is_some()), (Some(1), false));
     assert_eq!(retried.data.as_deref(), Some("exit:1"));
+}
+
+pub async fn a_place_in_the_log_is_found_by_its_time(subject: &Subject) {
+    let store = &*subject.store;
+    assert_eq!(told_from(store, &store.since(Ms(0)).await.expect("a place")).await, []);
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(put(store, job()).await);
+        subject.pass(Duration::from_millis(3)).await;
+    }
+    let log = all_events(store).await;
+    let at = |id: JobId| log.iter().find(|event| event.job == Some(id)).expect("it is told").at;
+    for (nth, id) in ids.iter().enumerate() {
+        assert_eq!(told_from(store, &store.since(at(*id)).await.expect("a place")).await, ids[nth..], "{nth}");
+        let behind = Ms(at(*id).0 + 1);
+        assert_eq!(told_from(store, &store.since(behind).await.expect("a place")).await, ids[nth + 1..], "{nth}");
+    }
+    assert_eq!(told_from(store, &store.since(Ms(0)).await.expect("a place")).await, ids);
+    let end = store.since(Ms(at(ids[39]).0 + 3_600_000)).await.expect("a place");
+    assert_eq!(told_from(store, &end).await, []);
+    let last = put(store, job()).await;
+    assert_eq!(told_from(store, &end).await, [last], "what comes after the end is read from there");
+}
+
+async fn told_from(store: &dyn Store, place: &Cursor) -> Vec<JobId> {
+    let (events, _) = store.events(Some(place), 100_000).await.expect("events");
+    events.into_iter().filter(|event| event.kind == EventKind::JobCreated).filter_map(|event| event.job).collect()
 }
 
 pub async fn definitions_are_kept_by_hash_and_by_name(subject: &Subject) {

@@ -59,6 +59,7 @@ macro_rules! laws_of_all {
             counters_match_states
             finished_work_is_trimmed_by_age_and_by_count
             events_are_read_once_and_in_order
+            a_place_in_the_log_is_found_by_its_time
             definitions_are_kept_by_hash_and_by_name
             hints_follow_new_work
             records_come_back_as_they_went_in
