@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Job, JobId, Ms, Place, To};
+use crate::domain::{Job, JobId, Ms, Place, RunId, To};
 use crate::store::codec::{decode, encode};
 use crate::store::contract::{NewJob, Result, ScheduleRecord, Start, Stored};
 use std::time::Duration;
@@ -198,6 +198,13 @@ pub fn seen(stored: Option<&Stored>, from: u16) -> Seen {
         Some(Side::Left(carry)) => Seen::Left(carry),
         None => Seen::Itself(stored.lease.is_none().then_some(u64::from(stored.job.rev))),
     }
+}
+
+/// Whether a side is of a step whose run has to be there before it: one that has not ended.
+pub fn waits_for_run(side: &Job) -> Option<RunId> {
+    let link = side.link.as_ref()?;
+    let (place, ..) = unmarked(side)?;
+    (!place.state().is_terminal()).then_some(link.run)
 }
 
 /// A schedule on its way, in the body of its record. The bodies of others never begin like it.
