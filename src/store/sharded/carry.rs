@@ -122,9 +122,8 @@ impl Inner {
         if jobs > 0 {
             return Ok(Carried { jobs, ..Carried::default() });
         }
-        let (runs, stuck, none_left) = self.carry_runs(&from, &to).await?;
-        let mut carried = Carried { runs, stuck, ..Carried::default() };
-        if runs == 0 && none_left {
+        let (mut carried, none_left) = self.carry_runs(&from, &to).await?;
+        if carried.is_nothing() && none_left {
             // A step whose run is not kept any more is a job as any other.
             carried.jobs = self.carry_some(&from, &to, &entangled, true).await?;
         }

@@ -481,7 +481,16 @@ impl Store for ShardedStore {
     }
 
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
-        self.inner.find(limit, |store| async move { store.find_runs(part, limit).await }).await
+        let ask = |store: Arc<dyn Store>| async move { store.find_runs(part, limit).await };
+        let found = self.inner.find(limit, ask).await?;
+        // It may be on its way.
+        let mut landed = false;
+        if found.is_empty() {
+            for entry in self.inner.map().there().filter(|entry| entry.moved_to.is_some()) {
+                landed |= self.inner.land_what_is_on_its_way(Shard(entry.id)).await?;
+            }
+        }
+        if landed { self.inner.find(limit, ask).await } else { Ok(found) }
     }
 
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {

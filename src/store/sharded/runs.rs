@@ -83,8 +83,8 @@ async fn whole(slot: &Slot, id: RunId) -> Result<Option<WholeRun>> {
 }
 
 impl Inner {
-    /// Carries some of the runs that lie on a shard: how many, how many cannot be, and whether none is left.
-    pub(super) async fn carry_runs(&self, from: &Slot, to: &Slot) -> Result<(u64, u64, bool)> {
+    /// Carries some of the runs that lie on a shard, and tells whether none was left.
+    pub(super) async fn carry_runs(&self, from: &Slot, to: &Slot) -> Result<(Carried, bool)> {
         // First what was begun: its copies are in the way of nothing, but they cost room.
         let mut carried = 0;
         for document in all_documents(to, &groups::copies(from.id)).await? {
@@ -93,6 +93,7 @@ impl Inner {
             }
         }
         carried += self.land_marked(from, to).await?;
+        let jobs = self.land_steps(from, to).await?;
         let records = self.all_runs(from).await?;
         let groups = groups::groups(&records);
         let (mut stuck, mut gone) = (0, 0);
@@ -109,7 +110,22 @@ impl Inner {
                 Went::Stuck => stuck += group.runs.len() as u64,
             }
         }
-        Ok((carried, stuck, records.is_empty()))
+        Ok((Carried { jobs, runs: carried, stuck, schedules: 0 }, records.is_empty()))
+    }
+
+    /// Steps that were set aside, and whose runs are there by now: their carrier was cut.
+    async fn land_steps(&self, from: &Slot, to: &Slot) -> Result<u64> {
+        let (_, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
+        let mut jobs = 0;
+        for intent in notices::intents(&records)?.into_iter().filter(|intent| !intent.runs.is_empty()) {
+            let (landed, is_over) = self.go_on(from, to, &intent.jobs).await?;
+            jobs += landed;
+            if is_over {
+                let intent = &intent;
+                from.call(PATIENT, |store| async move { notices::drop_intent(&*store, intent).await }).await?;
+            }
+        }
+        Ok(jobs)
     }
 
     async fn all_runs(&self, slot: &Slot) -> Result<Vec<RunRecord>> {

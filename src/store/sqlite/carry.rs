@@ -40,29 +40,27 @@ fn all<T>(
 }
 
 pub(super) fn whole_run(conn: &Connection, id: RunId) -> Result<Option<WholeRun>, Fault> {
-    // One view of all tables.
-    let view = conn.unchecked_transaction()?;
-    let mut get = view.prepare_cached("SELECT id, workflow, state, rev, body, n, finished FROM runs WHERE id = ?1")?;
+    let mut get = conn.prepare_cached("SELECT id, workflow, state, rev, body, n, finished FROM runs WHERE id = ?1")?;
     let mut rows = get.query([id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let (record, n, finished): (RunRecord, i64, Option<i64>) = (run_record(row)?, row.get(5)?, row.get(6)?);
-    let gate = all(&view, "SELECT key, most, go, inside, turn FROM gates WHERE run = ?1", n, |row| {
+    let gate = all(conn, "SELECT key, most, go, inside, turn FROM gates WHERE run = ?1", n, |row| {
         let (key, limit, go) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(GatePlace { key, limit, go, inside: row.get(3)?, turn: row.get(4)? })
     })?;
-    let inbox = all(&view, "SELECT seq, fact FROM inbox WHERE run = ?1 ORDER BY seq", n, |row| {
+    let inbox = all(conn, "SELECT seq, fact FROM inbox WHERE run = ?1 ORDER BY seq", n, |row| {
         Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
     })?;
-    let timers = all(&view, "SELECT key, due, fact FROM timers WHERE run = ?1 ORDER BY key", n, |row| {
+    let timers = all(conn, "SELECT key, due, fact FROM timers WHERE run = ?1 ORDER BY key", n, |row| {
         Ok((row.get(0)?, Ms(row.get(1)?), row.get(2)?))
     })?;
-    let values = all(&view, "SELECT key, value FROM vals WHERE run = ?1 ORDER BY key", n, |row| {
+    let values = all(conn, "SELECT key, value FROM vals WHERE run = ?1 ORDER BY key", n, |row| {
         let (key, text): (String, String) = (row.get(0)?, row.get(1)?);
         let broken = |_| StoreError::Corrupt(format!("value `{key}` of run {id} is not JSON"));
         let value = Json::parse(&text, usize::MAX).map_err(broken)?;
         Ok((key, value))
     })?;
-    let history = all(&view, "SELECT at, events FROM history WHERE run = ?1 ORDER BY turn", n, |row| {
+    let history = all(conn, "SELECT at, events FROM history WHERE run = ?1 ORDER BY turn", n, |row| {
         let events: Vec<Event> = codec::decode(blob(row, 1)?)?;
         Ok((Ms(row.get(0)?), events))
     })?;
