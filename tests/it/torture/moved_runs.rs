@@ -159,9 +159,9 @@ fn carried_away(ground: Ground) {
         let history = scene.site.env.run(&format!("workflow history {run} -o json")).ok().json();
         let events = history.as_array().expect("a list");
         for kind in ["run.started", "run.completed"] {
-            assert_eq!(events.iter().filter(|event| event["kind"] == kind).count(), 1, "{kind} of {run}: {history:#}");
+            assert_eq!(events.iter().filter(|event| event["type"] == kind).count(), 1, "{kind} of {run}: {history:#}");
         }
-        let ended = events.iter().filter(|event| event["kind"] == "step.completed").count();
+        let ended = events.iter().filter(|event| event["type"] == "step.completed").count();
         assert_eq!(ended, if *flow == "ends" { 2 } else { 3 }, "{run}: {history:#}");
     }
     // What the steps have printed has come along.
