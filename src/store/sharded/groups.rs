@@ -15,18 +15,53 @@ use crate::workflow::Run;
 pub const RUNS: usize = 1_000;
 pub const ITEMS: usize = 100_000;
 pub const BYTES: usize = 32 << 20;
+/// Runs that have ended and go together though nothing ties them.
+const BUNDLE: usize = 50;
 
 /// Runs that go over together.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     /// By id: the first one names the group.
     pub runs: Vec<RunId>,
+    /// Of which revision what follows is.
+    pub revs: BTreeMap<RunId, u64>,
     /// The jobs that their headers name.
     pub jobs: Vec<JobId>,
     /// Steps, by run, that a job undoes of which a header may not tell.
     pub undos: Vec<(RunId, String)>,
     /// One of them cannot be read, or they are too many.
     pub stuck: bool,
+    /// One of them has not ended.
+    pub lives: bool,
+}
+
+/// Those that have ended go several groups at a time, as long as they are few: nothing happens to them any more.
+pub fn bundles(groups: Vec<Group>) -> Vec<Vec<Group>> {
+    let mut bundles: Vec<Vec<Group>> = Vec::new();
+    for group in groups {
+        let fits = |last: &Vec<Group>| {
+            let runs: usize = last.iter().map(|one| one.runs.len()).sum();
+            runs + group.runs.len() <= BUNDLE && last.iter().chain([&group]).all(|one| !one.lives && !one.stuck)
+        };
+        match bundles.last_mut().filter(|last| fits(last)) {
+            Some(last) => last.push(group),
+            None => bundles.push(vec![group]),
+        }
+    }
+    bundles
+}
+
+/// Several groups as one.
+pub fn together(groups: &[Group]) -> Group {
+    let mut all = Group::default();
+    for group in groups {
+        all.runs.extend(&group.runs);
+        all.revs.extend(&group.revs);
+        all.jobs.extend(&group.jobs);
+        all.undos.extend(group.undos.iter().cloned());
+        (all.stuck, all.lives) = (all.stuck | group.stuck, all.lives | group.lives);
+    }
+    all
 }
 
 /// Puts runs together, in the order of their births.
@@ -56,8 +91,10 @@ pub fn groups(records: &[RunRecord]) -> Vec<Group> {
     for (at, header) in headers.iter().enumerate() {
         let group = groups.entry(head(&mut heads, at)).or_default();
         group.runs.push(records[at].id);
+        group.revs.insert(records[at].id, records[at].rev);
         match header {
             Some(run) => {
+                group.lives |= !run.state.is_terminal();
                 group.jobs.extend(run.jobs());
                 group.undos.extend(run.unnamed_undo().map(|step| (run.id, step.to_owned())));
             }
@@ -153,6 +190,20 @@ mod tests {
         records[6].body = vec![0xc1];
         let stuck: Vec<bool> = groups(&records).into_iter().map(|group| group.stuck).collect();
         assert_eq!(stuck, [true, false, false, false]);
+    }
+
+    #[test]
+    fn what_has_ended_goes_in_bundles() {
+        let over = |nth| Run { state: RunState::Completed, ..run(nth, None, None) };
+        let mut runs: Vec<Run> = (0..70).map(over).collect();
+        runs.push(run(70, None, None));
+        runs.extend((71..75).map(over));
+        let records: Vec<RunRecord> = runs.iter().map(|run| RunRecord::of(run).expect("a record")).collect();
+        let bundles = bundles(groups(&records));
+        assert_eq!(bundles.iter().map(Vec::len).collect::<Vec<_>>(), [50, 20, 1, 4]);
+        let all = together(&bundles[0]);
+        assert_eq!((all.runs.len(), all.lives, all.stuck), (50, false, false));
+        assert!(together(&bundles[2]).lives);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::store::codec::{decode, encode};
 use crate::store::contract::*;
 
 /// Groups that one call carries at most.
-const GROUPS: usize = 50;
+const GROUPS: usize = 100;
 /// Steps that one copy gets: three, and some that others have come before.
 const ROUNDS: usize = 8;
 /// Documents looked at in one call.
@@ -95,19 +95,32 @@ impl Inner {
         carried += self.land_marked(from, to).await?;
         let jobs = self.land_steps(from, to).await?;
         let records = self.all_runs(from).await?;
-        let groups = groups::groups(&records);
         let (mut stuck, mut gone) = (0, 0);
-        for group in &groups {
-            if gone == GROUPS {
+        for bundle in groups::bundles(groups::groups(&records)) {
+            if gone >= GROUPS {
                 break;
             }
-            match self.carry_group(from, to, group).await? {
-                Went::Over(runs) => {
-                    carried += runs;
-                    gone += 1;
+            let mut went = vec![(self.carry_group(from, to, &groups::together(&bundle)).await?, &bundle[..])];
+            if went[0].0 == Went::Stuck && bundle.len() > 1 {
+                // Together they are too much, or one of them is.
+                went.clear();
+                for group in &bundle {
+                    went.push((self.carry_group(from, to, group).await?, std::slice::from_ref(group)));
                 }
-                Went::NotYet => {}
-                Went::Stuck => stuck += group.runs.len() as u64,
+            }
+            for (went, groups) in went {
+                let runs: u64 = groups.iter().map(|group| group.runs.len() as u64).sum();
+                match went {
+                    Went::Over(landed) => {
+                        carried += landed;
+                        gone += groups.len();
+                    }
+                    Went::NotYet => {}
+                    Went::Stuck => {
+                        stuck += runs;
+                        self.stick(groups);
+                    }
+                }
             }
         }
         Ok((Carried { jobs, runs: carried, stuck, schedules: 0 }, records.is_empty()))
@@ -162,19 +175,16 @@ impl Inner {
                 Ok(None) => return Ok(Went::NotYet),
                 Err(StoreError::Refused(why)) => {
                     tracing::warn!(run = %id, why, "a run cannot be carried");
-                    return Ok(self.stick(first));
+                    return Ok(Went::Stuck);
                 }
                 Err(error) => return Err(error),
             }
         }
-        // The steps were those of the headers that were listed: others have others.
-        let listed: BTreeSet<JobId> = steps.iter().copied().collect();
-        for run in &runs {
-            if !run.record.header()?.jobs().iter().all(|job| listed.contains(job)) {
-                return Ok(Went::NotYet);
-            }
+        // The steps were those of the headers that were listed: others may have others.
+        if runs.iter().any(|run| group.revs.get(&run.record.id) != Some(&run.record.rev)) {
+            return Ok(Went::NotYet);
         }
-        let Some(carry) = self.copy_runs(from, to, runs).await? else { return Ok(self.stick(first)) };
+        let Some(carry) = self.copy_runs(from, to, runs).await? else { return Ok(Went::Stuck) };
         let landed = self.step_runs(from, to, carry).await?;
         if landed == 0 {
             return Ok(Went::NotYet);
@@ -200,9 +210,11 @@ impl Inner {
         group.stuck || stuck.contains_key(&first)
     }
 
-    fn stick(&self, first: RunId) -> Went {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).insert(first, Instant::now());
-        Went::Stuck
+    fn stick(&self, groups: &[Group]) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        for first in groups.iter().filter_map(|group| group.runs.first()) {
+            stuck.entry(*first).or_insert(Instant::now());
+        }
     }
 
     /// Sets the steps of a group aside that nobody runs; all that its headers name, if every one of them
@@ -285,50 +297,55 @@ impl Inner {
         }
     }
 
-    /// What is seen of a copy where its runs were: a mark, or whether they still are as they were copied.
-    async fn seen_at_home(&self, from: &Slot, carry: Carry, copy: Option<&Copy>) -> Result<(Seen, Option<Document>)> {
-        let mut as_copied = true;
-        let mut any = false;
-        for seen in copy.iter().flat_map(|copy| &copy.runs) {
-            let run = whole(from, seen.id).await?;
-            any |= run.is_some();
-            as_copied &= run.is_some_and(|run| run.seen() == *seen);
+    /// What is seen of a copy where its runs were: a mark, or whether they still are as they were copied; `look`
+    /// says whether to look, or to take it as so.
+    async fn seen_at_home(
+        &self,
+        from: &Slot,
+        carry: Carry,
+        copy: Option<&Copy>,
+        look: bool,
+    ) -> Result<(Seen, Option<Document>)> {
+        let (mut as_copied, mut any) = (true, copy.is_some());
+        if look {
+            any = false;
+            for seen in copy.iter().flat_map(|copy| &copy.runs) {
+                let run = whole(from, seen.id).await?;
+                any |= run.is_some();
+                as_copied &= run.is_some_and(|run| run.seen() == *seen);
+            }
         }
         // The mark afterwards: what was taken out in between has one.
-        match document(from, &groups::mark(carry)).await? {
-            Some(mark) => Ok((Seen::Left(carry), Some(mark))),
-            None if as_copied && any => Ok((Seen::Itself(Some(SAME)), None)),
-            None if any => Ok((Seen::Itself(Some(OTHER)), None)),
-            None => Ok((Seen::Nothing, None)),
-        }
+        Ok(match document(from, &groups::mark(carry)).await? {
+            Some(mark) => (Seen::Left(carry), Some(mark)),
+            None if !any => (Seen::Nothing, None),
+            None => (Seen::Itself(Some(if as_copied { SAME } else { OTHER })), None),
+        })
     }
 
     /// Takes every step that a copy needs, whoever has made it; how many runs have landed by it.
     async fn step_runs(&self, from: &Slot, to: &Slot, carry: Carry) -> Result<u64> {
         let (mut landed, name) = (0, groups::copy(from.id, carry));
+        // The shard itself judges whether the runs still are as they were copied: only after a no is looked.
+        let mut refused = false;
         for _ in 0..ROUNDS {
             // The copy first: if what it is of has changed afterwards, it will never count.
             let mut head = document(to, &name).await?;
             let copy: Option<Copy> = head.as_ref().map(|head| decode(&head.body)).transpose()?;
-            let (here, mark) = self.seen_at_home(from, carry, copy.as_ref()).await?;
+            let (here, mark) = self.seen_at_home(from, carry, copy.as_ref(), refused).await?;
             if head.is_none() && mark.is_some() {
                 // It may have been made, and taken out, between the two looks.
                 head = document(to, &name).await?;
             }
             let there = if head.is_some() { Seen::Copy(carry, SAME) } else { Seen::Nothing };
             match (transit::next(here, there), head, copy, mark) {
+                // They have not changed, and are not given: others have come to their gate, and go with them.
+                (Step::SetAside(_), ..) if refused => return Ok(landed),
                 (Step::SetAside(_), Some(_), Some(copy), _) => {
                     let body = encode(&Mark { carry, parts: copy.parts })?;
                     let take = TakeRuns { runs: copy.runs, mark: groups::mark(carry), body };
                     let take = &take;
-                    if !from.call(LARGE, |store| async move { store.take_runs(take).await }).await? {
-                        // They have changed just now; or others have come to their gate, and go with them.
-                        let (again, _) =
-                            self.seen_at_home(from, carry, Some(&Copy { runs: take.runs.clone(), parts: 0 })).await?;
-                        if again == Seen::Itself(Some(SAME)) {
-                            return Ok(landed);
-                        }
-                    }
+                    refused = !from.call(LARGE, |store| async move { store.take_runs(take).await }).await?;
                 }
                 (Step::Land, Some(head), Some(copy), _) => {
                     if let Some(runs) = self.read_parts(from, to, carry, &copy).await? {
@@ -341,7 +358,8 @@ impl Inner {
                     }
                 }
                 (Step::Discard, Some(head), Some(copy), _) => {
-                    if change(to, &without(&head)).await? {
+                    let discarded = change(to, &without(&head)).await?;
+                    if discarded {
                         self.drop_parts(from, to, carry, copy.parts).await?;
                     }
                 }
