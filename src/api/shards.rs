@@ -163,18 +163,20 @@ impl Client {
                 step = self.patiently(|| shards.carry(id)).await?;
                 drained.carried.jobs += step.jobs;
                 drained.carried.schedules += step.schedules;
+                drained.carried.runs += step.runs;
+                drained.carried.stuck = step.stuck;
             }
             drained.left = self.patiently(|| shards.left(id)).await?;
             told(&drained);
             let is_over = match into {
-                // Steps, and jobs that wait for others, cannot be carried: they end where they are.
+                // Locks stay until they are released, and runs that are too large until they are trimmed.
                 Some(_) => {
-                    let Left { dead, finished, finished_runs, locks, .. } = drained.left;
-                    drained.left.all() == dead + finished + finished_runs + locks
+                    let Left { finished_runs, locks, .. } = drained.left;
+                    drained.left.all() == finished_runs + locks && finished_runs <= step.stuck
                 }
                 None => drained.left.work() == 0,
             };
-            if step == Carried::default() {
+            if step.is_nothing() {
                 if is_over {
                     return Ok(drained);
                 }

@@ -219,6 +219,10 @@ delegate! {
     break_lock(name: &Name, holder: Option<HolderId>) -> Vec<LockHolder>;
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
     holders(keys: &[String]) -> Vec<Option<Holder>>;
+    whole_run(id: RunId) -> Option<WholeRun>;
+    take_runs(take: &TakeRuns) -> bool;
+    put_runs(put: &PutRuns) -> bool;
+    keep_log(id: JobId, rev: u32, log: &JobLog) -> bool;
     find(part: &str, limit: usize) -> Vec<JobId>;
     newest(before: Option<JobId>, limit: usize) -> Vec<JobId>;
     list(query: &ListQuery) -> Page<Stored>;

@@ -276,6 +276,14 @@ impl StepRecord {
         self.is_active() || self.frames().any(|(_, steps)| steps.iter().any(StepRecord::is_alive))
     }
 
+    /// The jobs that this record and those inside of it name, whether they have ended or not.
+    pub fn jobs(&self, into: &mut Vec<JobId>) {
+        into.extend(self.job.into_iter().chain(self.undo_job));
+        for (_, steps) in self.frames() {
+            steps.iter().for_each(|step| step.jobs(into));
+        }
+    }
+
     /// The steps inside, by branch, item or round.
     pub fn frames(&self) -> impl Iterator<Item = (u32, &[StepRecord])> {
         let (frames, each, round) = match self.body.as_deref() {

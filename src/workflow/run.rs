@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{Slot, StepRecord, is_default};
 use crate::domain::job::JobError;
 use crate::domain::run::RunState;
-use crate::domain::{Epoch, Json, Ms, Name, RunId};
+use crate::domain::{Epoch, JobId, Json, Ms, Name, RunId};
 
 /// Values up to this many bytes of JSON text lie in the header.
 pub const INLINE_BYTES: usize = 1 << 10;
@@ -284,6 +284,20 @@ impl Run {
 
     pub fn step(&self, id: &str) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.id == id)
+    }
+
+    /// The jobs that its records name, whether they have ended or not. Everything that is under way for it is
+    /// among them, but for what [`Run::unnamed_undo`] tells of.
+    pub fn jobs(&self) -> Vec<JobId> {
+        let mut jobs = Vec::new();
+        self.steps.iter().for_each(|step| step.jobs(&mut jobs));
+        jobs
+    }
+
+    /// The path of a step that a job undoes now, of which perhaps no record is left.
+    pub fn unnamed_undo(&self) -> Option<&str> {
+        let current = self.undo.current.as_ref()?;
+        matches!(current.what, UndoWhat::Job(_)).then_some(current.step.as_str())
     }
 
     /// Its concurrency key, apart from those of other workflows.

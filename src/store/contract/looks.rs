@@ -115,6 +115,20 @@ pub struct JobLog {
     pub truncated: bool,
 }
 
+impl JobLog {
+    /// Its end, as far as it fits into so many bytes.
+    #[must_use]
+    pub fn bounded(&self, most: usize) -> JobLog {
+        let mut bytes = 0;
+        let fits = |chunk: &&LogChunk| {
+            bytes += chunk.text.len();
+            bytes <= most
+        };
+        let first = self.chunks.len() - self.chunks.iter().rev().take_while(fits).count();
+        JobLog { chunks: self.chunks[first..].to_vec(), truncated: self.truncated || first > 0 }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LogChunk {
     /// Rises within a job.

@@ -78,11 +78,14 @@
 //! | `document`, `documents` | O(answer) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `set_document`, `acquire`, `extend`, `release`, `break_lock` | O(slots) | a share of one commit | 1 script | 1 transaction |
 //! | `locks` | O(answer) | 1 indexed read | O(held locks) | 1 indexed read |
+//! | `whole_run` | O(answer) | 1 indexed read | 8 commands, more for long histories | 1 transaction |
+//! | `take_runs`, `put_runs`, `keep_log` | O(what is kept of them) | a share of one commit | 1 script | 1 transaction |
 //! | `news` | | as `events`, ten times a second | | |
 //! | `stats` | O(queues) | 1 read of counters | O(queues + r) | 1 read of counters |
 //!
 //! w = what waits, r = what runs (bounded by workers × (concurrency + what they lease ahead)).
 
+mod carry;
 mod error;
 mod looks;
 mod moves;
@@ -96,6 +99,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use self::carry::*;
 pub use self::error::{Result, StoreError};
 pub use self::looks::*;
 pub use self::moves::*;
@@ -151,6 +155,48 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Refused`] from one that cannot.
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         Err(StoreError::Refused(format!("{} cannot tell who holds {} keys", self.describe(), keys.len())))
+    }
+
+    /// All that is kept of a run. What changes meanwhile is seen by [`WholeRun::seen`]: then it is not as it
+    /// was seen any more. This and the next three, only a store that can be a shard of several has to know.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from one that cannot, and for a run that it cannot give in full.
+    async fn whole_run(&self, id: RunId) -> Result<Option<WholeRun>> {
+        Err(StoreError::Refused(format!("{} cannot give run {id} away", self.describe())))
+    }
+
+    /// Takes runs out, with all that is kept of them but their jobs, and makes a document, if each run is
+    /// as it was seen, nobody else stands at the gates of theirs that wait or were let in, and there is no
+    /// such document: else nothing is changed, and the answer is false.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from a store that cannot, and for what [`DocumentChange::check`] refuses.
+    async fn take_runs(&self, take: &TakeRuns) -> Result<bool> {
+        Err(StoreError::Refused(format!("{} cannot give {} runs away", self.describe(), take.runs.len())))
+    }
+
+    /// Puts runs in as they were, and deletes a document, if it has this revision and none of the runs is
+    /// kept: else nothing is changed, and the answer is false. Numbers of inboxes and turns at gates are
+    /// given anew, in the same order, behind those who are there; whoever then has room is let in.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from a store that cannot.
+    async fn put_runs(&self, put: &PutRuns) -> Result<bool> {
+        Err(StoreError::Refused(format!("{} cannot take {} runs", self.describe(), put.runs.len())))
+    }
+
+    /// Keeps a log for a job in place of its own, if it is scheduled and has this revision; whether it is and
+    /// has. As much of it is kept as of any log.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] from a store that cannot.
+    async fn keep_log(&self, id: JobId, rev: u32, log: &JobLog) -> Result<bool> {
+        let chunks = log.chunks.len();
+        Err(StoreError::Refused(format!(
+            "{} cannot take {chunks} chunks for job {id} of revision {rev}",
+            self.describe()
+        )))
     }
 
     /// Adds new work. Items are answered in order.

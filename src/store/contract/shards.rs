@@ -37,7 +37,7 @@ pub struct Left {
     pub dead: u64,
     /// Completed and cancelled jobs that are still kept.
     pub finished: u64,
-    /// Runs that are under way, as far as one page shows.
+    /// Runs that are under way, as far as one page shows, and groups of runs that are on their way.
     pub runs: u64,
     /// Runs that have ended and are still kept, as far as one page shows.
     pub finished_runs: u64,
@@ -87,6 +87,18 @@ impl ShardList {
 pub struct Carried {
     pub jobs: u64,
     pub schedules: u64,
+    #[serde(default)]
+    pub runs: u64,
+    /// Runs that cannot be carried: they are too large for one step, or cannot be read.
+    #[serde(default)]
+    pub stuck: u64,
+}
+
+impl Carried {
+    /// Nothing has gone over by it.
+    pub fn is_nothing(&self) -> bool {
+        self.jobs == 0 && self.schedules == 0 && self.runs == 0
+    }
 }
 
 /// What somebody who makes ids must know of shards that they cannot reach.
@@ -184,7 +196,8 @@ pub trait Shards: Send + Sync {
     /// What is left on a shard.
     async fn left(&self, id: u16) -> Result<Left>;
 
-    /// Carries a batch of what lies on a draining shard to where it goes. Nothing more to carry: zeros.
+    /// Carries a batch of what lies on a draining shard to where it goes. Nothing more to carry now:
+    /// [`Carried::is_nothing`].
     async fn carry(&self, id: u16) -> Result<Carried>;
 
     /// Takes an empty shard out of the map.

@@ -2,6 +2,7 @@
 //! are held against it by the contract suite and by random differential tests, and the simulation
 //! runs on it. Everything lies under one lock; nothing here waits.
 
+mod carry;
 mod commit;
 mod jobs;
 mod room;
@@ -218,6 +219,26 @@ impl Store for MemoryStore {
         };
         let holder = |key: &String| state.holder(key, now).map(|job| Holder { job, rest: rest(key) });
         Ok(keys.iter().map(holder).collect())
+    }
+
+    async fn whole_run(&self, id: RunId) -> Result<Option<WholeRun>> {
+        Ok(self.state().whole_run(id))
+    }
+
+    async fn take_runs(&self, take: &TakeRuns) -> Result<bool> {
+        let change = take.mark();
+        change.check()?;
+        Ok(self.state().take_runs(take, &change, self.clock.now()))
+    }
+
+    async fn put_runs(&self, put: &PutRuns) -> Result<bool> {
+        let done = self.state().put_runs(put, self.clock.now());
+        self.hint();
+        Ok(done)
+    }
+
+    async fn keep_log(&self, id: JobId, rev: u32, log: &JobLog) -> Result<bool> {
+        Ok(self.state().keep_log(id, rev, log))
     }
 
     async fn ask(&self, ids: &[JobId]) -> Result<Vec<bool>> {

@@ -42,7 +42,7 @@ impl State {
     }
 
     /// Lets runs in, first come first in, as long as the first one waiting has room.
-    fn admit(&mut self, key: &str, now: Ms) {
+    pub(super) fn admit(&mut self, key: &str, now: Ms) {
         while let Some(gated) = self.gates.get_mut(key) {
             let Some(first) = gated.waiting.first().copied() else { break };
             let gate = self.runs.get(&first).and_then(|kept| kept.gate.as_ref());

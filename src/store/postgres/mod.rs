@@ -14,6 +14,7 @@
 //! No session state anywhere else: unnamed statements, locks that end with the transaction. So a
 //! transaction pooler may stand in between.
 
+mod carry;
 mod columns;
 mod commit;
 mod enqueue;
@@ -264,6 +265,22 @@ impl Store for PostgresStore {
 
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
+    }
+
+    async fn whole_run(&self, id: RunId) -> Result<Option<WholeRun>> {
+        self.get_whole_run(id).await
+    }
+
+    async fn take_runs(&self, take: &TakeRuns) -> Result<bool> {
+        self.carry_away(take).await
+    }
+
+    async fn put_runs(&self, put: &PutRuns) -> Result<bool> {
+        self.carry_here(put).await
+    }
+
+    async fn keep_log(&self, id: JobId, rev: u32, log: &JobLog) -> Result<bool> {
+        self.replace_log(id, rev, log).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

@@ -25,6 +25,7 @@
 
 pub mod address;
 mod beside;
+mod carry;
 mod connection;
 mod health;
 mod hints;
@@ -395,6 +396,22 @@ impl Store for RedisStore {
 
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         self.key_holders(keys).await
+    }
+
+    async fn whole_run(&self, id: RunId) -> Result<Option<WholeRun>> {
+        self.read_whole_run(id).await
+    }
+
+    async fn take_runs(&self, take: &TakeRuns) -> Result<bool> {
+        self.carry_away(take).await
+    }
+
+    async fn put_runs(&self, put: &PutRuns) -> Result<bool> {
+        self.carry_here(put).await
+    }
+
+    async fn keep_log(&self, id: JobId, rev: u32, log: &JobLog) -> Result<bool> {
+        self.replace_log(id, rev, log).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

@@ -31,6 +31,9 @@ macro_rules! script {
 script!(ENQUEUE, "enqueue", "beside", "jobs", "runs");
 script!(SCHEDULE, "schedule", "beside", "jobs", "runs");
 script!(FORGET, "forget", "beside", "jobs", "runs");
+script!(TAKE_RUNS, "take_runs", "beside", "jobs", "runs");
+script!(PUT_RUNS, "put_runs", "beside", "jobs", "runs");
+script!(KEEP_LOG, "keep_log");
 script!(ASK, "ask", "beside", "jobs");
 script!(FREED, "freed", "beside");
 script!(ASKED, "asked");

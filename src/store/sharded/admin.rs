@@ -104,6 +104,7 @@ impl Inner {
         let live = slot.call(PATIENT, |store| async move { store.runs(&page(false)).await }).await?;
         let ended = slot.call(PATIENT, |store| async move { store.runs(&page(true)).await }).await?;
         (left.runs, left.finished_runs) = (live.items.len() as u64, ended.items.len() as u64);
+        left.runs += self.marks_on(slot).await?;
         let (_, records) = slot.call(PATIENT, |store| async move { store.schedules().await }).await?;
         left.schedules = records.iter().filter(|record| !notices::is_notice(&record.name)).count() as u64;
         left.locks = self.locks_on(slot).await?;

@@ -15,8 +15,9 @@
 //! the right to be done once. A job that changes, or is deleted, between 1 and 2 leaves a copy that nobody
 //! can land any more, and that is discarded.
 //!
-//! Jobs that wait for others, and those they wait for, stay until that is over. The time of what has ended
-//! in its line begins anew.
+//! What a job has printed goes to the copy just before it becomes the job. Steps of runs go with these:
+//! see `runs`. Jobs that wait for others, and those they wait for, stay until that is over. The time of what
+//! has ended in its line begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,11 +25,13 @@ use std::time::Duration;
 use super::shard::Slot;
 use super::transit::{self, Carry, Seen, Step, is_copy, seen, unmarked, way};
 use super::{Inner, PATIENT, notices};
-use crate::domain::{EventKind, Job, JobId, Place, ProducerId, Shard, To};
+use crate::domain::{EventKind, Job, JobId, Place, ProducerId, RunId, Shard, To};
 use crate::store::contract::*;
 
 /// Jobs carried at once.
-const BATCH: usize = 200;
+pub(super) const BATCH: usize = 200;
+/// Logs read at once.
+const LOGS: usize = 16;
 /// Rounds of steps that a batch gets: each job needs three.
 const ROUNDS: usize = 4;
 /// Between two looks for what carriers have left.
@@ -64,8 +67,43 @@ async fn commit(slot: &Slot, commits: Vec<Commit>) -> Result<Vec<Moved>> {
     Ok(answer.commits.into_iter().filter_map(|one| one.moves.into_iter().next()).collect())
 }
 
-async fn get(slot: &Slot, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
+pub(super) async fn get(slot: &Slot, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
     slot.call(PATIENT, |store| async move { store.get(ids).await }).await
+}
+
+/// All jobs in a place of a shard.
+pub(super) async fn all_in(slot: &Slot, place: Place) -> Result<Vec<Stored>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let query = ListQuery { place, queue: None, after, budget: crate::domain::limits::LIST_BUDGET };
+        let query = &query;
+        let page = slot.call(PATIENT, |store| async move { store.list(query).await }).await?;
+        all.extend(page.items);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Takes along what jobs have printed, to the copies that become them; each with the revision it lands with.
+async fn carry_logs(from: &Slot, to: &Slot, landing: &[(JobId, u32)]) -> Result<()> {
+    for some in landing.chunks(LOGS) {
+        let sent = some.iter().map(|(id, rev)| carry_log(from, to, *id, rev.saturating_sub(1)));
+        futures_util::future::try_join_all(sent).await?;
+    }
+    Ok(())
+}
+
+async fn carry_log(from: &Slot, to: &Slot, id: JobId, rev: u32) -> Result<()> {
+    let mut log = from.call(PATIENT, |store| async move { store.log(id, 0).await }).await?;
+    if log.chunks.is_empty() {
+        return Ok(());
+    }
+    log.chunks.iter_mut().for_each(|chunk| chunk.at = to.to_theirs(from.to_ours(chunk.at)));
+    let log = &log;
+    // A copy that has landed meanwhile has it already.
+    to.call(PATIENT, |store| async move { store.keep_log(id, rev, log).await }).await.map(drop)
 }
 
 impl Inner {
@@ -80,50 +118,62 @@ impl Inner {
     pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
         let (from, to) = self.way_of(id)?;
         let entangled = self.entangled(&from).await?;
+        let jobs = self.carry_some(&from, &to, &entangled, false).await?;
+        if jobs > 0 {
+            return Ok(Carried { jobs, ..Carried::default() });
+        }
+        let (mut carried, none_left) = self.carry_runs(&from, &to).await?;
+        if carried.is_nothing() && none_left {
+            // A step whose run is not kept any more is a job as any other.
+            carried.jobs = self.carry_some(&from, &to, &entangled, true).await?;
+        }
+        if carried.is_nothing() {
+            carried.schedules = self.carry_schedules(&from, &to).await?;
+        }
+        Ok(carried)
+    }
+
+    /// Carries a batch of jobs.
+    async fn carry_some(&self, from: &Slot, to: &Slot, entangled: &BTreeSet<JobId>, steps: bool) -> Result<u64> {
         for place in PLACES {
-            let batch = self.movable(&from, place, &entangled).await?;
+            let batch = self.movable(from, place, entangled, steps).await?;
             if !batch.is_empty() {
-                let jobs = self.carry_jobs(&from, &to, batch).await?;
+                let jobs = self.carry_jobs(from, to, batch, &[]).await?;
                 if jobs > 0 {
-                    return Ok(Carried { jobs, schedules: 0 });
+                    return Ok(jobs);
                 }
             }
         }
-        Ok(Carried { jobs: 0, schedules: self.carry_schedules(&from, &to).await? })
+        Ok(0)
     }
 
     /// Jobs that wait for others, and those they wait for.
     async fn entangled(&self, from: &Slot) -> Result<BTreeSet<JobId>> {
         let mut entangled = BTreeSet::new();
-        for stored in self.all_of(from, Place::Held).await? {
+        for stored in all_in(from, Place::Held).await? {
             entangled.extend(stored.job.after.iter().copied());
             entangled.insert(stored.job.id);
         }
         Ok(entangled)
     }
 
-    async fn all_of(&self, slot: &Slot, place: Place) -> Result<Vec<Stored>> {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let query = ListQuery { place, queue: None, after, budget: crate::domain::limits::LIST_BUDGET };
-            let query = &query;
-            let page = slot.call(PATIENT, |store| async move { store.list(query).await }).await?;
-            all.extend(page.items);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
-    }
-
-    async fn movable(&self, from: &Slot, place: Place, entangled: &BTreeSet<JobId>) -> Result<Vec<Stored>> {
+    /// Steps that have ended go by themselves, others with their runs (`steps` says that no run is left).
+    async fn movable(
+        &self,
+        from: &Slot,
+        place: Place,
+        entangled: &BTreeSet<JobId>,
+        steps: bool,
+    ) -> Result<Vec<Stored>> {
         let mut after = None;
+        let steps = steps || place.state().is_terminal();
         loop {
             let query = ListQuery { place, queue: None, after, budget: BATCH };
             let query = &query;
             let page = from.call(PATIENT, |store| async move { store.list(query).await }).await?;
-            let fits =
-                |stored: &Stored| stored.job.link.is_none() && !entangled.contains(&stored.job.id) && !is_copy(stored);
+            let fits = |stored: &Stored| {
+                (steps || stored.job.link.is_none()) && !entangled.contains(&stored.job.id) && !is_copy(stored)
+            };
             let mut batch: Vec<Stored> = page.items.into_iter().filter(fits).collect();
             if matches!(place, Place::Dead | Place::Completed | Place::Cancelled) {
                 // The list begins with the latest; the latest is to be the last to come.
@@ -140,11 +190,12 @@ impl Inner {
         }
     }
 
-    async fn carry_jobs(&self, from: &Slot, to: &Slot, batch: Vec<Stored>) -> Result<u64> {
+    /// `runs`: whose steps these are.
+    pub(super) async fn carry_jobs(&self, from: &Slot, to: &Slot, batch: Vec<Stored>, runs: &[RunId]) -> Result<u64> {
         let ids: Vec<JobId> = batch.iter().map(|stored| stored.job.id).collect();
         let carry = Carry(self.options.entropy.next());
         let at = from.to_theirs(self.now());
-        let intent = notices::Intent { carry: carry.0, to: to.id, at: at.0, jobs: ids.clone() };
+        let intent = notices::Intent { carry: carry.0, to: to.id, at: at.0, jobs: ids.clone(), runs: runs.to_vec() };
         let kept = &intent;
         from.call(PATIENT, |store| async move { notices::keep_intent(&*store, kept).await }).await?;
         let keys = self.held_keys(from, &batch).await?;
@@ -183,7 +234,7 @@ impl Inner {
 
     /// Takes every step that these jobs need, whoever has begun; how many have landed, and whether
     /// none of them is on its way any more.
-    async fn go_on(&self, from: &Slot, to: &Slot, ids: &[JobId]) -> Result<(u64, bool)> {
+    pub(super) async fn go_on(&self, from: &Slot, to: &Slot, ids: &[JobId]) -> Result<(u64, bool)> {
         let mut landed = 0;
         for _ in 0..ROUNDS {
             // First where they were: what is not there any more has landed, or never will.
@@ -202,9 +253,17 @@ impl Inner {
                 }
             }
             let (mut at_home, mut away, mut lands, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let owners = here.iter().flatten().filter_map(|here| transit::waits_for_run(&here.job)).collect();
+            let waits = self.runs_to_wait_for(from, to, owners).await?;
+            let mut is_over = true;
             for (here, there) in here.iter().zip(&there) {
                 let next = transit::next(seen(here.as_ref(), from.id), seen(there.as_ref(), from.id));
                 match (next, here, there) {
+                    (Step::Land, Some(here), _)
+                        if transit::waits_for_run(&here.job).is_some_and(|run| waits.contains(&run)) =>
+                    {
+                        is_over = false;
+                    }
                     (Step::SetAside(carry), Some(here), _) => {
                         let holds = there.as_ref().is_some_and(|there| there.job.unique_key.is_some());
                         let stored = Stored { at: from.to_ours(here.at), ..here.clone() };
@@ -230,8 +289,11 @@ impl Inner {
             }
             // Each side that is seen asks for a step.
             if at_home.is_empty() && away.is_empty() {
-                return Ok((landed, true));
+                return Ok((landed, is_over));
             }
+            let logs = lands.iter().filter_map(|nth| away.get(*nth)).flat_map(|commit: &Commit| &commit.moves);
+            let logs: Vec<(JobId, u32)> = logs.map(|step| (step.job.id, step.job.rev)).collect();
+            carry_logs(from, to, &logs).await?;
             let moved = commit(to, away).await?;
             landed += lands.iter().filter(|nth| moved.get(**nth) == Some(&Moved::Applied)).count() as u64;
             if !asked.is_empty() {
@@ -352,6 +414,10 @@ impl Inner {
         let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
         for intent in notices::intents(&records)? {
             if now.0.saturating_sub(intent.at) > CUT.as_millis() as i64 {
+                if !intent.runs.is_empty() {
+                    // Their steps are set aside, and wait for them.
+                    self.carry_runs(&from, &to).await?;
+                }
                 let (_, is_over) = self.go_on(&from, &to, &intent.jobs).await?;
                 if is_over {
                     let intent = &intent;
@@ -359,6 +425,7 @@ impl Inner {
                 }
             }
         }
+        self.land_marked(&from, &to).await?;
         let is_cut = |record: &ScheduleRecord| {
             transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Left(_)))
         };
@@ -372,7 +439,8 @@ impl Inner {
     pub(super) async fn sweep_copies(&self, id: u16) -> Result<()> {
         let Ok((from, to)) = self.way_of(id) else { return Ok(()) };
         let of_it = |stored: &Stored| matches!(seen(Some(stored), from.id), Seen::Copy(..));
-        let late = self.all_of(&to, Place::Scheduled).await?;
+        self.sweep_runs(&from, &to).await?;
+        let late = all_in(&to, Place::Scheduled).await?;
         let ids: Vec<JobId> = late.iter().filter(|stored| of_it(stored)).map(|stored| stored.job.id).collect();
         for ids in ids.chunks(BATCH) {
             self.go_on(&from, &to, ids).await?;

@@ -51,11 +51,13 @@
 
 mod admin;
 mod carry;
+mod groups;
 mod keeper;
 mod leases;
 mod looks;
 mod map;
 mod notices;
+mod runs;
 mod schedules;
 mod settings;
 mod shard;
@@ -123,6 +125,8 @@ struct Inner {
     /// What the fences of locks must be above whose home has changed and whose new home's clock is behind.
     floors: Mutex<BTreeMap<Name, Fence>>,
     hints: watch::Sender<u64>,
+    /// Groups of runs that could not be carried, by their first run, and when that was seen.
+    stuck: Mutex<BTreeMap<RunId, Instant>>,
     /// When the map was last compared with what the shards say.
     compared: Mutex<Instant>,
 }
@@ -152,6 +156,7 @@ impl ShardedStore {
             schedules: Mutex::default(),
             floors: Mutex::default(),
             hints: watch::Sender::new(0),
+            stuck: Mutex::default(),
             compared: Mutex::new(Instant::now()),
         });
         inner.adopt(map);
@@ -250,6 +255,19 @@ impl Inner {
             }
         }
         Ok(None)
+    }
+
+    /// The same for what belongs to a run. One that is on its way lands first: then it is found.
+    async fn look_for_run<T, F>(&self, run: RunId, call: impl Fn(Arc<dyn Store>) -> F + Sync) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>>> + Send,
+        T: Send,
+    {
+        let found = self.look(run.shard(), &call).await?;
+        if found.is_some() || !self.land_what_is_on_its_way(run.shard()).await? {
+            return Ok(found);
+        }
+        self.look(run.shard(), &call).await
     }
 
     /// The map was not looked at for longer than a change of it takes.
@@ -459,11 +477,20 @@ impl Store for ShardedStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>> {
-        self.inner.look(id.shard(), |store| async move { store.run(id).await }).await
+        self.inner.look_for_run(id, |store| async move { store.run(id).await }).await
     }
 
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
-        self.inner.find(limit, |store| async move { store.find_runs(part, limit).await }).await
+        let ask = |store: Arc<dyn Store>| async move { store.find_runs(part, limit).await };
+        let found = self.inner.find(limit, ask).await?;
+        // It may be on its way.
+        let mut landed = false;
+        if found.is_empty() {
+            for entry in self.inner.map().there().filter(|entry| entry.moved_to.is_some()) {
+                landed |= self.inner.land_what_is_on_its_way(Shard(entry.id)).await?;
+            }
+        }
+        if landed { self.inner.find(limit, ask).await } else { Ok(found) }
     }
 
     async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
@@ -473,13 +500,13 @@ impl Store for ShardedStore {
     async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>> {
         let some = |values: Vec<Option<Json>>| values.iter().any(Option::is_some).then_some(values);
         let look = |store: Arc<dyn Store>| async move { Ok(some(store.values(run, keys).await?)) };
-        Ok(self.inner.look(run.shard(), look).await?.unwrap_or_else(|| vec![None; keys.len()]))
+        Ok(self.inner.look_for_run(run, look).await?.unwrap_or_else(|| vec![None; keys.len()]))
     }
 
     async fn history(&self, run: RunId) -> Result<Vec<Event>> {
         let some = |events: Vec<Event>| (!events.is_empty()).then_some(events);
         let look = |store: Arc<dyn Store>| async move { Ok(some(store.history(run).await?)) };
-        Ok(self.inner.look(run.shard(), look).await?.unwrap_or_default())
+        Ok(self.inner.look_for_run(run, look).await?.unwrap_or_default())
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {

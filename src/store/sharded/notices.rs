@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::map::Map;
-use crate::domain::{Event, JobId, Name};
+use crate::domain::{Event, JobId, Name, RunId};
 use crate::store::codec::{decode, encode};
 use crate::store::contract::{Result, ScheduleCommit, ScheduleRecord, Store, StoreError};
 
@@ -126,6 +126,9 @@ pub struct Intent {
     /// When it began, by the clock of the shard that it is kept on.
     pub at: i64,
     pub jobs: Vec<JobId>,
+    /// The runs that these are steps of: the jobs land when the runs have.
+    #[serde(default)]
+    pub runs: Vec<RunId>,
 }
 
 const INTENT: &str = "goflow:carry.";

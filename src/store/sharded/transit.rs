@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Job, JobId, Ms, Place, To};
+use crate::domain::{Job, JobId, Ms, Place, RunId, To};
 use crate::store::codec::{decode, encode};
 use crate::store::contract::{NewJob, Result, ScheduleRecord, Start, Stored};
 use std::time::Duration;
@@ -200,6 +200,13 @@ pub fn seen(stored: Option<&Stored>, from: u16) -> Seen {
     }
 }
 
+/// Whether a side is of a step whose run has to be there before it: one that has not ended.
+pub fn waits_for_run(side: &Job) -> Option<RunId> {
+    let link = side.link.as_ref()?;
+    let (place, ..) = unmarked(side)?;
+    (!place.state().is_terminal()).then_some(link.run)
+}
+
 /// A schedule on its way, in the body of its record. The bodies of others never begin like it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MovingSchedule {
@@ -387,5 +394,151 @@ mod tests {
             }
         }
         assert!(count > 1_000, "{count} worlds");
+    }
+
+    /// What two carriers of runs, a worker, and somebody who deletes can do, in every order. Unlike a job's,
+    /// a copy of runs is a document of its own for each carrying; it says of which state it is, and each carrier
+    /// makes its copy of the state that it saw when it began.
+    #[test]
+    fn no_order_of_steps_makes_second_runs() {
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        enum Phase {
+            /// It has not begun.
+            Idle,
+            /// It has seen this state of the runs.
+            Read(u64),
+            /// It steps.
+            Steps,
+        }
+        /// What is in a carrier's hands: the copy that it looks at, whether that was there with which state, and
+        /// what was seen at home afterwards.
+        type Hand = Option<(usize, Option<u64>, Option<Home>, bool)>;
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        enum Home {
+            State(u64),
+            Mark,
+            Nothing,
+        }
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        struct World {
+            /// The runs where they are; their state counts up.
+            here: Option<u64>,
+            marks: [bool; 2],
+            copies: [Option<u64>; 2],
+            /// The runs where they go, and of which state they were.
+            there: Option<u64>,
+            phases: [Phase; 2],
+            hands: [Hand; 2],
+            state: u64,
+            lives: bool,
+            landed: u8,
+        }
+        let start = World {
+            here: Some(1),
+            marks: [false; 2],
+            copies: [None; 2],
+            there: None,
+            phases: [Phase::Idle; 2],
+            hands: [None; 2],
+            state: 1,
+            lives: true,
+            landed: 0,
+        };
+        let mut queue = vec![start];
+        let mut known = std::collections::BTreeSet::new();
+        let (mut both, mut discards) = (0, 0);
+        while let Some(world) = queue.pop() {
+            if !known.insert(world.clone()) {
+                continue;
+            }
+            let places = u8::from(world.here.is_some()) + u8::from(world.there.is_some());
+            assert!(places <= 1 && world.landed <= 1, "there twice: {world:?}");
+            let on_its_way = (0..2).any(|c| world.marks[c] && world.copies[c] == Some(world.state));
+            assert!(!world.lives || places == 1 || on_its_way, "lost: {world:?}");
+            assert!(world.lives || places == 0, "it came back: {world:?}");
+            both += u32::from(world.copies[0].is_some() && world.copies[1].is_some());
+            // A worker moves the runs on, or they are trimmed, wherever they are.
+            if world.state < 4 {
+                let state = world.state + 1;
+                if world.here.is_some() {
+                    queue.push(World { here: Some(state), state, ..world.clone() });
+                    queue.push(World { here: None, lives: false, ..world.clone() });
+                }
+                if world.there.is_some() {
+                    queue.push(World { there: None, lives: false, ..world.clone() });
+                }
+            }
+            for who in 0..2 {
+                let mut next = world.clone();
+                match world.phases[who] {
+                    Phase::Idle => {
+                        if let Some(state) = world.here {
+                            next.phases[who] = Phase::Read(state);
+                            queue.push(next);
+                        }
+                        continue;
+                    }
+                    Phase::Read(state) => {
+                        (next.copies[who], next.phases[who]) = (Some(state), Phase::Steps);
+                        queue.push(next);
+                        continue;
+                    }
+                    Phase::Steps => {}
+                }
+                match world.hands[who] {
+                    // Looks at a copy, its own or the other's.
+                    None => {
+                        for copy in 0..2 {
+                            let mut next = world.clone();
+                            next.hands[who] = Some((copy, world.copies[copy], None, false));
+                            queue.push(next);
+                        }
+                    }
+                    // Looks at home afterwards.
+                    Some((copy, seen, None, again)) => {
+                        let home = match world.here {
+                            _ if world.marks[copy] => Home::Mark,
+                            Some(state) => Home::State(state),
+                            None => Home::Nothing,
+                        };
+                        next.hands[who] = Some((copy, seen, Some(home), again));
+                        queue.push(next);
+                    }
+                    // A mark without its copy: looks at the copy once more.
+                    Some((copy, None, Some(Home::Mark), false)) => {
+                        next.hands[who] = Some((copy, world.copies[copy], Some(Home::Mark), true));
+                        queue.push(next);
+                    }
+                    // Does what it decided, however late.
+                    Some((copy, seen, Some(home), _)) => {
+                        next.hands[who] = None;
+                        let carry = Carry(copy as u64);
+                        let here = match home {
+                            Home::Mark => Seen::Left(carry),
+                            Home::State(state) => Seen::Itself(Some(u64::from(Some(state) == seen))),
+                            Home::Nothing => Seen::Nothing,
+                        };
+                        let there = if seen.is_some() { Seen::Copy(carry, 1) } else { Seen::Nothing };
+                        match super::next(here, there) {
+                            Step::SetAside(_) if world.here == seen && !world.marks[copy] => {
+                                (next.here, next.marks[copy]) = (None, true);
+                            }
+                            Step::Land if world.copies[copy].is_some() => {
+                                next.there = world.copies[copy];
+                                (next.copies[copy], next.landed) = (None, world.landed + 1);
+                            }
+                            Step::Discard if world.copies[copy].is_some() => {
+                                next.copies[copy] = None;
+                                discards += 1;
+                            }
+                            Step::Leave => next.marks[copy] = false,
+                            _ => {}
+                        }
+                        queue.push(next);
+                    }
+                }
+            }
+        }
+        assert!(known.len() > 1_000 && both > 0 && discards > 0, "{} worlds, {both}, {discards}", known.len());
     }
 }

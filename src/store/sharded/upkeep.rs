@@ -225,7 +225,20 @@ impl Inner {
     pub(super) async fn inform(&self, facts: &[(RunId, Vec<u8>)]) -> Result<Vec<bool>> {
         let ask = |store: Arc<dyn Store>, facts: Vec<(RunId, Vec<u8>)>| async move { store.inform(&facts).await };
         let told = self.grouped(facts, |(run, _)| run.shard(), |known| *known, Both::IfUnknown, ask).await?;
-        Ok(told.into_iter().map(|known| known == Some(true)).collect())
+        let mut told: Vec<bool> = told.into_iter().map(|known| known == Some(true)).collect();
+        // What is unknown may be on its way: once it has landed, it can be told.
+        let mut landed = Vec::new();
+        for (nth, (run, _)) in facts.iter().enumerate().filter(|(nth, _)| !told[*nth]) {
+            if self.land_what_is_on_its_way(run.shard()).await? {
+                landed.push(nth);
+            }
+        }
+        if !landed.is_empty() {
+            let again: Vec<(RunId, Vec<u8>)> = landed.iter().map(|nth| facts[*nth].clone()).collect();
+            let known = self.grouped(&again, |(run, _)| run.shard(), |known| *known, Both::IfUnknown, ask).await?;
+            landed.into_iter().zip(known).for_each(|(nth, known)| told[nth] = known == Some(true));
+        }
+        Ok(told)
     }
 
     pub(super) async fn asked(&self, worker: WorkerId, limit: usize) -> Result<Vec<Stored>> {

@@ -455,7 +455,8 @@ impl Inner {
                 let Some(answer) = answer else { continue };
                 let idle = commit.moves.iter().all(|step| matches!(step.expect, Expect::Idle(..)));
                 let stale = idle && answer.moves.iter().all(|moved| *moved == Moved::Stale);
-                let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone | RunAnswer::Contended);
+                // A contended run is there.
+                let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone);
                 if !stale || !unknown {
                     continue;
                 }

@@ -13,6 +13,7 @@
 //! to the file that carries it out.
 
 mod care;
+mod carry;
 mod commit;
 mod events;
 mod fault;
@@ -306,6 +307,27 @@ impl Store for SqliteStore {
     async fn holders(&self, keys: &[String]) -> Result<Vec<Option<Holder>>> {
         let (keys, now) = (keys.to_vec(), self.clock.now());
         self.readers.read(move |conn| read::holders(conn, &keys, now)).await
+    }
+
+    async fn whole_run(&self, id: RunId) -> Result<Option<WholeRun>> {
+        self.readers.read(move |conn| carry::whole_run(conn, id)).await
+    }
+
+    async fn take_runs(&self, take: &TakeRuns) -> Result<bool> {
+        take.mark().check()?;
+        let take = take.clone();
+        self.writer.submit(take.runs.len(), false, move |tx| tx.take_runs(&take)).await
+    }
+
+    async fn put_runs(&self, put: &PutRuns) -> Result<bool> {
+        let put = put.clone();
+        let items = put.runs.iter().map(WholeRun::items).sum();
+        self.writer.submit(items, true, move |tx| tx.put_runs(&put)).await
+    }
+
+    async fn keep_log(&self, id: JobId, rev: u32, log: &JobLog) -> Result<bool> {
+        let log = log.clone();
+        self.writer.submit(1, true, move |tx| tx.keep_log(id, rev, &log)).await
     }
 
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>> {

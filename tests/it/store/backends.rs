@@ -78,6 +78,11 @@ impl Count {
     pub fn new() -> Count {
         Count(7.into())
     }
+
+    /// For two processes, which never draw the same.
+    pub fn from(first: u64) -> Count {
+        Count(first.into())
+    }
 }
 
 impl Entropy for Count {

@@ -1,6 +1,7 @@
 //! Every backend against the contract: the same laws for all, and each against the reference store.
 
 pub mod backends;
+mod carry_laws;
 mod differential;
 mod laws;
 mod limit_laws;
@@ -18,6 +19,7 @@ mod sharded_changes;
 mod sharded_laws;
 mod sharded_locks;
 mod sharded_moves;
+mod sharded_runs;
 mod shared_laws;
 mod talk_laws;
 mod tls;
@@ -205,6 +207,26 @@ wide!(redis_wide redis);
 wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
 wide!(sharded_one_wide sharded_one);
+
+/// What only a store must be able to do that can be a shard of several.
+macro_rules! a_shard {
+    ($module:ident $backend:ident) => {
+        mod $module {
+            use super::{backends, carry_laws};
+            a_test_each! { $backend carry_laws:
+                a_run_is_taken_out_as_it_was_seen
+                a_run_is_put_in_as_it_was_and_once
+                those_at_one_gate_go_together
+                a_log_goes_with_its_copy
+            }
+        }
+    };
+}
+
+a_shard!(memory_shard memory);
+a_shard!(postgres_shard postgres);
+a_shard!(redis_shard redis);
+a_shard!(sqlite_shard sqlite);
 
 /// What a queue itself is limited to (how many run, how many are kept) is divided among the shards, and each of
 /// them tells of its settings: `sharded_alone` looks at that. The other laws hold as they are.

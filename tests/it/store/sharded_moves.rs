@@ -14,10 +14,10 @@ use goflow::store::*;
 
 use super::backends::{Count, TestClock};
 use super::make::*;
-use super::sharded_alone::{born, grounds, until};
+use super::sharded_alone::{born, fresh, grounds, until};
 
 /// A process that dies at its n-th call, before or after it was done.
-struct Cut {
+pub struct Cut {
     calls: AtomicU64,
     nth: u64,
     after: bool,
@@ -25,11 +25,19 @@ struct Cut {
 }
 
 impl Cut {
+    pub fn new(nth: u64, after: bool) -> Cut {
+        Cut { calls: 0.into(), nth, after, armed: false.into() }
+    }
+
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
     fn dead() -> goflow::store::Result<()> {
         Err(StoreError::Refused("this process is dead".into()))
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.calls.load(Ordering::SeqCst) > self.nth
     }
 }
@@ -53,14 +61,14 @@ impl Saboteur for Cut {
 }
 
 pub async fn opened(opener: Opener, clock: Arc<TestClock>) -> ShardedStore {
-    let options = ShardedOptions { opener, clock, entropy: Arc::new(Count::new()), only: None };
+    let options = ShardedOptions { opener, clock, entropy: Arc::new(Count::from(fresh())), only: None };
     let map = Map::of_urls(&["zero".into(), "one".into(), "two".into()], Strategy::RoundRobin);
     ShardedStore::open(map, options).await.expect("opens")
 }
 
 pub async fn carry_all(store: &ShardedStore, shard: u16) {
     let verbs = store.shards().expect("verbs");
-    while verbs.carry(shard).await.expect("carries") != Carried::default() {}
+    while !verbs.carry(shard).await.expect("carries").is_nothing() {}
 }
 
 fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
@@ -84,7 +92,7 @@ fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
 async fn cut_at(nth: u64, after: bool) -> bool {
     let clock = TestClock::new();
     let plain = grounds(clock.clone());
-    let cut = Arc::new(Cut { calls: 0.into(), nth, after, armed: false.into() });
+    let cut = Arc::new(Cut::new(nth, after));
     let (inner, saboteur) = (plain.clone(), cut.clone());
     let faulty: Opener = Arc::new(move |id, url| {
         let (opening, saboteur) = (inner(id, url), saboteur.clone());
@@ -116,7 +124,7 @@ async fn cut_at(nth: u64, after: bool) -> bool {
 
     cut.armed.store(true, Ordering::SeqCst);
     let verbs = victim.shards().expect("verbs");
-    while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    while verbs.carry(1).await.is_ok_and(|carried| !carried.is_nothing()) {}
     let died = cut.is_over();
     drop(victim);
     // At each moment a job is seen once, as what it is.
@@ -168,7 +176,7 @@ async fn what_a_dead_carrier_left_is_finished_by_whoever_lives() {
     let id = put(&store, born(&store, Near::Shard(Shard(1)))).await;
     store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
     for calls in [5, 8] {
-        let cut = Arc::new(Cut { calls: 0.into(), nth: calls, after: true, armed: false.into() });
+        let cut = Arc::new(Cut::new(calls, true));
         let (inner, saboteur) = (plain.clone(), cut.clone());
         let faulty: Opener = Arc::new(move |id, url| {
             let (opening, saboteur) = (inner(id, url), saboteur.clone());
@@ -315,7 +323,7 @@ async fn deleted_at(nth: u64) -> bool {
     let (victim, cut) = mortal(&plain, &clock, nth).await;
     cut.armed.store(true, Ordering::SeqCst);
     let verbs = victim.shards().expect("verbs");
-    while verbs.carry(1).await.is_ok_and(|carried| carried != Carried::default()) {}
+    while verbs.carry(1).await.is_ok_and(|carried| !carried.is_nothing()) {}
     let died = cut.is_over();
     drop(victim);
     let (_, records) = store.schedules().await.expect("schedules");

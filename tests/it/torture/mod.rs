@@ -7,6 +7,7 @@ mod failover;
 mod graphs;
 mod kills;
 mod locks;
+mod moved_runs;
 mod proxy;
 mod sagas;
 mod schedules;

@@ -7,15 +7,14 @@ use crate::api::shards::Drained;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::domain::text::count;
-use crate::store::Left;
+use crate::store::{Carried, Left};
 
 /// Let a shard run empty: it takes no new work, and what it holds is done
 ///
 /// Ends when nothing is left there that waits or runs. With --move its jobs are carried to another shard,
-/// scheduled, dead and finished ones too, and its schedules; runs end where they began. Interrupted, it goes
-/// on draining; said again, this command goes on looking and carrying.
-///
-/// What a job has printed is not carried with it.
+/// scheduled, dead and finished ones too, with what they have printed, its runs with their histories, and its
+/// schedules. A run one of whose steps runs goes once that has ended. Interrupted, it goes on draining; said
+/// again, this command goes on looking and carrying.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -39,8 +38,11 @@ struct Outcome {
     moved_to: Option<u16>,
     jobs_moved: u64,
     schedules_moved: u64,
+    runs_moved: u64,
     /// What is still there: dead and finished jobs, runs that have ended, held locks.
     left: u64,
+    /// Runs that cannot be moved: too large for one step, or not to be read.
+    runs_stuck: u64,
 }
 
 pub fn run(context: &Context, args: &DrainArgs) -> Result {
@@ -53,6 +55,8 @@ pub fn run(context: &Context, args: &DrainArgs) -> Result {
             moved_to: into,
             jobs_moved: drained.carried.jobs,
             schedules_moved: drained.carried.schedules,
+            runs_moved: drained.carried.runs,
+            runs_stuck: drained.carried.stuck,
             left: drained.left.all(),
         };
         context.ui.result(&outcome, &sentence(args.id, into, &drained))
@@ -72,18 +76,42 @@ pub async fn drain(context: &Context, client: &Client, id: u16, into: Option<u16
     let start = client.shard_verbs()?.left(id).await?;
     let matters = |left: &Left| if into.is_some() { left.all() } else { left.work() };
     let total = matters(&start);
-    let bar = context.ui.progress(total.max(1), "left the shard");
-    let drained =
-        client.drain_shard(id, into, |drained| bar.set_position(total.saturating_sub(matters(&drained.left))));
+    // What it says changes.
+    let bar = context.ui.progress(total.max(1), "{msg}");
+    bar.set_message("left the shard");
+    let drained = client.drain_shard(id, into, |drained| {
+        bar.set_position(total.saturating_sub(matters(&drained.left)));
+        if into.is_some() {
+            bar.set_message(waits(drained));
+        }
+    });
     let drained = drained.await;
     bar.finish_and_clear();
     Ok(drained?)
 }
 
+/// What the bar says: what has left, and what keeps the rest.
+fn waits(drained: &Drained) -> String {
+    let (left, stuck) = (&drained.left, drained.carried.stuck);
+    let mut text = "left the shard".to_owned();
+    if left.runs > 0 && left.running > 0 {
+        text = format!("{text}; {} until their steps have ended", waiting(left.runs));
+    }
+    if stuck > 0 {
+        text = format!("{text}; {} that cannot be moved", count(stuck, "run"));
+    }
+    text
+}
+
+fn waiting(runs: u64) -> String {
+    format!("{} {}", count(runs, "run"), if runs == 1 { "waits" } else { "wait" })
+}
+
 fn sentence(id: u16, into: Option<u16>, drained: &Drained) -> String {
     let mut text = format!("nothing waits or runs on shard {id}");
     if let Some(into) = into {
-        text = format!("{text}; {} went to shard {into}", count(drained.carried.jobs, "job"));
+        let Carried { jobs, runs, .. } = drained.carried;
+        text = format!("{text}; {} and {} went to shard {into}", count(jobs, "job"), count(runs, "run"));
     }
     if drained.left.locks > 0 {
         text = format!("{text}; {} held there", count(drained.left.locks, "lock"));
