@@ -115,13 +115,35 @@ pub struct EventPage {
 }
 
 impl Client {
-    /// The latest events that match, at most `limit` (0 means all that are kept), oldest first.
+    /// The latest events that match, at most `limit` (0 means all that are kept), oldest first. Of the log
+    /// no more is read than it takes to find so many.
     ///
     /// # Errors
     /// The store's.
     pub async fn latest_events(&self, filter: &Where<EventView>, limit: usize) -> Result<EventPage> {
+        let mut records = (limit / 8).max(8);
+        loop {
+            let after = match limit {
+                0 => None,
+                _ => self.patiently(|| self.store().tail(records)).await?,
+            };
+            let is_all = after.is_none();
+            let page = self.events_from(after, filter, limit).await?;
+            if is_all || page.cut {
+                return Ok(page);
+            }
+            records = records.saturating_mul(8);
+        }
+    }
+
+    /// The last of the events after a cursor that match.
+    async fn events_from(
+        &self,
+        mut after: Option<Cursor>,
+        filter: &Where<EventView>,
+        limit: usize,
+    ) -> Result<EventPage> {
         let (mut kept, mut cut) = (VecDeque::new(), false);
-        let mut after: Option<Cursor> = None;
         let now = self.clock().now();
         loop {
             let (events, next) = self.patiently(|| self.store().events(after.as_ref(), PAGE)).await?;
@@ -169,8 +191,14 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::testing::{Noon, Seed};
     use super::*;
-    use crate::domain::{EventKind, JobId};
+    use crate::domain::{EventKind, Job, JobId, Json, Name};
+    use crate::store::fault::{FaultStore, Saboteur};
+    use crate::store::{MemoryStore, NewJob};
 
     #[test]
     fn an_events_keys_are_the_contract_and_its_id_is_its_own() {
@@ -195,5 +223,45 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), 5);
         assert_eq!(ids.iter().filter(|id| id[..13] == view.id[..13]).count(), 4, "they begin with the time");
+    }
+
+    #[derive(Default)]
+    struct Calls(AtomicU64);
+
+    impl Saboteur for Calls {
+        fn before(&self, _: bool) -> crate::store::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn after(&self, _: bool) -> crate::store::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_are_found_without_reading_the_whole_log() {
+        let calls = Arc::new(Calls::default());
+        let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(Arc::new(Noon))), calls.clone()));
+        let client = Client::new(store, Arc::new(Noon), Arc::new(Seed::new(1)));
+        let name = |text: &str| -> Name { text.parse().expect("a name") };
+        let mut producer = client.producer(crate::api::enqueue::Patience::default());
+        for nth in 0..12_000 {
+            let queue = if nth == 6_000 { "rare" } else { "common" };
+            let job = Job::new(client.job_id(), name("noop"), name(queue), Json::null());
+            producer.send(vec![NewJob::now(job)]).await.expect("it is added");
+        }
+        let asked = async |filter: &str, limit| {
+            let before = calls.0.load(Ordering::SeqCst);
+            let filter = Where::parse(filter, EVENT_FIELDS).expect("a filter");
+            let page = client.latest_events(&filter, limit).await.expect("they are read");
+            (page.events.len(), page.cut, calls.0.load(Ordering::SeqCst) - before)
+        };
+        let (found, cut, reads) = asked("", 20).await;
+        assert_eq!((found, cut), (20, true));
+        assert!(reads <= 6, "{reads} calls");
+        assert_eq!(asked("queue:rare", 5).await.0, 1, "what is rare is looked for in all of it");
+        let (found, cut, _) = asked("", 0).await;
+        assert_eq!((found, cut), (12_000, false));
     }
 }

@@ -220,7 +220,7 @@ delegate! {
     get(ids: &[JobId]) -> Vec<Option<Stored>>;
     holders(keys: &[String]) -> Vec<Option<Holder>>;
     find(part: &str, limit: usize) -> Vec<JobId>;
-    newest(before: Option<JobId>, limit: usize) -> Vec<JobId>;
+    newest(before: Option<JobId>, limit: usize) -> Newest;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;
     queues() -> Vec<(Name, QueueSettings)>;
@@ -235,7 +235,9 @@ delegate! {
     definition(hash: &str) -> Option<Definition>;
     definitions(kind: &str) -> Vec<Definition>;
     events(after: Option<&Cursor>, limit: usize) -> (Vec<Event>, Cursor);
+    tail(records: usize) -> Option<Cursor>;
     news(after: &Cursor, limit: usize, wait: Duration) -> (Vec<Event>, Cursor);
+    placement() -> Option<Placement>;
     health() -> Health;
     verify() -> Vec<String>;
 }

@@ -322,10 +322,10 @@ impl Store for MemoryStore {
         Ok(state.jobs.keys().filter(matches).take(limit).copied().collect())
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         let state = self.state();
         let ids = state.jobs.keys().rev().skip_while(|id| before.is_some_and(|before| **id >= before));
-        Ok(ids.take(limit).copied().collect())
+        Ok(Newest::of_all(ids.take(limit).copied().collect(), limit))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -433,6 +433,10 @@ impl Store for MemoryStore {
             from = *position;
         }
         Ok((events, Cursor(from.to_string())))
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        Ok(self.state().log.keys().rev().nth(records).map(|position| Cursor(position.to_string())))
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

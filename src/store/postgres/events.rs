@@ -74,6 +74,13 @@ impl PostgresStore {
         Ok(self.horizon.seen().whole)
     }
 
+    pub(super) async fn tail_of_events(&self, records: usize) -> Result<Option<Cursor>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let sql = "SELECT position FROM goflow.event ORDER BY position DESC OFFSET $1 LIMIT 1";
+        let rows = connection.rows(sql, &[(&number(records as u64), Type::INT8)]).await.map_err(StoreError::from)?;
+        Ok(rows.first().map(|row| Cursor(row.get::<_, i64>(0).to_string())))
+    }
+
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let mut from = match after {
             None => 0,

@@ -402,7 +402,7 @@ impl Store for RedisStore {
         Ok(ids.into_iter().map(JobId::from_bytes).collect())
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         self.read_newest(before, limit).await
     }
 
@@ -477,6 +477,10 @@ impl Store for RedisStore {
 
     async fn definitions(&self, kind: &str) -> Result<Vec<Definition>> {
         self.read_definitions(kind).await
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        self.tail_of_events(records).await
     }
 
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

@@ -329,6 +329,12 @@ pub(super) fn events(conn: &Connection, mut from: i64, limit: usize) -> Result<(
     Ok((events, from))
 }
 
+/// The position that so many records follow.
+pub(super) fn tail(conn: &Connection, records: usize) -> Result<Option<i64>, Fault> {
+    let mut last = conn.prepare_cached("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?1")?;
+    Ok(last.query_row([records as i64], |row| row.get(0)).optional()?)
+}
+
 pub(super) fn values(conn: &Connection, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>, Fault> {
     let mut get = conn.prepare_cached(
         "SELECT vals.value FROM runs CROSS JOIN vals ON vals.run = runs.n WHERE runs.id = ?1 AND vals.key = ?2",

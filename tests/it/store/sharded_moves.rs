@@ -17,7 +17,7 @@ use super::make::*;
 use super::sharded_alone::{born, grounds, until};
 
 /// A process that dies at its n-th call, before or after it was done.
-struct Cut {
+pub struct Cut {
     calls: AtomicU64,
     nth: u64,
     after: bool,
@@ -27,6 +27,10 @@ struct Cut {
 impl Cut {
     fn dead() -> goflow::store::Result<()> {
         Err(StoreError::Refused("this process is dead".into()))
+    }
+
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
     }
 
     fn is_over(&self) -> bool {
@@ -63,19 +67,19 @@ pub async fn carry_all(store: &ShardedStore, shard: u16) {
     while verbs.carry(shard).await.expect("carries") != Carried::default() {}
 }
 
-fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
+pub fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
     let next = body.map(|body| (Some(BIRTH), body.as_bytes().to_vec()));
     ScheduleCommit { next, ..ScheduleCommit::deleting(&super::make::name(name), from_rev) }
 }
 
-async fn bodies(store: &dyn Store, name: &str) -> Vec<String> {
+pub async fn bodies(store: &dyn Store, name: &str) -> Vec<String> {
     let all = store.schedules().await.expect("schedules").1;
     let of = all.into_iter().filter(|record| record.name.as_str() == name);
-    of.map(|record| String::from_utf8(record.body).expect("text")).collect()
+    of.map(|record| String::from_utf8_lossy(&record.body).into_owned()).collect()
 }
 
 /// A schedule name that is at home on this shard of three.
-fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
+pub fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
     let fits = |name: &String| store.birthplace(Near::Schedule(&super::make::name(name))) == Shard(shard);
     (from..).map(|nth| format!("s{nth}")).find(fits).expect("a name")
 }
@@ -186,7 +190,7 @@ async fn what_a_dead_carrier_left_is_finished_by_whoever_lives() {
     .await;
 }
 
-async fn stored_on(store: &dyn Store, id: JobId) -> Option<Stored> {
+pub async fn stored_on(store: &dyn Store, id: JobId) -> Option<Stored> {
     store.get(&[id]).await.expect("get").remove(0)
 }
 
@@ -294,7 +298,7 @@ async fn what_follows_a_job_that_is_carried_away_is_freed_when_that_has_ended() 
 }
 
 /// A carrier that dies at its n-th call.
-async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
+pub async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
     let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
     let (inner, saboteur) = (plain.clone(), cut.clone());
     let faulty: Opener = Arc::new(move |id, url| {
