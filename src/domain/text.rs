@@ -87,6 +87,17 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
+/// A count where there is little room: `999`, `1.2k`, `250k`, `34M`. Rounded down, so that it never tells
+/// of more than there is.
+pub fn rough(n: u64) -> String {
+    const UNITS: [(u64, char); 4] = [(1_000_000_000_000, 'T'), (1_000_000_000, 'G'), (1_000_000, 'M'), (1_000, 'k')];
+    match UNITS.into_iter().find(|(unit, _)| n >= *unit) {
+        None => n.to_string(),
+        Some((unit, sign)) if n < 10 * unit => format!("{}.{}{sign}", n / unit, n % unit / (unit / 10)),
+        Some((unit, sign)) => format!("{}{sign}", n / unit),
+    }
+}
+
 /// `340 B`, `1.2 KiB`, `1.0 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];

@@ -6,6 +6,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use super::look;
+use crate::domain::text::rough;
 use crate::tui::layout::Layout;
 use crate::tui::rows::{Column, Row, Rows, Sort, columns, each};
 use crate::tui::state::{Page, State};
@@ -106,7 +107,10 @@ fn line<T: Row>(
     let mut spans = vec![Span::styled(mark, theme.style(Tone::Busy))];
     for (at, width) in shown {
         let column = &columns[*at];
-        let (text, tone) = (column.cell)(row, look(state));
+        let (mut text, tone) = (column.cell)(row, look(state));
+        if column.right && crate::tui::text::width(&text) > *width {
+            text = shorter(&text);
+        }
         spans.push(Span::styled(padded(theme, &text, *width, column.right), theme.style(tone)));
         spans.push(Span::raw(" "));
     }
@@ -114,6 +118,30 @@ fn line<T: Row>(
     if selected { line.style(theme.selected().add_modifier(Modifier::BOLD)) } else { line }
 }
 
+/// A count that there is no room for, roughly: cut off at its end it would be another one.
+fn shorter(text: &str) -> String {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(text.len());
+    let (count, rest) = text.split_at(end);
+    match count.replace(',', "").parse() {
+        Ok(count) => rough(count) + rest,
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn is_marked(page: &Page, id: &str) -> bool {
     page.all_marked || page.marks.contains(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shorter;
+
+    #[test]
+    fn a_count_without_room_is_told_roughly() {
+        for (text, short) in [("250,000", "250k"), ("1,299,999↑", "1.2M↑"), ("34,000,000", "34M"), ("950", "950")] {
+            assert_eq!(shorter(text), short);
+        }
+        assert_eq!(shorter("2h11m of it"), "2h11m of it");
+        assert_eq!(shorter("–"), "–");
+    }
 }
