@@ -207,7 +207,7 @@ impl RedisStore {
         let (mut end, mut left) = ("+".to_owned(), records);
         loop {
             let mut range = cmd("XREVRANGE");
-            range.arg(self.keys.events()).arg(&end).arg("-").arg("COUNT").arg(RECORDS.min(left + 1));
+            range.arg(self.keys.events()).arg(&end).arg("-").arg("COUNT").arg(RECORDS.min(left.saturating_add(1)));
             let page = reply::array(self.link.command(&range).await?)?;
             let (read, last) = (page.len(), page.into_iter().next_back());
             let Some(last) = last else { return Ok(None) };

@@ -92,10 +92,6 @@ impl Inner {
         request: &LockRequest,
         probes: &mut Vec<(Arc<Slot>, HolderId)>,
     ) -> Result<Acquired> {
-        // Who holds it already keeps what it holds: a probe beside it is given a higher fence than it has.
-        if let Some(grant) = self.again_at_home(home, request).await? {
-            return Ok(Acquired::Granted(grant));
-        }
         let mut floor = None;
         for slot in before {
             let probe = self.wish_alone(request);
@@ -123,6 +119,10 @@ impl Inner {
                     };
                 }
             }
+        }
+        // Who holds it already keeps what it holds, though the probes were given higher fences than it has.
+        if let Some(grant) = self.again_at_home(home, request).await? {
+            return Ok(Acquired::Granted(grant));
         }
         let Some(probed) = floor else { return acquire_unprobed(home, request).await };
         // Later probes are given higher numbers, and nobody else is let in there any more.

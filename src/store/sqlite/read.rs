@@ -332,7 +332,7 @@ pub(super) fn events(conn: &Connection, mut from: i64, limit: usize) -> Result<(
 /// The position that so many records follow.
 pub(super) fn tail(conn: &Connection, records: usize) -> Result<Option<i64>, Fault> {
     let mut last = conn.prepare_cached("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?1")?;
-    Ok(last.query_row([records as i64], |row| row.get(0)).optional()?)
+    Ok(last.query_row([i64::try_from(records).unwrap_or(i64::MAX)], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn values(conn: &Connection, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>, Fault> {
