@@ -129,9 +129,16 @@ impl Scene {
                 assert_eq!(of(queue), jobs, "{path} {body}, {queue}");
             }
         }
-        // Two workflows; tasks and the schedule.
-        let (all, both) = (u64::try_from(CALLS).expect("a number"), 2);
-        assert_eq!((of("flows"), of("default")), (all * both, all * both));
+        let calls = u64::try_from(CALLS).expect("a number");
+        assert_eq!(of("default"), calls * 2, "of tasks and of the schedule");
+        let query = RunQuery { finished: false, after: None, budget: 1_000 };
+        let mut runs: Vec<String> = Vec::new();
+        for run in self.store.runs(&query).await.expect("runs").items {
+            runs.push(run.workflow.to_string());
+        }
+        let count = |name: &str| runs.iter().filter(|run| *run == name).count() as u64;
+        // One with a key begins its steps when it is let in, and nobody works here.
+        assert_eq!((count("free"), count("keyed"), of("flows")), (calls, calls, calls));
     }
 }
 

@@ -85,7 +85,8 @@ async fn late_at(nth: u64, by: Duration) -> bool {
 
     let (slow, each) = late(&plain, &clock, Late { by: Duration::from_millis(200), ..Late::default() }).await;
     let (tardy, one) = late(&plain, &clock, Late { nth: Some(nth), by, ..Late::default() }).await;
-    (each.armed.store(true, Ordering::SeqCst), one.armed.store(true, Ordering::SeqCst));
+    each.armed.store(true, Ordering::SeqCst);
+    one.armed.store(true, Ordering::SeqCst);
     let comes_late = async { drop(tardy.shards().expect("verbs").carry(1).await) };
     tokio::join!(comes_late, carry_all(&slow, 1));
     let was_late = one.calls.load(Ordering::SeqCst) > nth;
