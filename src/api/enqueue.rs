@@ -57,6 +57,9 @@ impl Client {
     /// # Errors
     /// As [`Client::enqueue`].
     pub async fn enqueue_by(&self, gather: Option<&Gather>, job: NewJob) -> Result<Stored> {
+        if let Some(stored) = self.made_before(&[job.job.id]).await?.pop().flatten() {
+            return Ok(stored);
+        }
         let (start, record) = (job.start, job.job.clone());
         let is_traced = self.trace.is_some() || self.spans.is_some();
         let answer = match gather {
@@ -173,36 +176,16 @@ pub fn near<'a>(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::testing::{Noon, Seed};
     use super::*;
-    use crate::domain::{Clock, Entropy, Job, Json, Ms};
+    use crate::domain::{Clock, Entropy, Job, Json};
     use crate::store::fault::{FaultStore, RandomFaults};
     use crate::store::{MemoryStore, Store};
 
-    struct Noon;
-
-    impl Clock for Noon {
-        fn now(&self) -> Ms {
-            Ms(1_770_000_000_000)
-        }
-    }
-
-    /// Splitmix64: the same numbers for the same seed.
-    struct Seed(AtomicU64);
-
-    impl Entropy for Seed {
-        fn next(&self) -> u64 {
-            let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_batch_whose_answer_was_lost_is_one_batch() {
-        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed(AtomicU64::new(7))));
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed::new(7)));
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
         let faults = Arc::new(RandomFaults::new(0.2, 0.3, entropy.clone()));
         let store = Arc::new(FaultStore::new(memory.clone(), faults.clone()));
@@ -220,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends() {
-        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed(AtomicU64::new(7))));
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed::new(7)));
         let away = Arc::new(RandomFaults::new(1.0, 0.0, entropy.clone()));
         let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(clock.clone())), away.clone()));
         let client = Client::new(store, clock, entropy);

@@ -102,14 +102,6 @@ pub const EVENT_FIELDS: &[Field<EventView>] = &[
 
 /// Events read at once.
 const PAGE: usize = 1_000;
-/// How far back one looks for the latest events, ever further until there are enough; at last all are read.
-pub const EVENTS_BACK: [Option<Duration>; 5] = [
-    Some(Duration::from_secs(60)),
-    Some(Duration::from_secs(600)),
-    Some(Duration::from_secs(3_600)),
-    Some(Duration::from_secs(86_400)),
-    None,
-];
 /// How long one call waits for what comes next.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -124,35 +116,38 @@ pub struct EventPage {
 }
 
 impl Client {
-    /// The latest events that match, at most `limit` (0 means all that are kept), oldest first.
+    /// The latest events that match, at most `limit` (0 means all that are kept), oldest first. Of the log
+    /// no more is read than it takes to find so many.
     ///
     /// # Errors
     /// The store's.
     pub async fn latest_events(&self, filter: &Where<EventView>, limit: usize) -> Result<EventPage> {
-        let (mut from, mut page) = (None, None);
-        for back in EVENTS_BACK.into_iter().filter(|back| limit > 0 || back.is_none()) {
-            let place = self.events_since(back).await?;
-            // What lies behind the same place was not enough before.
-            if from.as_ref() != Some(&place) {
-                let found = self.read_on(filter, limit, place.clone()).await?;
-                if found.cut {
-                    return Ok(found);
-                }
-                (from, page) = (Some(place), Some(found));
+        let mut records = (limit / 8).max(8);
+        loop {
+            let after = match limit {
+                0 => None,
+                _ => self.patiently(|| self.store().tail(records)).await?,
+            };
+            let is_all = after.is_none();
+            let page = self.events_from(after, filter, limit).await?;
+            if is_all || page.cut {
+                return Ok(page);
             }
-        }
-        match page {
-            Some(page) => Ok(page),
-            None => self.read_on(filter, limit, self.events_since(None).await?).await,
+            records = records.saturating_mul(8);
         }
     }
 
-    /// The latest of the events behind a place that match.
-    async fn read_on(&self, filter: &Where<EventView>, limit: usize, mut after: Cursor) -> Result<EventPage> {
+    /// The last of the events after a cursor that match.
+    async fn events_from(
+        &self,
+        mut after: Option<Cursor>,
+        filter: &Where<EventView>,
+        limit: usize,
+    ) -> Result<EventPage> {
         let (mut kept, mut cut) = (VecDeque::new(), false);
         let now = self.clock().now();
         loop {
-            let (events, next) = self.patiently(|| self.store().events(Some(&after), PAGE)).await?;
+            let (events, next) = self.patiently(|| self.store().events(after.as_ref(), PAGE)).await?;
             if events.is_empty() {
                 return Ok(EventPage { events: kept.into(), cut, next });
             }
@@ -163,7 +158,7 @@ impl Client {
                     cut = true;
                 }
             }
-            after = next;
+            after = Some(next);
         }
     }
 
@@ -173,7 +168,16 @@ impl Client {
     /// The store's.
     pub async fn events_since(&self, back: Option<Duration>) -> Result<Cursor> {
         let at = back.map_or(0, |back| self.clock().now().0.saturating_sub(millis(back)));
-        self.patiently(|| self.store().since(Ms(at))).await
+        Ok(self.store().since(Ms(at)).await?)
+    }
+
+    /// A place in the log that at least so many events follow; `None` is its beginning.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events_tail(&self, events: usize) -> Result<Option<Cursor>> {
+        // A record tells of one event at least.
+        Ok(self.store().tail(events).await?)
     }
 
     /// Events after a cursor as the store keeps them (`None`: from the oldest kept), at most `limit`, and
@@ -206,8 +210,14 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::testing::{Noon, Seed};
     use super::*;
-    use crate::domain::{EventKind, JobId};
+    use crate::domain::{EventKind, Job, JobId, Json, Name};
+    use crate::store::fault::{FaultStore, Saboteur};
+    use crate::store::{MemoryStore, NewJob};
 
     #[test]
     fn an_events_keys_are_the_contract_and_its_id_is_its_own() {
@@ -232,5 +242,45 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), 5);
         assert_eq!(ids.iter().filter(|id| id[..13] == view.id[..13]).count(), 4, "they begin with the time");
+    }
+
+    #[derive(Default)]
+    struct Calls(AtomicU64);
+
+    impl Saboteur for Calls {
+        fn before(&self, _: bool) -> crate::store::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn after(&self, _: bool) -> crate::store::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_latest_are_found_without_reading_the_whole_log() {
+        let calls = Arc::new(Calls::default());
+        let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(Arc::new(Noon))), calls.clone()));
+        let client = Client::new(store, Arc::new(Noon), Arc::new(Seed::new(1)));
+        let name = |text: &str| -> Name { text.parse().expect("a name") };
+        let mut producer = client.producer(crate::api::enqueue::Patience::default());
+        for nth in 0..12_000 {
+            let queue = if nth == 6_000 { "rare" } else { "common" };
+            let job = Job::new(client.job_id(), name("noop"), name(queue), Json::null());
+            producer.send(vec![NewJob::now(job)]).await.expect("it is added");
+        }
+        let asked = async |filter: &str, limit| {
+            let before = calls.0.load(Ordering::SeqCst);
+            let filter = Where::parse(filter, EVENT_FIELDS).expect("a filter");
+            let page = client.latest_events(&filter, limit).await.expect("they are read");
+            (page.events.len(), page.cut, calls.0.load(Ordering::SeqCst) - before)
+        };
+        let (found, cut, reads) = asked("", 20).await;
+        assert_eq!((found, cut), (20, true));
+        assert!(reads <= 6, "{reads} calls");
+        assert_eq!(asked("queue:rare", 5).await.0, 1, "what is rare is looked for in all of it");
+        let (found, cut, _) = asked("", 0).await;
+        assert_eq!((found, cut), (12_000, false));
     }
 }

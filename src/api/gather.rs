@@ -101,26 +101,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::testing::{Noon, Seed};
     use super::*;
-    use crate::domain::{Clock, Entropy, Job, Json, Ms, Name};
+    use crate::domain::{Clock, Entropy, Job, Json, Name};
     use crate::store::fault::{FaultStore, Saboteur};
     use crate::store::{MemoryStore, Store};
-
-    struct Noon;
-
-    impl Clock for Noon {
-        fn now(&self) -> Ms {
-            Ms(1_770_000_000_000)
-        }
-    }
-
-    struct Count(AtomicU64);
-
-    impl Entropy for Count {
-        fn next(&self) -> u64 {
-            self.0.fetch_add(1, Ordering::SeqCst)
-        }
-    }
 
     /// Counts commits, and refuses the first ones, or is away for so many.
     #[derive(Default)]
@@ -162,7 +147,7 @@ mod tests {
     }
 
     fn scene(doors: Doors) -> Scene {
-        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Count(AtomicU64::new(1))));
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(Noon), Arc::new(Seed::new(1)));
         let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
         let doors = Arc::new(doors);
         let store = Arc::new(FaultStore::new(memory.clone(), doors.clone()));

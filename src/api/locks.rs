@@ -19,6 +19,8 @@ use crate::store::{Acquired, Grant, LockHolder, LockRecord, LockRequest};
 pub const USUAL_TTL: Duration = Duration::from_secs(30);
 /// Whoever waits looks again after so long at most: a hint of a release may be lost.
 const POLL: Duration = Duration::from_millis(500);
+/// Before it is asked for again because something has changed.
+const BREATH: Duration = Duration::from_millis(10);
 /// Locks that are looked at in one call.
 const PAGE: usize = 500;
 
@@ -280,9 +282,8 @@ impl Client {
             tokio::select! {
                 biased;
                 changed = hints.changed() => {
-                    if changed.is_err() {
-                        sleep(pause).await;
-                    }
+                    // Who asks may itself be what others are told of, and they what it is told of.
+                    sleep(if changed.is_err() { pause } else { pause.min(BREATH) }).await;
                 }
                 () = sleep(pause) => {}
             }

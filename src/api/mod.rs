@@ -16,6 +16,7 @@ pub mod locks;
 pub mod logs;
 pub mod metrics;
 mod newest;
+mod once;
 pub mod pages;
 pub mod queues;
 pub mod remote;
@@ -24,6 +25,8 @@ pub mod runs;
 pub mod schedules;
 pub mod shards;
 pub mod steer;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod told;
 mod traces;
@@ -36,12 +39,13 @@ pub mod workers;
 use std::sync::Arc;
 
 use crate::domain::trace::{Spans, Trace};
-use crate::domain::{Clock, Entropy, JobId, Ms, Name, ProducerId, RunId, Shard};
+use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
 use crate::store::{Near, Store};
 
 pub use crate::store::{Cursor, NewJob, StoreError, Stored};
 pub use events::EventView;
 pub use filter::Filter;
+pub use once::Once;
 pub use runs::RunView;
 pub use schedules::{ScheduleView, Triggered};
 pub use verbs::Verb;
@@ -80,17 +84,6 @@ pub enum ApiError {
 
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
-/// A request that may come again, and is to be done once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Once {
-    /// What it is called, also when it comes again.
-    pub key: Arc<str>,
-    /// When it first came.
-    pub at: Ms,
-    /// It came before, and what became of it then is not known.
-    pub again: bool,
-}
-
 /// The operator's verbs over one store.
 #[derive(Clone)]
 pub struct Client {
@@ -108,31 +101,6 @@ pub struct Client {
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
         Client { store, clock, entropy, spans: None, trace: None, once: None }
-    }
-
-    /// The same client for a request that may come again. Its clock and its randomness must be those of the
-    /// first time, so that it makes the same ids.
-    #[must_use]
-    pub fn once(self, once: Once, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { clock, entropy, once: Some(once), ..self }
-    }
-
-    /// What the request is called that this client speaks for, if it may come again.
-    fn key(&self) -> Option<String> {
-        self.once.as_ref().map(|once| once.key.to_string())
-    }
-
-    /// When the request first came that this client speaks for, if it came before.
-    fn came_before(&self) -> Option<Ms> {
-        self.once.as_ref().filter(|once| once.again).map(|once| once.at)
-    }
-
-    /// Where something lies that may lie anywhere: of a request that comes again, where it lay before.
-    fn anywhere<'a>(&'a self, near: Near<'a>) -> Near<'a> {
-        match (near, &self.once) {
-            (Near::Nothing, Some(once)) => Near::Key(&once.key),
-            (near, _) => near,
-        }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -159,13 +127,13 @@ impl Client {
 
     /// A fresh id for a job that is to lie beside something.
     pub fn job_id_near(&self, near: Near<'_>) -> JobId {
-        JobId::from_parts(self.clock.now(), self.store.birthplace(self.anywhere(near)), self.entropy.next())
+        JobId::from_parts(self.clock.now(), self.birthplace(near), self.entropy.next())
     }
 
     /// A fresh id for a run, beside the others of its key if it has one.
     pub fn run_id(&self, key: Option<&str>) -> RunId {
         let near = key.map_or(Near::Nothing, Near::Key);
-        RunId::from_parts(self.clock.now(), self.store.birthplace(self.anywhere(near)), self.entropy.next())
+        RunId::from_parts(self.clock.now(), self.birthplace(near), self.entropy.next())
     }
 
     pub fn producer_id(&self) -> ProducerId {

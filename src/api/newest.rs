@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Client, Filter, Result};
 use crate::domain::{JobId, Ms, Name, QueueStats, limits};
-use crate::store::{ListQuery, Stored};
+use crate::store::{ListQuery, Newest, Stored};
 
 /// Ids looked at for one list.
 const LOOKED: usize = 20_000;
@@ -29,8 +29,11 @@ impl Client {
         while found.len() < limit && seen.len() < LOOKED {
             // Where the first few do not do, most do not match: and a store may read its log from the end each time.
             let page = if before.is_none() { PAGE.min(limit.max(20)) } else { PAGE };
-            let ids = self.store().newest(before, page).await?;
+            let Newest { ids, whole } = self.store().newest(before, page).await?;
             let Some(last) = ids.last().copied() else {
+                if whole {
+                    break;
+                }
                 if self.has_older(meant, filter).await? {
                     self.older(filter, &seen, limit, now, &mut found).await?;
                 }
@@ -42,6 +45,9 @@ impl Client {
             seen.extend(kept.iter().map(|stored| stored.job.id));
             meant += kept.iter().filter(|stored| is_meant(&stored.job.queue, filter)).count() as u64;
             found.extend(kept.into_iter().filter(|stored| filter.matches(stored, now)));
+            if whole {
+                break;
+            }
         }
         found.truncate(limit);
         Ok(found)
@@ -89,7 +95,8 @@ impl Client {
                 }
             }
         }
-        found.extend(rest.into_values().rev());
+        found.extend(rest.into_values());
+        found.sort_by_key(|stored| std::cmp::Reverse(stored.job.id));
         Ok(())
     }
 
@@ -137,8 +144,9 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::super::testing::Seed;
     use super::*;
-    use crate::domain::{Entropy, Job, Json};
+    use crate::domain::{Job, Json};
     use crate::store::fault::{FaultStore, Saboteur};
     use crate::store::{MemoryStore, NewJob, Result as StoreResult};
     use crate::sys::clock::SystemClock;
@@ -157,17 +165,11 @@ mod tests {
         }
     }
 
-    impl Entropy for Calls {
-        fn next(&self) -> u64 {
-            self.0.fetch_add(1, Ordering::SeqCst)
-        }
-    }
-
     #[tokio::test]
     async fn what_is_rare_is_looked_for_in_large_steps() {
         let (clock, calls) = (Arc::new(SystemClock), Arc::new(Calls::default()));
         let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new(clock.clone())), calls.clone()));
-        let client = Client::new(store, clock, Arc::new(Calls::default()));
+        let client = Client::new(store, clock, Arc::new(Seed::new(1)));
         let name = |text: &str| -> Name { text.parse().expect("a name") };
         let mut producer = client.producer(crate::api::enqueue::Patience::default());
         for queue in std::iter::once("rare").chain(std::iter::repeat_n("common", 4)) {

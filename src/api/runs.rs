@@ -150,6 +150,9 @@ impl Client {
             id = self.run_id(Some(&gate.key));
             advanced = begin(id)?;
         }
+        if let Some(id) = self.begun_before(id).await? {
+            return Ok(Begun { id, again: true });
+        }
         if let Some(once) = &beginning.once {
             let first = self.remembered(once, id).await?;
             if self.store().run(first).await.map_err(ApiError::from)?.is_some() {

@@ -251,7 +251,7 @@ impl Client {
             let started = ready(&**self.store(), name, &schedule, None, now, &number).await?;
             let started = started.map_err(|why| ApiError::Conflict(format!("schedule {name}: {why}")))?;
             let work = started.work;
-            if self.came_before().is_some() && self.was_started(&schedule, work).await? {
+            if let Some(work) = self.started_before(&schedule, work).await? {
                 let (job_id, run_id) = ids(Some(work));
                 return Ok(Triggered { schedule: name.to_string(), job_id, run_id });
             }
@@ -269,13 +269,22 @@ impl Client {
         Err(busy(name))
     }
 
-    /// Whether this very work was started when the request came before.
-    async fn was_started(&self, schedule: &Schedule, work: Work) -> Result<bool> {
-        let is_kept = match work {
-            Work::Job(id) => self.store().get(&[id]).await?.into_iter().flatten().next().is_some(),
-            Work::Run(id) => self.store().run(id).await?.is_some(),
+    /// What was started when this request came before, if it is this very work. The schedule may have been
+    /// carried to another shard since then: so the shard in the id may be another.
+    async fn started_before(&self, schedule: &Schedule, work: Work) -> Result<Option<Work>> {
+        if self.came_before().is_none() {
+            return Ok(None);
+        }
+        let kept = match work {
+            Work::Job(id) => self.made_before(&[id]).await?.pop().flatten().map(|stored| Work::Job(stored.job.id)),
+            Work::Run(id) => self.begun_before(id).await?.map(Work::Run),
         };
-        Ok(is_kept || schedule.last.is_some_and(|last| last.work == work))
+        let is_same = |last: &Work| match (*last, work) {
+            (Work::Job(last), Work::Job(id)) => last.on(id.shard()) == id,
+            (Work::Run(last), Work::Run(id)) => last.on(id.shard()) == id,
+            _ => false,
+        };
+        Ok(kept.or_else(|| schedule.last.map(|last| last.work).filter(is_same)))
     }
 
     async fn schedule_record(&self, name: &Name) -> Result<(Ms, ScheduleRecord)> {

@@ -12,13 +12,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::enqueue::Patience;
+use super::enqueue::{Patience, near};
 use super::{Client, Result};
 use crate::domain::job::Concurrency;
 use crate::domain::json::BadJson;
 use crate::domain::text::{age, size};
 use crate::domain::{Job, JobId, Json, Ms, Name, RetryPolicy, limits};
-use crate::store::{Enqueued, NewJob, Start};
+use crate::store::{Enqueued, Near, NewJob, Start, Stored};
 
 /// Longest time that may be asked for: ten years, in milliseconds.
 pub const LONGEST_MS: u64 = 316_224_000_000;
@@ -88,6 +88,10 @@ pub struct JobWanted {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 316224000000i64)]
     pub deadline_ms: Option<u64>,
+    /// In a store with shards, jobs of one partition lie on one of them. At most 256 bytes of UTF-8.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    pub partition: Option<String>,
     /// Refused while a job with this key has not ended. At most 256 bytes of UTF-8.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 256)]
@@ -145,11 +149,12 @@ pub struct Usual {
 }
 
 impl JobWanted {
-    /// Makes it a job. `now` is what `run_at` is held against.
+    /// Makes it a job, with the id that `id` makes for one that lies beside this. `now` is what `run_at` is
+    /// held against.
     ///
     /// # Errors
     /// [`BadJob`].
-    pub fn job(self, id: JobId, usual: &Usual, now: Ms) -> Result<NewJob, BadJob> {
+    pub fn job(self, id: impl FnOnce(Near<'_>) -> JobId, usual: &Usual, now: Ms) -> Result<NewJob, BadJob> {
         if self.kind.as_str().starts_with("goflow:") {
             return Err(BadJob::Reserved(self.kind));
         }
@@ -176,15 +181,19 @@ impl JobWanted {
             let (is, most) = (size(bytes as u64), size(limits::METADATA_BYTES as u64));
             return Err(BadJob::TooLarge(format!("the metadata is {is}, more than the {most} allowed")));
         }
+        let partition = self.partition.map(|text| key("partition", text)).transpose()?;
+        let unique_key = self.unique_key.map(|text| key("unique_key", text)).transpose()?;
+        let concurrency = self.concurrency.map(|Object(wanted)| wanted.checked()).transpose()?;
+        let id = id(near(partition.as_deref(), unique_key.as_deref(), concurrency.as_ref(), &after));
         let job = Job {
             priority,
             retry: RetryPolicy { max: retries, ..RetryPolicy::default() },
             retry_is_own: self.max_retries.is_some(),
             timeout_ms: ms("timeout_ms", self.timeout_ms)?,
             deadline_ms: ms("deadline_ms", self.deadline_ms)?,
-            unique_key: self.unique_key.map(|text| key("unique_key", text)).transpose()?,
+            unique_key,
             after,
-            concurrency: self.concurrency.map(|Object(wanted)| wanted.checked()).transpose()?,
+            concurrency,
             metadata,
             ..Job::new(id, self.kind, self.queue.unwrap_or_else(|| usual.queue.clone()), payload(self.payload)?)
         };
@@ -265,8 +274,25 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<AddedView>> {
-        let ids: Vec<JobId> = jobs.iter().map(|job| job.job.id).collect();
-        let answers = self.producer(Patience::default()).send(jobs).await?;
+        let mut ids: Vec<JobId> = jobs.iter().map(|job| job.job.id).collect();
+        let before = self.made_before(&ids).await?;
+        let mut producer = self.producer(Patience::default());
+        // A part of a batch is another batch: under the number of the whole it would be taken for that.
+        if before.iter().any(Option::is_some) {
+            producer = self.producer(Patience::default());
+        }
+        let new = jobs.into_iter().zip(&before).filter(|(_, before)| before.is_none()).map(|(job, _)| job);
+        let new: Vec<NewJob> = new.collect();
+        let mut answers = if new.is_empty() { Vec::new() } else { producer.send(new).await? }.into_iter();
+        let mut answer = |(id, before): (&mut JobId, Option<Stored>)| match before {
+            Some(stored) => {
+                *id = stored.job.id;
+                Enqueued::Exists
+            }
+            // For each that was sent there is one.
+            None => answers.next().unwrap_or(Enqueued::Exists),
+        };
+        let answers: Vec<Enqueued> = ids.iter_mut().zip(before).map(&mut answer).collect();
         let view = |(id, answer): (JobId, Enqueued)| match answer {
             Enqueued::Created | Enqueued::Exists => {
                 AddedView { id: Some(id.to_string()), held_by: None, missing: None }
@@ -287,7 +313,7 @@ mod tests {
     fn read(text: &str) -> Result<NewJob, BadJob> {
         let wanted: JobWanted = serde_json::from_str(text).expect(text);
         let usual = Usual { queue: Name::literal("default"), max_retries: 3 };
-        wanted.job(JobId::from_parts(Ms(1), Default::default(), 7), &usual, Ms(1_770_000_000_000))
+        wanted.job(|_| JobId::from_parts(Ms(1), Default::default(), 7), &usual, Ms(1_770_000_000_000))
     }
 
     #[test]

@@ -67,6 +67,13 @@ macro_rules! uuid_type {
                 Shard((self.0.as_u64_pair().0 & u64::from(Shard::MAX)) as u16)
             }
 
+            /// The same, born on another shard.
+            #[must_use]
+            pub fn on(&self, shard: Shard) -> Self {
+                let (high, low) = self.0.as_u64_pair();
+                Self(Uuid::from_u64_pair((high & !u64::from(Shard::MAX)) | u64::from(shard.0 & Shard::MAX), low))
+            }
+
             /// When the record was born, by its maker's view of the store's clock.
             pub fn created_at(&self) -> Ms {
                 Ms((self.0.as_u64_pair().0 >> 16) as i64)

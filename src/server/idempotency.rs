@@ -4,7 +4,8 @@
 //! What was sent first is kept as a document: a digest of it, a seed, and in the end the answer. Every
 //! id that the request makes comes from the seed. So when a server dies between doing and keeping,
 //! whoever does it again makes the same ids, which a store takes once (`Enqueued::Exists`): nothing is
-//! there twice. What makes no id is told to runs under a name that they remember, and done to those jobs
+//! there twice. Where they are born is kept too: shards may come and go in between, and then it is looked
+//! for what was made. What makes no id is told to runs under a name that they remember, and done to those jobs
 //! only that have not changed since (`api::Once`). An answer that is too large, that says that the
 //! server failed, or that is true for a moment only is not kept: then the same is done again, with the
 //! same ids.
@@ -31,7 +32,7 @@ use super::problem::Problem;
 use super::room::Share;
 use crate::api::codes::Code;
 use crate::api::{self, Client};
-use crate::domain::{Clock, Entropy, Ms};
+use crate::domain::{Clock, Entropy, Ms, Shard};
 use crate::store::{Document, DocumentChange, DocumentSet, StoreError};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -61,6 +62,9 @@ struct Kept {
     seed: u64,
     /// When it first came.
     at: i64,
+    /// Where its work lies that may lie anywhere; not kept by older servers.
+    #[serde(default)]
+    birthplace: Option<Shard>,
     /// When somebody last began to work on it; 0: nobody does.
     begun: i64,
     answer: Option<Answer>,
@@ -137,7 +141,9 @@ async fn once(app: &App, key: &[u8], request: Request, next: Next) -> Result<Res
     let entropy = Arc::new(Seeded(AtomicU64::new(kept.seed)));
     // A name of its own for each request: that two callers use one key means nothing.
     let key = format!("http/{:016x}{:x}", kept.seed, kept.at);
-    let once = api::Once { key: key.into(), at: Ms(kept.at), again };
+    // Where an older server put what it began, `made_before` finds.
+    let birthplace = kept.birthplace.unwrap_or_else(|| app.client().new_birthplace());
+    let once = api::Once { key: key.into(), at: Ms(kept.at), birthplace, again };
     let client = app.client().clone().once(once, Arc::new(Stopped(Ms(kept.at))), entropy);
     parts.extensions.insert(Once(client));
     // It is counted, and not once more for whoever reads the same bytes.
@@ -169,7 +175,8 @@ async fn begin(client: &Client, name: &str, digest: &str) -> Result<Begun, Probl
         let (from_rev, kept) = match &found {
             None => {
                 let seed = client.entropy().next();
-                (0, Kept { digest: digest.to_owned(), seed, at: now.0, begun: now.0, answer: None })
+                let birthplace = Some(client.new_birthplace());
+                (0, Kept { digest: digest.to_owned(), seed, at: now.0, birthplace, begun: now.0, answer: None })
             }
             Some(document) => {
                 let kept = read(document)?;
@@ -186,7 +193,11 @@ async fn begin(client: &Client, name: &str, digest: &str) -> Result<Begun, Probl
                         .status(StatusCode::CONFLICT)
                         .header(RETRY_AFTER, HeaderValue::from_static("1")));
                 }
-                (document.rev, Kept { begun: now.0, ..kept })
+                let birthplace = match kept.birthplace {
+                    Some(before) => client.birthplace_again(before).await?,
+                    None => client.new_birthplace(),
+                };
+                (document.rev, Kept { birthplace: Some(birthplace), begun: now.0, ..kept })
             }
         };
         match client.store().set_document(&change(name, from_rev, &kept)?).await? {

@@ -224,7 +224,7 @@ delegate! {
     put_runs(put: &PutRuns) -> bool;
     keep_log(id: JobId, rev: u32, log: &JobLog) -> bool;
     find(part: &str, limit: usize) -> Vec<JobId>;
-    newest(before: Option<JobId>, limit: usize) -> Vec<JobId>;
+    newest(before: Option<JobId>, limit: usize) -> Newest;
     list(query: &ListQuery) -> Page<Stored>;
     stats() -> Vec<QueueStats>;
     queues() -> Vec<(Name, QueueSettings)>;
@@ -240,7 +240,9 @@ delegate! {
     definitions(kind: &str) -> Vec<Definition>;
     events(after: Option<&Cursor>, limit: usize) -> (Vec<Event>, Cursor);
     since(at: Ms) -> Cursor;
+    tail(records: usize) -> Option<Cursor>;
     news(after: &Cursor, limit: usize, wait: Duration) -> (Vec<Event>, Cursor);
+    placement() -> Option<Placement>;
     health() -> Health;
     verify() -> Vec<String>;
 }

@@ -96,6 +96,7 @@ pub fn bare(kind: Name, payload: Option<Box<RawValue>>) -> JobWanted {
         max_retries: None,
         timeout_ms: None,
         deadline_ms: None,
+        partition: None,
         unique_key: None,
         unique_for_ms: None,
         after: None,

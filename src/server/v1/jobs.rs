@@ -39,7 +39,7 @@ pub async fn create(
 
 /// Adds one.
 pub async fn add(app: &App, client: &Client, wanted: JobWanted) -> Result<Stored, Problem> {
-    let job = wanted.job(client.job_id(), &usual(app), client.clock().now())?;
+    let job = wanted.job(|near| client.job_id_near(near), &usual(app), client.clock().now())?;
     Ok(client.enqueue_by(app.gather(), job).await?)
 }
 
@@ -65,7 +65,7 @@ pub async fn create_many(
     let (usual, now) = (usual(&app), client.clock().now());
     let jobs = batch.jobs.into_iter().enumerate().map(|(nth, Object(wanted))| {
         wanted
-            .job(client.job_id(), &usual, now)
+            .job(|near| client.job_id_near(near), &usual, now)
             .map_err(|error: BadJob| Problem::new(Code::from(&error), format!("job {nth}: {error}")))
     });
     let added = client.enqueue_many(jobs.collect::<Result<Vec<_>, _>>()?).await?;
@@ -184,6 +184,7 @@ pub async fn edit(
         max_retries: change.max_retries,
         timeout_ms: change.timeout_ms,
         deadline_ms: None,
+        partition: None,
         unique_key: None,
         unique_for_ms: None,
         after: None,
@@ -191,7 +192,7 @@ pub async fn edit(
         metadata: change.metadata.clone(),
     };
     let usual = Usual { queue: stored.job.queue.clone(), max_retries: edit.max_retries };
-    let checked = probe.job(id, &usual, client.clock().now())?.job;
+    let checked = probe.job(|_| id, &usual, client.clock().now())?.job;
     if change.payload.is_some() {
         edit.payload = checked.payload;
     }

@@ -207,6 +207,23 @@ pub struct Trimmed {
     pub runs: usize,
 }
 
+/// Ids of jobs in the order of their birth, the newest first. Some of the jobs may be gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Newest {
+    pub ids: Vec<JobId>,
+    /// No job that was born before is kept. Where this is not said, there may be more, also if fewer are
+    /// told of than were asked for: then the store does not know them by their birth.
+    pub whole: bool,
+}
+
+impl Newest {
+    /// Of a store that has an index by birth.
+    pub fn of_all(ids: Vec<JobId>, limit: usize) -> Newest {
+        let whole = ids.len() < limit;
+        Newest { ids, whole }
+    }
+}
+
 /// One page of one place of one queue, or of all queues.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ListQuery {

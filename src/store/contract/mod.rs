@@ -281,7 +281,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Refused`] for what [`LockRequest::check`] refuses.
     async fn acquire(&self, request: &LockRequest) -> Result<Acquired>;
 
-    /// Lets a grant hold for `ttl` from now. `None`: it has ended, or was broken or released; it does not
+    /// Lets a grant hold for `ttl` from now, also if it would have held for longer: whoever asks for it again
+    /// by [`Store::acquire`] never shortens it. `None`: it has ended, or was broken or released; it does not
     /// come back by this.
     async fn extend(&self, name: &Name, holder: HolderId, ttl: Duration) -> Result<Option<Grant>>;
 
@@ -301,10 +302,9 @@ pub trait Store: Send + Sync + 'static {
     /// at everything kept.
     async fn find(&self, part: &str, limit: usize) -> Result<Vec<JobId>>;
 
-    /// Ids of jobs in the order of their birth, the newest first, at most `limit`; with `before`, those only
-    /// that were born before it. Some of them may be gone. A store without an index by birth (Redis) knows
-    /// those that its event log still tells of: none does not mean that there are no more.
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>>;
+    /// Ids of the newest jobs, at most `limit`; with `before`, of those only that were born before it. A store
+    /// without an index by birth (Redis) knows those that its event log still tells of, and says so.
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest>;
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>>;
 
@@ -351,6 +351,10 @@ pub trait Store: Send + Sync + 'static {
     /// nothing came since. A clock that was set back may leave some events before `at` behind that place, or
     /// some after it before.
     async fn since(&self, at: Ms) -> Result<Cursor>;
+
+    /// A place in the log that at most so many of its records follow, each the events of one commit; `None`
+    /// if no more than those are kept.
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>>;
 
     /// As [`Store::events`], but waits for some, for so long at most. The log gives no sign of its own.
     async fn news(&self, after: &Cursor, limit: usize, wait: Duration) -> Result<(Vec<Event>, Cursor)> {

@@ -343,10 +343,10 @@ impl Store for MemoryStore {
         Ok(state.jobs.keys().filter(matches).take(limit).copied().collect())
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         let state = self.state();
         let ids = state.jobs.keys().rev().skip_while(|id| before.is_some_and(|before| **id >= before));
-        Ok(ids.take(limit).copied().collect())
+        Ok(Newest::of_all(ids.take(limit).copied().collect(), limit))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -461,6 +461,10 @@ impl Store for MemoryStore {
         let end = state.log.last_key_value().map_or(0, |(position, _)| *position);
         let first = state.log.iter().rev().take_while(|(_, (written, _))| *written >= at).last();
         Ok(Cursor(first.map_or(end, |(position, _)| position - 1).to_string()))
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        Ok(self.state().log.keys().rev().nth(records).map(|position| Cursor(position.to_string())))
     }
 
     fn hints(&self) -> watch::Receiver<u64> {

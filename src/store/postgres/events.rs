@@ -94,6 +94,16 @@ impl PostgresStore {
         Ok(Cursor((low - 1).min(whole).to_string()))
     }
 
+    pub(super) async fn tail_of_events(&self, records: usize) -> Result<Option<Cursor>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        // What is not whole yet comes after the place.
+        let whole = self.whole(&mut connection).await?;
+        let sql = "SELECT position FROM goflow.event WHERE position <= $2 ORDER BY position DESC OFFSET $1 LIMIT 1";
+        let params: [Param<'_>; 2] = [(&number(records as u64), Type::INT8), (&whole, Type::INT8)];
+        let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
+        Ok(rows.first().map(|row| Cursor(row.get::<_, i64>(0).to_string())))
+    }
+
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let mut from = match after {
             None => 0,

@@ -287,8 +287,8 @@ impl Store for PostgresStore {
         Ok(self.find_ids("job", part, limit).await?.into_iter().map(job_id).collect())
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
-        self.newest_jobs(before, limit).await
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
+        Ok(Newest::of_all(self.newest_jobs(before, limit).await?, limit))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -362,6 +362,10 @@ impl Store for PostgresStore {
 
     async fn definitions(&self, kind: &str) -> Result<Vec<Definition>> {
         self.list_definitions(kind).await
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        self.tail_of_events(records).await
     }
 
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

@@ -204,15 +204,17 @@ mod tests {
     }
 
     /// What is asked outside of scripts: looks at one key each, and questions to the server itself.
-    const BESIDE: [&str; 35] = [
+    const BESIDE: [&str; 37] = [
         "ASKING",
         "BGREWRITEAOF",
         "CLUSTER",
         "CONFIG",
         "EVALSHA",
         "GET",
+        "HEXISTS",
         "HGET",
         "HGETALL",
+        "HLEN",
         "HMGET",
         "HSCAN",
         "INFO",

@@ -419,7 +419,7 @@ impl Store for RedisStore {
         Ok(ids.into_iter().map(JobId::from_bytes).collect())
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         self.read_newest(before, limit).await
     }
 
@@ -498,6 +498,10 @@ impl Store for RedisStore {
 
     async fn since(&self, at: Ms) -> Result<Cursor> {
         self.events_since(at).await
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        self.tail_of_events(records).await
     }
 
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

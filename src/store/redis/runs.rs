@@ -153,13 +153,15 @@ impl RedisStore {
 
     /// By the event log, backwards. Jobs are told of in the order of their birth, but for what was on its way
     /// at the same time: so it is read a little further than where there are enough.
-    pub(super) async fn read_newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
-        let (mut ids, mut end, mut last) = (BTreeSet::new(), "+".to_owned(), false);
+    pub(super) async fn read_newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
+        let (mut told, mut end, mut last, mut ended) = (BTreeSet::new(), "+".to_owned(), false, false);
+        let is_meant = |id: &&JobId| before.is_none_or(|before| **id < before);
         loop {
             let mut range = cmd("XREVRANGE");
             range.arg(self.keys.events()).arg(&end).arg("-").arg("COUNT").arg(RECORDS);
             let page = reply::array(self.link.command(&range).await?)?;
             if page.is_empty() {
+                ended = true;
                 break;
             }
             for record in page {
@@ -167,16 +169,55 @@ impl RedisStore {
                 let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
                 let id = reply::text(id)?;
                 let born = unpack(&id, fields)?.into_iter();
-                let born = born.filter(is_birth);
-                ids.extend(born.filter_map(|event| event.job).filter(|id| before.is_none_or(|before| *id < before)));
+                told.extend(born.filter(is_birth).filter_map(|event| event.job));
                 end = format!("({id}");
             }
             if last {
                 break;
             }
-            last = ids.len() >= limit;
+            last = told.iter().filter(is_meant).take(limit).count() >= limit;
         }
-        Ok(ids.into_iter().rev().take(limit).collect())
+        let mut meant = told.iter().rev().filter(is_meant).copied();
+        let ids: Vec<JobId> = meant.by_ref().take(limit).collect();
+        let whole = ended && meant.next().is_none() && self.are_all_kept_among(&told).await?;
+        Ok(Newest { ids, whole })
+    }
+
+    /// Whether the log tells of every job that is kept: it is bounded, and may have been cut.
+    async fn are_all_kept_among(&self, told: &BTreeSet<JobId>) -> Result<bool> {
+        let kept = reply::int(&self.link.command(cmd("HLEN").arg(self.keys.jobs())).await?)?;
+        // At first, so that what is added or deleted meanwhile makes them fewer.
+        let mut found = 0;
+        if i64::try_from(told.len()).is_ok_and(|told| told < kept) {
+            return Ok(false);
+        }
+        for part in told.iter().collect::<Vec<_>>().chunks(RECORDS * 5) {
+            let mut look = Pipeline::new();
+            for id in part {
+                look.cmd("HEXISTS").arg(self.keys.jobs()).arg(&id.as_bytes()[..]);
+            }
+            for one in self.link.pipeline(&look).await? {
+                found += reply::int(&one)?;
+            }
+        }
+        Ok(found == kept)
+    }
+
+    pub(super) async fn tail_of_events(&self, records: usize) -> Result<Option<Cursor>> {
+        let (mut end, mut left) = ("+".to_owned(), records);
+        loop {
+            let mut range = cmd("XREVRANGE");
+            range.arg(self.keys.events()).arg(&end).arg("-").arg("COUNT").arg(RECORDS.min(left.saturating_add(1)));
+            let page = reply::array(self.link.command(&range).await?)?;
+            let (read, last) = (page.len(), page.into_iter().next_back());
+            let Some(last) = last else { return Ok(None) };
+            let position = reply::text(reply::array(last)?.into_iter().next().ok_or_else(reply::odd)?)?;
+            if read > left {
+                return Ok(Some(Cursor(position)));
+            }
+            left -= read;
+            end = format!("({position}");
+        }
     }
 
     /// The last record that was written before `at`: a stream's positions are times.

@@ -16,6 +16,9 @@ use crate::store::contract::*;
 use crate::store::open;
 use crate::store::url::hide_password;
 
+/// Clocks that are further apart than this are not waited for.
+const CLOCKS: Duration = Duration::from_secs(5);
+
 #[async_trait]
 impl Shards for Inner {
     async fn list(&self) -> Result<ShardList> {
@@ -179,6 +182,10 @@ impl Inner {
         let from = self.awake().into_iter().find(|slot| slot.id != id).ok_or_else(nobody)?;
         let version = from.call(PATIENT, |store| async move { notices::of(&*store).await }).await?.settled.version;
         self.copy_settings(&from, &slot, version).await?;
+        // Before anything is born there, so that the shares are never more than the whole.
+        for (name, settings) in limited {
+            self.set_queue(&name, &settings).await?;
+        }
         tokio::time::sleep(CHANGE).await;
         let active = self.map().changed(|map| {
             if let Some(entry) = map.shards.iter_mut().find(|entry| entry.id == id) {
@@ -187,9 +194,6 @@ impl Inner {
             map.next = None;
         });
         self.publish(active, vec![event(EventKind::ShardAdded, id, &hide_password(url))]).await?;
-        for (name, settings) in limited {
-            self.set_queue(&name, &settings).await?;
-        }
         Ok(id)
     }
 
@@ -307,6 +311,7 @@ impl Inner {
         if left.all() > 0 {
             return Err(StoreError::Refused(format!("shard {id} is not empty: {}", told(&left))));
         }
+        self.wait_for_clocks(&slot).await?;
         let limited = self.limited_queues(1).await?;
         let removed = map.changed(|map| {
             if let Some(entry) = map.shards.iter_mut().find(|entry| entry.id == id) {
@@ -323,6 +328,26 @@ impl Inner {
         .await?;
         for (name, settings) in limited {
             self.set_queue(&name, &settings).await?;
+        }
+        Ok(())
+    }
+
+    /// Nobody asks a shard that is gone which fences it gave. They were at most its clock: so it goes when
+    /// those of the others are past that.
+    async fn wait_for_clocks(&self, going: &Slot) -> Result<()> {
+        let clock = async |slot: &Slot| slot.call(PATIENT, |store| async move { Ok(store.schedules().await?.0) }).await;
+        let last = clock(going).await?;
+        for other in self.slots().iter().filter(|other| other.id != going.id) {
+            let behind = last.since(clock(other).await?);
+            if behind > CLOCKS {
+                return Err(StoreError::Refused(format!(
+                    "the clock of {} is {} behind that of {}, and fences of locks must rise: set it right first",
+                    other.name(),
+                    crate::domain::text::age(behind),
+                    going.name(),
+                )));
+            }
+            tokio::time::sleep(behind + Duration::from_millis(1)).await;
         }
         Ok(())
     }

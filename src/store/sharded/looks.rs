@@ -159,11 +159,10 @@ impl Inner {
     }
 
     /// A job that was moved is told of by two shards, and is one.
-    pub(super) async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    pub(super) async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         let ask = |store: Arc<dyn Store>| async move { store.newest(before, limit).await };
         let found = good(self.ask_all(self.awake(), PATIENT, ask).await)?;
-        let all: BTreeSet<JobId> = found.into_iter().flat_map(|(_, ids)| ids).collect();
-        Ok(all.into_iter().rev().take(limit).collect())
+        Ok(together_by_birth(found.into_iter().map(|(_, newest)| newest).collect(), limit))
     }
 
     pub(super) async fn runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {
@@ -234,6 +233,15 @@ impl Inner {
             _ => true,
         });
         Ok((merged, places.write()?))
+    }
+
+    /// So many records of each shard.
+    pub(super) async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        let found = self.ask_all(self.awake(), PATIENT, |store| async move { store.tail(records).await }).await;
+        let places: BTreeMap<u16, Option<String>> =
+            good(found)?.into_iter().filter_map(|(slot, tail)| Some((slot.id, Some(tail?.0)))).collect();
+        // One that is not named is read from its oldest record.
+        if places.is_empty() { Ok(None) } else { Places(places).write().map(Some) }
     }
 
     pub(super) async fn stats(&self) -> Result<Vec<QueueStats>> {
@@ -341,6 +349,21 @@ impl Inner {
         all.settings = together(&settings);
         Ok(all)
     }
+}
+
+/// The newest of several shards. One that knows no more of its own by their birth, and may have more, ends
+/// the list: below that its jobs would be missing among the others'.
+fn together_by_birth(shards: Vec<Newest>, limit: usize) -> Newest {
+    let mut end: Option<JobId> = None;
+    for shard in shards.iter().filter(|shard| !shard.whole && shard.ids.len() < limit) {
+        let Some(last) = shard.ids.last() else { return Newest::default() };
+        end = end.max(Some(*last));
+    }
+    let whole = shards.iter().all(|shard| shard.whole);
+    let all: BTreeSet<JobId> = shards.into_iter().flat_map(|shard| shard.ids).collect();
+    let whole = whole && all.len() <= limit;
+    let known = all.into_iter().rev().filter(|id| end.is_none_or(|end| *id >= end));
+    Newest { ids: known.take(limit).collect(), whole }
 }
 
 /// Settings of several shards: what all have alike is said once.

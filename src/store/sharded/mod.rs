@@ -452,7 +452,7 @@ impl Store for ShardedStore {
         self.inner.find(limit, |store| async move { store.find(part, limit).await }).await
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
         self.inner.newest(before, limit).await
     }
 
@@ -527,6 +527,10 @@ impl Store for ShardedStore {
 
     async fn since(&self, at: Ms) -> Result<Cursor> {
         self.inner.since(at).await
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        self.inner.tail(records).await
     }
 
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {

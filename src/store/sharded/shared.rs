@@ -75,10 +75,6 @@ impl Inner {
         if before.is_empty() {
             return acquire_at(&home, request).await;
         }
-        // Who holds it already keeps what it holds: a probe beside it is given a higher fence than it has.
-        if let Some(grant) = self.extend(&request.name, request.holder, request.ttl).await? {
-            return Ok(Acquired::Granted(grant));
-        }
         let mut probes = Vec::new();
         let answer = self.acquire_after(&home, &before, request, &mut probes).await;
         for (slot, probe) in probes {
@@ -105,15 +101,15 @@ impl Inner {
                     floor = floor.max(Some(grant.fence));
                 }
                 Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
-                    return Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)));
+                    return Err(on_its_way(&request.name));
                 }
                 // It stays where it is held.
-                Acquired::OtherSlots { .. } | Acquired::Held { .. } => {
+                Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } => {
                     self.floors().remove(&request.name);
-                    return match acquire_at(slot, request).await? {
-                        Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
-                            Err(StoreError::Unavailable(format!("the lock {} changes its home", request.name)))
-                        }
+                    if let Some(grant) = again(slot, &lock, request).await? {
+                        return Ok(Acquired::Granted(grant));
+                    }
+                    return match acquire_unprobed(slot, request).await? {
                         Acquired::Granted(grant) => {
                             let others = std::iter::once(home).chain(before).filter(|other| other.id != slot.id);
                             self.alone_at(slot, others, request, probes).await?;
@@ -124,11 +120,15 @@ impl Inner {
                 }
             }
         }
-        let Some(probed) = floor else { return acquire_at(home, request).await };
+        // Who holds it already keeps what it holds, though the probes were given higher fences than it has.
+        if let Some(grant) = self.again_at_home(home, request).await? {
+            return Ok(Acquired::Granted(grant));
+        }
+        let Some(probed) = floor else { return acquire_unprobed(home, request).await };
         // Later probes are given higher numbers, and nobody else is let in there any more.
         let floor = *self.floors().entry(request.name.clone()).or_insert(probed);
         for _ in 0..TRIES {
-            let answer = acquire_at(home, request).await?;
+            let answer = acquire_unprobed(home, request).await?;
             match &answer {
                 Acquired::Granted(grant) if grant.fence <= floor => {
                     let (name, holder) = (&request.name, request.holder);
@@ -148,6 +148,19 @@ impl Inner {
             home.name(),
             request.name
         )))
+    }
+
+    /// The grant that a holder has at the home of today.
+    async fn again_at_home(&self, home: &Slot, request: &LockRequest) -> Result<Option<Grant>> {
+        let probe = self.wish_alone(request);
+        match acquire_at(home, &probe).await? {
+            Acquired::Granted(_) => {
+                let (name, probe) = (&request.name, probe.holder);
+                home.call(PROMPT, |store| async move { store.release(name, probe).await }).await?;
+                Ok(None)
+            }
+            Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } => again(home, &lock, request).await,
+        }
     }
 
     /// A wish that is granted only where nobody is in.
@@ -177,7 +190,7 @@ impl Inner {
             let probe = self.wish_alone(request);
             match acquire_at(&other, &probe).await {
                 Ok(Acquired::Granted(_)) => probes.push((other, probe.holder)),
-                Ok(_) => trouble = Some(StoreError::Unavailable(format!("the lock {} changes its home", request.name))),
+                Ok(_) => trouble = Some(on_its_way(&request.name)),
                 Err(error) => trouble = Some(error),
             }
             if trouble.is_some() {
@@ -258,6 +271,35 @@ impl Inner {
 /// Nobody has it but those who look whether somebody has.
 fn is_probed(lock: &LockRecord) -> bool {
     lock.holders.iter().all(|holder| holder.about == PROBE)
+}
+
+fn on_its_way(name: &Name) -> StoreError {
+    StoreError::Unavailable(format!("the lock {name} changes its home"))
+}
+
+/// The grant that a holder has on a shard whose lock was seen like this: prolonged, if it would end sooner.
+async fn again(slot: &Slot, lock: &LockRecord, request: &LockRequest) -> Result<Option<Grant>> {
+    let Some(own) = lock.holders.iter().find(|one| one.id == request.holder) else { return Ok(None) };
+    match acquire_at(slot, request).await? {
+        Acquired::Granted(grant) if grant.fence == own.fence => Ok(Some(grant)),
+        // Its time was over in between: what is new is given out only after a look at the other homes.
+        Acquired::Granted(_) => {
+            let (name, holder) = (&request.name, request.holder);
+            slot.call(PROMPT, |store| async move { store.release(name, holder).await }).await?;
+            Err(on_its_way(name))
+        }
+        Acquired::OtherSlots { .. } | Acquired::Held { .. } => Err(on_its_way(&request.name)),
+    }
+}
+
+/// A wish that is to be made again later where somebody only looks whether somebody is in.
+async fn acquire_unprobed(slot: &Slot, request: &LockRequest) -> Result<Acquired> {
+    match acquire_at(slot, request).await? {
+        Acquired::OtherSlots { lock, .. } | Acquired::Held { lock, .. } if is_probed(&lock) => {
+            Err(on_its_way(&request.name))
+        }
+        answer => Ok(answer),
+    }
 }
 
 async fn acquire_at(slot: &Slot, request: &LockRequest) -> Result<Acquired> {

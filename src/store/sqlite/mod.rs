@@ -335,8 +335,8 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| read::find_jobs(conn, &part, limit)).await
     }
 
-    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Vec<JobId>> {
-        self.readers.read(move |conn| list::newest(conn, before, limit)).await
+    async fn newest(&self, before: Option<JobId>, limit: usize) -> Result<Newest> {
+        Ok(Newest::of_all(self.readers.read(move |conn| list::newest(conn, before, limit)).await?, limit))
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page<Stored>> {
@@ -421,6 +421,11 @@ impl Store for SqliteStore {
     async fn since(&self, at: Ms) -> Result<Cursor> {
         let position = self.readers.read(move |conn| read::events_since(conn, at)).await?;
         Ok(Cursor(position.to_string()))
+    }
+
+    async fn tail(&self, records: usize) -> Result<Option<Cursor>> {
+        let position = self.readers.read(move |conn| read::tail(conn, records)).await?;
+        Ok(position.map(|position| Cursor(position.to_string())))
     }
 
     /// The first call binds the socket at which other processes ring.

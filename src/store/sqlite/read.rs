@@ -347,6 +347,12 @@ pub(super) fn events_since(conn: &Connection, at: Ms) -> Result<i64, Fault> {
     Ok(low - 1)
 }
 
+/// The position that so many records follow.
+pub(super) fn tail(conn: &Connection, records: usize) -> Result<Option<i64>, Fault> {
+    let mut last = conn.prepare_cached("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?1")?;
+    Ok(last.query_row([i64::try_from(records).unwrap_or(i64::MAX)], |row| row.get(0)).optional()?)
+}
+
 pub(super) fn values(conn: &Connection, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>, Fault> {
     let mut get = conn.prepare_cached(
         "SELECT vals.value FROM runs CROSS JOIN vals ON vals.run = runs.n WHERE runs.id = ?1 AND vals.key = ?2",

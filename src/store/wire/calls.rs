@@ -51,7 +51,7 @@ macro_rules! with_calls {
             find Find (part: &str = String => &part, limit: usize = usize => limit)
                 -> Vec<JobId> as Vec<JobId>, Read;
             newest Newest (before: Option<JobId> = Option<JobId> => before, limit: usize = usize => limit)
-                -> Vec<JobId> as Vec<JobId>, Read;
+                -> Newest as Newest, Read;
             list List (query: &ListQuery = ListQuery => &query) -> Page<Stored> as Page<Stored>, Read;
             stats Stats () -> Vec<QueueStats> as Vec<QueueStats>, Read;
             queues Queues () -> Vec<(Name, QueueSettings)> as Vec<(Name, QueueSettings)>, Read;
@@ -73,6 +73,7 @@ macro_rules! with_calls {
             events Events (after: Option<&Cursor> = Option<Cursor> => after.as_ref(), limit: usize = usize => limit)
                 -> (Vec<Event>, Cursor) as DatedPage, Read;
             since Since (at: Ms = Ms => at) -> Cursor as Cursor, Read;
+            tail Tail (records: usize = usize => records) -> Option<Cursor> as Option<Cursor>, Read;
             news News (after: &Cursor = Cursor => &after, limit: usize = usize => limit, wait: Duration = Duration => wait)
                 -> (Vec<Event>, Cursor) as DatedPage, Read;
             health Health () -> Health as Health, Read;

@@ -1,12 +1,12 @@
-//! The end of the event log: the last events there are, of which those that match are told. It begins a
-//! little back, goes further while that is little, and reads on from where it was, a bounded part at a time.
+//! The end of the event log: the last events there are, of which those that match are told. It begins
+//! as far back as is told, and reads on from where it was, a bounded part at a time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::api::events::{EVENT_FIELDS, EVENTS_BACK};
+use crate::api::events::EVENT_FIELDS;
 use crate::api::filter::Where;
 use crate::api::{ApiError, Client, Cursor, EventView, Result};
 use crate::tui::msg::{Body, Part};
@@ -24,9 +24,6 @@ pub struct Events {
     after: Option<Cursor>,
     kept: VecDeque<EventView>,
     is_current: bool,
-    /// How many of [`EVENTS_BACK`] have been gone back, and where the last of them began.
-    backs: usize,
-    begun: Option<Cursor>,
 }
 
 impl Events {
@@ -38,16 +35,15 @@ impl Events {
         let filter = Where::parse(filter, EVENT_FIELDS).map_err(|error| ApiError::Conflict(error.to_string()))?;
         let until = Instant::now() + READS_FOR;
         loop {
-            let Some(after) = self.after.clone() else {
-                self.go_back(client).await?;
-                continue;
-            };
-            let (events, next) = client.events_after(Some(&after), PAGE).await?;
+            if self.after.is_none() {
+                self.after = client.events_tail(TOLD).await?;
+            }
+            let (events, next) = client.events_after(self.after.as_ref(), PAGE).await?;
             self.after = Some(next);
             self.kept.extend(events.iter().map(EventView::from));
             let over = self.kept.len().saturating_sub(KEPT);
             self.kept.drain(..over);
-            self.is_current = events.is_empty() && (self.kept.len() >= TOLD || !self.go_back(client).await?);
+            self.is_current = events.is_empty();
             if self.is_current || Instant::now() >= until {
                 break;
             }
@@ -62,20 +58,5 @@ impl Events {
             filling: !self.is_current,
             ..Part::default()
         }))
-    }
-
-    /// Begins anew further back than before; false if there is nothing further back.
-    async fn go_back(&mut self, client: &Client) -> Result<bool> {
-        while let Some(back) = EVENTS_BACK.get(self.backs) {
-            let place = client.events_since(*back).await?;
-            self.backs += 1;
-            if self.begun.as_ref() != Some(&place) {
-                self.kept.clear();
-                self.begun = Some(place.clone());
-                self.after = Some(place);
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

@@ -32,6 +32,26 @@ fn a_queues_limit_of_three_holds_over_four_workers(site: &Site) {
     site.verify();
 }
 
+/// Each shard has its share: what one leaves unused no other gets, and never more than the limit run.
+#[test]
+fn a_queues_limit_holds_over_shards() {
+    for limit in [3, 4] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |nth: u32| format!("sqlite:{}", folder.path().join(format!("{nth}.db")).display());
+        let site = crate::jobs::site(Ground::At([0, 1, 2].map(file).join(",")));
+        set_queue(&site, "narrow", QueueSettings { concurrency: Some(limit), ..QueueSettings::default() });
+        enqueue_lines(&site, "hold -q narrow", 40);
+        let key = "hold -q narrow --partition together";
+        enqueue_lines(&site, key, 8);
+        work_with_four(&site);
+        let seen = witness(&site);
+        assert_eq!(seen.iter().filter(|one| !one.begins).count(), 48);
+        let (most, limit) = (most_at_once(&seen), usize::try_from(limit).expect("a number"));
+        assert!((2..=limit).contains(&most), "{most} at once, {limit} are allowed: {seen:#?}");
+        site.verify();
+    }
+}
+
 fn a_keys_limit_holds_over_four_workers(site: &Site) {
     for _ in 0..2 {
         enqueue_lines(site, "hold -q a --key customer --key-limit 2", 8);

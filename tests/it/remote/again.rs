@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use goflow::api::Client;
-use goflow::domain::{JobId, RunId};
+use goflow::domain::{JobId, RunId, Shard};
 use goflow::engine::Caretaker;
 use goflow::store::fault::{FaultStore, Saboteur};
 use goflow::store::*;
@@ -213,7 +213,7 @@ async fn an_answer_that_comes_again_names_no_step_that_it_does_not_know() {
     goflow::sys::tls::install();
     let scene = scene().await;
     before(&scene, &[("/api/v1/runs/RUN/signal", r#"{"name": "go"}"#)]).await;
-    let once = goflow::api::Once { key: "k".into(), at: BIRTH, again: false };
+    let once = goflow::api::Once { key: "k".into(), at: BIRTH, birthplace: Shard(0), again: false };
     let client = scene.inner.clone().once(once, Arc::new(SystemClock), Arc::new(SystemEntropy::default()));
     let answer = |step| client.answer(scene.run, step, true, vec![], None);
     assert_eq!(answer(None).await, Ok(Some("ok".to_owned())));

@@ -2,6 +2,7 @@
 //! against every other backend; here stand who may what, and what happens when processes die.
 
 mod again;
+mod again_shards;
 mod live;
 pub mod place;
 mod processes;

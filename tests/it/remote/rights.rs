@@ -51,7 +51,7 @@ async fn send(place: &Place, call: &str, token: Option<&str>, body: Vec<u8>) -> 
 fn every_call_has_the_right_that_its_kind_asks_for() {
     // Written down here once more: a call that is added must be thought about.
     let looks = "log schedules get find newest list stats queues workers run find_runs runs values history definition \
-                 definitions events since news health locks reshard";
+                 definitions events since tail news health locks reshard";
     let admin = "set_schedule define undefine document set_document documents";
     let of = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
     let (looks, admin) = (of(looks), of(admin));

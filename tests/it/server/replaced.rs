@@ -183,3 +183,40 @@ fn the_newest_are_listed_also_when_the_event_log_tells_nothing_of_them() {
     assert_eq!(listed("/api/jobs?queue=quiet"), ids[38..]);
     assert_eq!(listed("/api/dlq"), [""; 0]);
 }
+
+/// Two shards, one of whose logs was cut: what it tells no more is not left out among the other's.
+#[test]
+fn the_newest_of_several_shards_are_whole_though_one_log_reaches_less_far_back() {
+    let shards = [0; 2].map(|_| crate::servers::redis::Server::start(&[]));
+    let mut env = TestEnvironment::new();
+    env.set("GOFLOW_STORE", &format!("{},{}", shards[0].url(), shards[1].url()));
+    let site = Site::of(env, &[]);
+    let mut ids = Vec::new();
+    let add = |ids: &mut Vec<String>, n: usize, queue: &str| {
+        for _ in 0..n {
+            // Ids tell the order of births to the millisecond.
+            std::thread::sleep(Duration::from_millis(2));
+            let job = site.post("/api/jobs", &json!({"type": "echo", "queue": queue})).expect(201);
+            ids.insert(0, job["id"].as_str().expect("an id").to_owned());
+        }
+    };
+    add(&mut ids, 1, "quiet");
+    add(&mut ids, 30, "loud");
+    let mut connection =
+        redis::Client::open(shards[1].url()).and_then(|client| client.get_connection()).expect("it is there");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*events*").query(&mut connection).expect("keys");
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    let cut: i64 = redis::cmd("XTRIM").arg(&keys[0]).arg("MAXLEN").arg(0).query(&mut connection).expect("a number");
+    assert!(cut > 3, "{cut} records were cut");
+    let listed = |path: &str| {
+        let answer = site.get(path).expect(200);
+        let jobs = answer["jobs"].as_array().or(answer.as_array()).expect("a list").clone();
+        jobs.iter().map(|job| job["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("/tasks?limit=100"), ids, "one log tells of nothing");
+    add(&mut ids, 9, "loud");
+    assert_eq!(listed("/tasks?limit=100"), ids);
+    assert_eq!(listed("/tasks?limit=20"), ids[..20]);
+    assert_eq!(listed("/api/jobs?status=pending&limit=25"), ids[..25]);
+    assert_eq!(listed("/api/jobs?queue=quiet"), ids[39..]);
+}

@@ -60,7 +60,7 @@ async fn pages(store: &dyn Store, place: Place, queue: Option<&str>, budget: usi
 
 pub async fn the_newest_are_told_by_their_birth(subject: &Subject) {
     let store = &*subject.store;
-    assert_eq!(store.newest(None, 10).await.expect("newest"), []);
+    assert_eq!(store.newest(None, 10).await.expect("newest"), Newest { ids: vec![], whole: true });
     let mut born = Vec::new();
     for nth in 0..40_u64 {
         // In places of all kinds, and each born at a time of its own.
@@ -76,10 +76,13 @@ pub async fn the_newest_are_told_by_their_birth(subject: &Subject) {
     let claimed = claim_one(store, worker).await;
     commit(store, alone(settle(&claimed, done()))).await;
     born.reverse();
-    assert_eq!(store.newest(None, 100).await.expect("newest"), born);
-    assert_eq!(store.newest(None, 3).await.expect("newest"), born[..3]);
-    assert_eq!(store.newest(Some(born[2]), 5).await.expect("newest"), born[3..8]);
-    assert_eq!(store.newest(Some(born[39]), 5).await.expect("newest"), []);
+    let newest = async |before, limit| store.newest(before, limit).await.expect("newest");
+    let told = |ids: &[JobId], whole| Newest { ids: ids.to_vec(), whole };
+    assert_eq!(newest(None, 100).await, told(&born, true));
+    assert_eq!(newest(None, 3).await, told(&born[..3], false));
+    assert_eq!(newest(Some(born[2]), 5).await, told(&born[3..8], false));
+    assert_eq!(newest(Some(born[36]), 5).await, told(&born[37..], true));
+    assert_eq!(newest(Some(born[39]), 5).await, told(&[], true));
 }
 
 pub async fn parts_of_ids_are_found(subject: &Subject) {
@@ -184,6 +187,15 @@ pub async fn events_are_read_once_and_in_order(subject: &Subject) {
     use EventKind::*;
     let expected = [(JobCreated, a), (JobStarted, a), (JobRetried, a), (JobCancelled, a), (JobScheduled, b_id)];
     assert_eq!(got, expected.map(|(kind, id)| (kind, Some(id))));
+    // Each was a commit of its own, and before them a worker came.
+    for records in 0..5 {
+        let tail = store.tail(records).await.expect("tail").expect("more than those are kept");
+        let (events, _) = store.events(Some(&tail), 100).await.expect("events");
+        let of_jobs = events.into_iter().filter(|event| event.job.is_some());
+        let kinds: Vec<_> = of_jobs.map(|event| (event.kind, event.job)).collect();
+        assert_eq!(kinds, got[got.len() - records..]);
+    }
+    assert_eq!(store.tail(10_000).await.expect("tail"), None);
     let (nothing, same) = store.events(Some(&cursor), 10).await.expect("events");
     assert_eq!((nothing.len(), same), (0, cursor));
     let retried = all_events(store).await.into_iter().find(|event| event.kind == JobRetried).expect("logged");

@@ -16,6 +16,7 @@ mod run_laws;
 mod schedule_laws;
 pub mod sharded_alone;
 mod sharded_changes;
+mod sharded_late;
 mod sharded_laws;
 mod sharded_locks;
 mod sharded_moves;
@@ -82,11 +83,42 @@ macro_rules! laws_of_all {
     };
 }
 
+/// Those of what has no id that names a shard: they hold wherever a name is at home.
+macro_rules! lock_laws {
+    ($with:ident $to:ident) => {
+        $with! { $to shared_laws:
+            documents_are_listed_by_prefix
+            racing_writers_lose_no_change
+            a_lock_has_one_holder
+            a_wish_sent_again_is_one_grant
+            a_grant_ends_with_its_time
+            a_semaphore_has_so_many_slots
+            a_broken_lock_is_lost
+            fences_rise_over_trims
+            what_is_out_of_bounds_is_refused
+            racing_holders_never_share_a_slot
+            lost_answers_never_make_two_holders
+        }
+    };
+}
+
+/// What a queue itself is limited to (how many run, how many are kept) is divided among shards, and each of them
+/// tells of its settings: `sharded_alone` looks at that. These laws are for stores that divide nothing.
+macro_rules! undivided_laws {
+    ($with:ident $to:ident) => {
+        $with! { $to limit_laws:
+            a_queues_limit_holds_over_all_workers
+            a_queue_keeps_what_it_says
+            settings_come_back_as_they_went_in
+        }
+        $with! { $to wide_differential: agrees_with_the_reference_store }
+    };
+}
+
 /// The laws that a backend learns next.
 macro_rules! wide_laws {
     ($with:ident $to:ident) => {
         $with! { $to limit_laws:
-            a_queues_limit_holds_over_all_workers
             a_concurrency_key_lets_so_many_run
             blocked_jobs_go_in_the_order_of_the_line
             a_key_spans_queues_and_forgets_nobody
@@ -94,8 +126,6 @@ macro_rules! wide_laws {
             permits_are_spaced_evenly
             a_unique_key_may_outlive_its_job
             a_suspect_stays_apart_wherever_it_comes_from
-            a_queue_keeps_what_it_says
-            settings_come_back_as_they_went_in
         }
         $with! { $to talk_laws:
             who_can_end_a_job_is_told
@@ -123,22 +153,11 @@ macro_rules! wide_laws {
             a_tick_is_one_commit
             racing_schedulers_tick_once
         }
+        lock_laws! { $with $to }
         $with! { $to shared_laws:
             a_document_changes_by_who_saw_it
-            documents_are_listed_by_prefix
             a_document_ends_with_its_time
-            racing_writers_lose_no_change
-            a_lock_has_one_holder
-            a_wish_sent_again_is_one_grant
-            a_grant_ends_with_its_time
-            a_semaphore_has_so_many_slots
-            a_broken_lock_is_lost
-            fences_rise_over_trims
-            what_is_out_of_bounds_is_refused
-            racing_holders_never_share_a_slot
-            lost_answers_never_make_two_holders
         }
-        $with! { $to wide_differential: agrees_with_the_reference_store }
     };
 }
 
@@ -197,6 +216,7 @@ macro_rules! wide {
                 backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
             };
             wide_laws! { a_test_each $backend }
+            undivided_laws! { a_test_each $backend }
         }
     };
 }
@@ -228,62 +248,14 @@ a_shard!(postgres_shard postgres);
 a_shard!(redis_shard redis);
 a_shard!(sqlite_shard sqlite);
 
-/// What a queue itself is limited to (how many run, how many are kept) is divided among the shards, and each of
-/// them tells of its settings: `sharded_alone` looks at that. The other laws hold as they are.
 macro_rules! over_shards {
     ($module:ident $backend:ident) => {
         mod $module {
-            use super::{backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_run_laws};
-            a_test_each! { $backend limit_laws:
-                a_concurrency_key_lets_so_many_run
-                blocked_jobs_go_in_the_order_of_the_line
-                a_key_spans_queues_and_forgets_nobody
-                a_blocked_job_can_be_cancelled
-                permits_are_spaced_evenly
-                a_unique_key_may_outlive_its_job
-                a_suspect_stays_apart_wherever_it_comes_from
-            }
-            a_test_each! { $backend shared_laws:
-                a_document_changes_by_who_saw_it
-                documents_are_listed_by_prefix
-                a_document_ends_with_its_time
-                racing_writers_lose_no_change
-                a_lock_has_one_holder
-                a_wish_sent_again_is_one_grant
-                a_grant_ends_with_its_time
-                a_semaphore_has_so_many_slots
-                a_broken_lock_is_lost
-                fences_rise_over_trims
-                what_is_out_of_bounds_is_refused
-                racing_holders_never_share_a_slot
-                lost_answers_never_make_two_holders
-            }
-            a_test_each! { $backend talk_laws:
-                who_can_end_a_job_is_told
-                an_end_takes_the_mark_away
-                notes_need_the_lease
-                logs_are_bounded_and_told
-                a_deleted_job_takes_its_log_along
-                a_child_is_held_until_its_parent_ends
-                every_end_of_a_parent_is_told
-                a_child_of_several_waits_for_all
-                an_unknown_parent_is_refused
-                a_parent_that_lives_again_is_waited_for
-                a_worker_is_told_to_drain
-                definitions_can_be_taken_back
-            }
-            a_test_each! { $backend wide_run_laws:
-                facts_reach_any_run
-                an_advance_asks_starts_and_tells
-                a_gate_lets_so_many_in
-                a_full_gate_turns_away
-                a_parent_run_learns_of_a_refusal
-            }
-            a_test_each! { $backend schedule_laws:
-                a_schedule_changes_by_who_saw_it
-                a_tick_is_one_commit
-                racing_schedulers_tick_once
-            }
+            use super::{
+                backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
+            };
+            wide_laws! { a_test_each $backend }
+            a_test_each! { $backend wide_differential: agrees_but_for_the_limits_of_queues }
         }
     };
 }
@@ -297,19 +269,7 @@ macro_rules! spread {
     ($module:ident $backend:ident) => {
         mod $module {
             use super::{backends, shared_laws};
-            a_test_each! { $backend shared_laws:
-                documents_are_listed_by_prefix
-                racing_writers_lose_no_change
-                a_lock_has_one_holder
-                a_wish_sent_again_is_one_grant
-                a_grant_ends_with_its_time
-                a_semaphore_has_so_many_slots
-                a_broken_lock_is_lost
-                fences_rise_over_trims
-                what_is_out_of_bounds_is_refused
-                racing_holders_never_share_a_slot
-                lost_answers_never_make_two_holders
-            }
+            lock_laws! { a_test_each $backend }
         }
     };
 }

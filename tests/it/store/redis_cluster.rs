@@ -48,6 +48,7 @@ async fn the_laws_hold_on_a_cluster() {
     let mut all: Vec<(&'static str, Law)> = Vec::new();
     laws_of_all! { gather all }
     wide_laws! { gather all }
+    undivided_laws! { gather all }
     assert!(all.len() > 60, "{} laws", all.len());
     play(&cluster.url(), all).await;
     let homes: std::collections::BTreeSet<_> = (0..20).map(|space| cluster.home(space)).collect();

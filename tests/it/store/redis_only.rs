@@ -549,6 +549,6 @@ async fn the_newest_are_those_born_last_whatever_is_put_off() {
     for claimed in &oldest {
         assert_eq!(make(&*store, settle(claimed, Outcome::Snoozed { delay: LONG })).await, Moved::Applied);
     }
-    assert_eq!(store.newest(None, 3).await.expect("newest"), born[..3]);
-    assert_eq!(store.newest(Some(born[2]), 3).await.expect("newest"), born[3..6]);
+    assert_eq!(store.newest(None, 3).await.expect("newest").ids, born[..3]);
+    assert_eq!(store.newest(Some(born[2]), 3).await.expect("newest").ids, born[3..6]);
 }

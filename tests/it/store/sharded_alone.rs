@@ -305,7 +305,7 @@ async fn one_key_space_is_not_two_shards() {
 }
 
 /// Shards that are opened by any URL, and live as long as the test.
-pub(super) fn grounds(clock: Arc<TestClock>) -> Opener {
+pub fn grounds(clock: Arc<TestClock>) -> Opener {
     let known: Arc<std::sync::Mutex<BTreeMap<String, Arc<dyn Store>>>> = Arc::default();
     Arc::new(move |_, url| {
         let mut known = known.lock().expect("nobody panicked");

@@ -103,6 +103,69 @@ async fn whoever_asks_again_for_what_it_holds_keeps_it_at_the_new_home() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_again_for_less_time_loses_none_wherever_it_is_held() {
+    let (time, first, second) = two_views_and_time().await;
+    let mut held = Vec::new();
+    let mut take = async |store: &ShardedStore, names: Vec<Name>| {
+        for name in names {
+            let request = wish(&name, 2);
+            held.push((request.clone(), granted(&time, store, &request).await));
+        }
+    };
+    let (before, after) = (names(), (40..80).map(|nth| super::make::name(&format!("lock-{nth}"))).collect());
+    take(&first, before).await;
+    first.shards().expect("verbs").add("two").await.expect("adds");
+    until("the other follows", async || second.map().epoch == first.map().epoch).await;
+    take(&second, after).await;
+    time.advance(Duration::from_secs(5));
+    for (request, grant) in &held {
+        let shorter = LockRequest { ttl: Duration::from_secs(30), ..request.clone() };
+        let again = granted(&time, &first, &shorter).await;
+        assert_eq!((again.fence, again.until), (grant.fence, grant.until), "{}", request.name);
+        let extended = second.extend(&request.name, request.holder, shorter.ttl).await.expect("extend").expect("held");
+        assert_eq!((extended.fence, extended.until), (grant.fence, extended.now.after(shorter.ttl)));
+        // Who else comes in is beside it.
+        assert!(granted(&time, &first, &wish(&request.name, 2)).await.fence > grant.fence);
+        assert!(matches!(acquire(&time, &second, &wish(&request.name, 2)).await, Acquired::Held { .. }));
+    }
+}
+
+/// A shard whose clock is ahead goes: with it goes what it knows of the fences that it gave.
+#[tokio::test(start_paused = true)]
+async fn a_shard_goes_only_when_the_others_clocks_are_past_its_fences() {
+    let (behind, ahead) = (TestClock::new(), TestClock::new());
+    ahead.advance(Duration::from_secs(60));
+    let store = grounds_of(vec![("zero", behind.clone()), ("one", ahead.clone())]).await;
+    let mut fences = Vec::new();
+    for name in names() {
+        let request = wish(&name, 1);
+        fences.push((name.clone(), granted(&behind, &store, &request).await.fence));
+        assert!(store.release(&name, request.holder).await.expect("release"));
+    }
+    let verbs = store.shards().expect("verbs");
+    verbs.drain(1, Some(0)).await.expect("drains");
+    let refused = verbs.remove(1).await;
+    assert!(refused.as_ref().is_err_and(|error| error.to_string().contains("clock")), "{refused:?}");
+    // It goes on where it was.
+    for (name, fence) in &mut fences {
+        match store.acquire(&wish(name, 1)).await {
+            Ok(Acquired::Granted(grant)) => {
+                assert!(grant.fence > *fence);
+                *fence = grant.fence;
+                assert_eq!(store.break_lock(name, None).await.expect("break").len(), 1);
+            }
+            Err(error) => assert!(error.to_string().contains("clock"), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    behind.advance(Duration::from_secs(61));
+    verbs.remove(1).await.expect("removes");
+    for (name, fence) in fences {
+        assert!(granted(&behind, &store, &wish(&name, 1)).await.fence > fence, "{name}");
+    }
+}
+
 /// Every call arrives late for as long as it is on.
 struct Slow(AtomicBool);
 

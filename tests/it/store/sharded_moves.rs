@@ -71,19 +71,19 @@ pub async fn carry_all(store: &ShardedStore, shard: u16) {
     while !verbs.carry(shard).await.expect("carries").is_nothing() {}
 }
 
-fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
+pub fn schedule(name: &str, from_rev: u64, body: Option<&str>) -> ScheduleCommit {
     let next = body.map(|body| (Some(BIRTH), body.as_bytes().to_vec()));
     ScheduleCommit { next, ..ScheduleCommit::deleting(&super::make::name(name), from_rev) }
 }
 
-async fn bodies(store: &dyn Store, name: &str) -> Vec<String> {
+pub async fn bodies(store: &dyn Store, name: &str) -> Vec<String> {
     let all = store.schedules().await.expect("schedules").1;
     let of = all.into_iter().filter(|record| record.name.as_str() == name);
-    of.map(|record| String::from_utf8(record.body).expect("text")).collect()
+    of.map(|record| String::from_utf8_lossy(&record.body).into_owned()).collect()
 }
 
 /// A schedule name that is at home on this shard of three.
-fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
+pub fn name_on(store: &dyn Store, shard: u16, from: usize) -> String {
     let fits = |name: &String| store.birthplace(Near::Schedule(&super::make::name(name))) == Shard(shard);
     (from..).map(|nth| format!("s{nth}")).find(fits).expect("a name")
 }
@@ -194,7 +194,7 @@ async fn what_a_dead_carrier_left_is_finished_by_whoever_lives() {
     .await;
 }
 
-async fn stored_on(store: &dyn Store, id: JobId) -> Option<Stored> {
+pub async fn stored_on(store: &dyn Store, id: JobId) -> Option<Stored> {
     store.get(&[id]).await.expect("get").remove(0)
 }
 
@@ -302,7 +302,7 @@ async fn what_follows_a_job_that_is_carried_away_is_freed_when_that_has_ended() 
 }
 
 /// A carrier that dies at its n-th call.
-async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
+pub async fn mortal(plain: &Opener, clock: &Arc<TestClock>, nth: u64) -> (ShardedStore, Arc<Cut>) {
     let cut = Arc::new(Cut { calls: 0.into(), nth, after: true, armed: false.into() });
     let (inner, saboteur) = (plain.clone(), cut.clone());
     let faulty: Opener = Arc::new(move |id, url| {

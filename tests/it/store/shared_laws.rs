@@ -212,6 +212,10 @@ pub async fn a_wish_sent_again_is_one_grant(subject: &Subject) {
     assert_eq!(extended.until, extended.now.after(LONG * 2));
     assert_eq!(held(store).await[0].holders[0].until, extended.until);
     assert_eq!(held(store).await[0].slots, 1);
+    // An extension says when it ends, also sooner than it would have.
+    let extended = store.extend(&request.name, request.holder, SHORT).await.expect("extend").expect("it is held");
+    assert_eq!((extended.fence, extended.until), (grant.fence, extended.now.after(SHORT)));
+    assert_eq!(held(store).await[0].holders[0].until, extended.until);
 }
 
 pub async fn a_grant_ends_with_its_time(subject: &Subject) {
