@@ -412,17 +412,16 @@ impl Inner {
             return Ok(());
         }
         let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
-        for intent in notices::intents(&records)? {
-            if now.0.saturating_sub(intent.at) > CUT.as_millis() as i64 {
-                if !intent.runs.is_empty() {
-                    // Their steps are set aside, and wait for them.
-                    self.carry_runs(&from, &to).await?;
-                }
-                let (_, is_over) = self.go_on(&from, &to, &intent.jobs).await?;
-                if is_over {
-                    let intent = &intent;
-                    from.call(PATIENT, |store| async move { notices::drop_intent(&*store, intent).await }).await?;
-                }
+        let is_old = |intent: &notices::Intent| now.0.saturating_sub(intent.at) > CUT.as_millis() as i64;
+        let cut: Vec<notices::Intent> = notices::intents(&records)?.into_iter().filter(is_old).collect();
+        if cut.iter().any(|intent| !intent.runs.is_empty()) {
+            // Their steps are set aside, and wait for them.
+            self.carry_runs(&from, &to).await?;
+        }
+        for intent in &cut {
+            let (_, is_over) = self.go_on(&from, &to, &intent.jobs).await?;
+            if is_over {
+                from.call(PATIENT, |store| async move { notices::drop_intent(&*store, intent).await }).await?;
             }
         }
         self.land_marked(&from, &to).await?;

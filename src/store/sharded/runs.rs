@@ -30,6 +30,8 @@ use crate::store::contract::*;
 
 /// Groups that one call carries at most.
 const GROUPS: usize = 100;
+/// How long one call goes on, so that whoever watches hears of it.
+const SLICE: Duration = Duration::from_secs(3);
 /// Steps that one copy gets: three, and some that others have come before.
 const ROUNDS: usize = 8;
 /// Documents looked at in one call.
@@ -95,9 +97,9 @@ impl Inner {
         carried += self.land_marked(from, to).await?;
         let jobs = self.land_steps(from, to).await?;
         let records = self.all_runs(from).await?;
-        let (mut stuck, mut gone) = (0, 0);
+        let (mut stuck, mut gone, begun) = (0, 0, Instant::now());
         for bundle in groups::bundles(groups::groups(&records)) {
-            if gone >= GROUPS {
+            if gone >= GROUPS || begun.elapsed() > SLICE {
                 break;
             }
             let mut went = vec![(self.carry_group(from, to, &groups::together(&bundle)).await?, &bundle[..])];

@@ -5,8 +5,7 @@
 -- keys; events behind their time. Answers 1, or 0.
 frees = false
 local name, rev, ids = arg(), arg(), arg()
-local documents, names, ends = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local there = call('HGET', documents, name)
+local there = call('HGET', KEYS[#KEYS - 2], name)
 if not there or sub(there, 1, 8) ~= rev then return 0 end
 for at = 1, #ids, 16 do
   if call('HEXISTS', RUNS, sub(ids, at, at + 15)) == 1 then return 0 end
@@ -46,9 +45,9 @@ for at = 1, #ids, 16 do
   for i = 0, events - 1 do gather(zadd, HISTORY, 0, run .. pack('>I8', position + i) .. arg()) end
 end
 flush(false)
-call('HDEL', documents, name)
-call('ZREM', names, name)
-call('ZREM', ends, name)
+call('HDEL', KEYS[#KEYS - 2], name)
+call('ZREM', KEYS[#KEYS - 1], name)
+call('ZREM', KEYS[#KEYS], name)
 gated = true
 for i = 1, #keys do admit(keys[i]) end
 flush(false)

@@ -2,8 +2,7 @@
 -- documents, their names, and names by when their time is over. ARGV: name and body of the document, then
 -- `run revision last` of each run, the last being the number of the last entry of its inbox. Answers 1, or 0.
 local name, body, runs = arg(), arg(), arg()
-local documents, names, ends = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local there = call('HGET', documents, name)
+local there = call('HGET', KEYS[#KEYS - 2], name)
 if there then
   local over = unp('>I8', there, 9)
   if over == 0 or over > now then return 0 end
@@ -53,7 +52,7 @@ flush(true)
 -- The clock is its floor, as that of every document's revision.
 local rev = math.max(tonumber(call('HGET', COUNTERS, 'd') or 0) + 1, now * 1000)
 call('HSET', COUNTERS, 'd', string.format('%.0f', rev))
-call('HSET', documents, name, pack('>I8I8', rev, 0) .. body)
-call('ZADD', names, 0, name)
-call('ZREM', ends, name)
+call('HSET', KEYS[#KEYS - 2], name, pack('>I8I8', rev, 0) .. body)
+call('ZADD', KEYS[#KEYS - 1], 0, name)
+call('ZREM', KEYS[#KEYS], name)
 return 1
