@@ -85,6 +85,14 @@ impl Scene {
         self.runs.iter().filter(|(_, own)| **own == flow).map(|(id, _)| id.clone()).collect()
     }
 
+    /// What each step that has ended has printed.
+    fn logs(&self) -> BTreeMap<String, String> {
+        let ended = |job: &&Value| job["run_id"].is_string() && job["state"] == "completed";
+        let jobs = self.site.jobs();
+        let ids = jobs.iter().filter(ended).map(|job| job["id"].as_str().expect("an id").to_owned());
+        ids.map(|id| (id.clone(), self.site.env.run(&format!("job logs {id}")).ok().stdout)).collect()
+    }
+
     /// How often a step has begun, and ended.
     fn witnessed(&self, step: &str, run: &str) -> (usize, usize) {
         let text = std::fs::read_to_string(self.site.env.path().join("steps")).expect("the witness");
@@ -121,6 +129,9 @@ fn carried_away(ground: Ground) {
     let before = scene.shard(1);
     assert!(before["runs"].as_u64().is_some_and(|runs| runs > 0), "{before}");
 
+    let printed = scene.logs();
+    let many = printed.values().filter(|log| log.contains("step ")).count();
+    assert!(many > 10, "{many} of {} jobs have printed", printed.len());
     // Killed three times as soon as it carries, it is said once more.
     for nth in 0..3 {
         let carrier = scene.site.start(&format!("drain-{nth}"), "shard drain 1 --move --to 0 -o json");
@@ -164,11 +175,10 @@ fn carried_away(ground: Ground) {
         let ended = events.iter().filter(|event| event["type"] == "step.completed").count();
         assert_eq!(ended, if *flow == "ends" { 2 } else { 3 }, "{run}: {history:#}");
     }
-    // What the steps have printed has come along.
-    for job in scene.site.jobs().iter().filter(|job| job["run_id"].is_string()) {
-        let id = job["id"].as_str().expect("an id");
-        let log = scene.site.env.run(&format!("job logs {id}")).ok();
-        assert!(log.stdout.contains("step "), "{job}: {}", log.text());
+    // What the steps had printed has come along.
+    let after = scene.logs();
+    for (id, log) in &printed {
+        assert_eq!(after.get(id), Some(log), "the log of {id}");
     }
     scene.site.verify();
 }
