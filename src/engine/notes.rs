@@ -38,6 +38,8 @@ struct Page {
     progress: Option<Progress>,
     /// The latest, sent or not.
     latest: Option<Progress>,
+    /// Some of it was sent and has not been answered.
+    on_its_way: bool,
 }
 
 /// The page of one job, for its handler.
@@ -105,6 +107,7 @@ impl Page {
 
     /// Everything that waits, in notes of at most [`CHUNK`].
     fn take(&mut self, (id, epoch): Key) -> Vec<Note> {
+        self.on_its_way = true;
         let mut text = std::mem::take(&mut self.text);
         if self.left_out > 0 {
             let left_out = text::size(std::mem::take(&mut self.left_out));
@@ -163,13 +166,16 @@ impl NoteBook {
         self.pages().remove(&key);
     }
 
-    /// Sends what waits: of these leases, or of all. Answers whose lease did not hold any more.
+    /// Sends what waits: of these leases, or of all. Answers whose lease did not hold any more. When it is
+    /// over nothing of these leases is on its way either: so their ends may be sent, which notes must not
+    /// come after.
     ///
     /// # Errors
     /// The store's transient ones; then everything waits again.
     pub async fn send(&self, store: &dyn Store, only: Option<&[Key]>) -> Result<Vec<Key>> {
         let is_meant = |key: &Key| only.is_none_or(|only| only.contains(key));
-        if !self.pages().iter().any(|(key, page)| is_meant(key) && !page.is_empty()) {
+        let concerns = |page: &Page| !page.is_empty() || (only.is_some() && page.on_its_way);
+        if !self.pages().iter().any(|(key, page)| is_meant(key) && concerns(page)) {
             return Ok(Vec::new());
         }
         let _one_at_a_time = self.sending.lock().await;
@@ -180,7 +186,11 @@ impl NoteBook {
         if notes.is_empty() {
             return Ok(Vec::new());
         }
-        match store.note(&notes).await {
+        let answer = store.note(&notes).await;
+        for (_, page) in self.pages().iter_mut().filter(|(_, page)| page.on_its_way) {
+            page.on_its_way = false;
+        }
+        match answer {
             Ok(held) => {
                 let lost = notes.iter().zip(held).filter(|(_, held)| !held);
                 Ok(lost.map(|(note, _)| (note.id, note.epoch)).collect())
@@ -241,6 +251,21 @@ mod tests {
         }
         let all = taken(&book, key);
         assert!(all[0].log.starts_with("[256.0 KiB were printed too fast to be kept]\nxxx"), "{}", &all[0].log[..60]);
+    }
+
+    #[tokio::test]
+    async fn an_end_waits_for_the_notes_that_are_on_their_way() {
+        let (book, notes, key) = book();
+        let store = crate::store::MemoryStore::new(Arc::new(crate::sys::clock::SystemClock));
+        notes.log(b"the last words");
+        // As somebody does who sends them at this moment.
+        let on_its_way = book.sending.lock().await;
+        assert_eq!(taken(&book, key).len(), 1);
+        let ends = [key];
+        let mut sent = std::pin::pin!(book.send(&store, Some(&ends)));
+        assert!(futures_util::poll!(sent.as_mut()).is_pending());
+        drop(on_its_way);
+        assert!(sent.await.is_ok_and(|lost| lost.is_empty()));
     }
 
     #[test]
