@@ -24,6 +24,14 @@ impl Shard {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// Above all that another shard has given by now. Epochs are counted from 1, or from the clock's
+    /// milliseconds times 1,024; the day is for clocks that do not agree.
+    pub fn above_others(now: Ms) -> Epoch {
+        Epoch(u64::try_from(now.0).unwrap_or(0).saturating_add(86_400_000).saturating_mul(1_024))
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

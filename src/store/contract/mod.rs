@@ -180,6 +180,9 @@ pub trait Store: Send + Sync + 'static {
     /// kept: else nothing is changed, and the answer is false. Numbers of inboxes and turns at gates are
     /// given anew, in the same order, behind those who are there; whoever then has room is let in.
     ///
+    /// Leases that are given afterwards have epochs above those that the runs know from where they were: at
+    /// least [`Epoch::above_others`](crate::domain::Epoch::above_others).
+    ///
     /// # Errors
     /// [`StoreError::Refused`] from a store that cannot.
     async fn put_runs(&self, put: &PutRuns) -> Result<bool> {

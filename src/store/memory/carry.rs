@@ -1,6 +1,7 @@
 //! Runs and logs that come from another store or go to one, in the reference store.
 
 use super::*;
+use crate::domain::Epoch;
 use crate::domain::limits::LOG_BYTES;
 
 impl State {
@@ -66,6 +67,7 @@ impl State {
         if is_kept || matches!(self.set_document(&put.unmark(), now), DocumentSet::Changed(_)) {
             return false;
         }
+        self.epoch = self.epoch.max(Epoch::above_others(now).0);
         for whole in &put.runs {
             let id = whole.record.id;
             let gate = whole.gate.clone().map(|GatePlace { key, limit, go, inside, turn: _ }| {

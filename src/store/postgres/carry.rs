@@ -143,6 +143,10 @@ async fn put_in(client: &Client, put: &PutRuns) -> Result<bool, Fault> {
     if !set_document(client, &put.unmark()).await? {
         return Ok(false);
     }
+    // Blocks are drawn whole: whoever draws one at this moment has one below or one above.
+    let raise = "SELECT setval('goflow.epoch', ((goflow.now_ms() + 86400000) * 1024) / 64 * 64)
+                 FROM goflow.epoch WHERE last_value < (goflow.now_ms() + 86400000) * 1024 / 64 * 64";
+    client.query_typed(raise, &[]).await?;
     for whole in &put.runs {
         if !put_run(client, whole).await? {
             return Ok(false);

@@ -305,6 +305,10 @@ impl Inner {
         if map.entry(id).is_none_or(|entry| entry.state != State::Draining) {
             return Err(StoreError::Unavailable("the shards have just been changed by somebody else".to_owned()));
         }
+        if let Some(other) = map.there().find(|entry| entry.moved_to == Some(id)) {
+            let other = other.id;
+            return Err(StoreError::Refused(format!("shard {other} is carried to shard {id}: remove {other} first")));
+        }
         let slot = self.slot(id)?;
         self.sweep_copies(id).await?;
         let left = self.left_on(&slot).await?;

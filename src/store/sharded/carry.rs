@@ -117,6 +117,7 @@ impl Inner {
 
     pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
         let (from, to) = self.way_of(id)?;
+        self.see_clocks(&from, &to).await?;
         let entangled = self.entangled(&from).await?;
         let jobs = self.carry_some(&from, &to, &entangled, false).await?;
         if jobs > 0 {
@@ -131,6 +132,15 @@ impl Inner {
             carried.schedules = self.carry_schedules(&from, &to).await?;
         }
         Ok(carried)
+    }
+
+    /// What is due goes over by the clocks of both; who only carries has not seen them yet.
+    pub(super) async fn see_clocks(&self, from: &Slot, to: &Slot) -> Result<()> {
+        for slot in [from, to] {
+            let (theirs, _) = slot.call(PATIENT, |store| async move { store.schedules().await }).await?;
+            slot.saw_clock(theirs, self.now());
+        }
+        Ok(())
     }
 
     /// Carries a batch of jobs.

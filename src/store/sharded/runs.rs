@@ -84,6 +84,15 @@ async fn whole(slot: &Slot, id: RunId) -> Result<Option<WholeRun>> {
     slot.call(LARGE, |store| async move { store.whole_run(id).await }).await
 }
 
+/// As the copy keeps them; nothing if they are too large.
+fn packed(runs: &Vec<WholeRun>) -> Result<Option<Vec<u8>>> {
+    if runs.iter().map(WholeRun::items).sum::<usize>() > groups::ITEMS {
+        return Ok(None);
+    }
+    let bytes = encode(runs)?;
+    Ok((bytes.len() <= groups::BYTES).then_some(bytes))
+}
+
 impl Inner {
     /// Carries some of the runs that lie on a shard, and tells whether none was left.
     pub(super) async fn carry_runs(&self, from: &Slot, to: &Slot) -> Result<(Carried, bool)> {
@@ -169,23 +178,17 @@ impl Inner {
         if self.is_stuck(first, group) {
             return Ok(Went::Stuck);
         }
+        // What cannot go keeps its steps.
+        if !(group.jobs.is_empty() && group.undos.is_empty())
+            && let Err(went) = self.read_group(from, group).await?
+        {
+            return Ok(went);
+        }
         let Some(steps) = self.set_steps_aside(from, to, group).await? else { return Ok(Went::NotYet) };
-        let mut runs = Vec::with_capacity(group.runs.len());
-        for id in &group.runs {
-            match whole(from, *id).await {
-                Ok(Some(run)) => runs.push(run),
-                Ok(None) => return Ok(Went::NotYet),
-                Err(StoreError::Refused(why)) => {
-                    tracing::warn!(run = %id, why, "a run cannot be carried");
-                    return Ok(Went::Stuck);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        // The steps were those of the headers that were listed: others may have others.
-        if runs.iter().any(|run| group.revs.get(&run.record.id) != Some(&run.record.rev)) {
-            return Ok(Went::NotYet);
-        }
+        let runs = match self.read_group(from, group).await? {
+            Ok(runs) => runs,
+            Err(went) => return Ok(went),
+        };
         let Some(carry) = self.copy_runs(from, to, runs).await? else { return Ok(Went::Stuck) };
         let landed = self.step_runs(from, to, carry).await?;
         if landed == 0 {
@@ -204,6 +207,30 @@ impl Inner {
             }
         }
         Ok(Went::Over(landed))
+    }
+
+    /// The runs of a group as they are now, if they can go.
+    async fn read_group(&self, from: &Slot, group: &Group) -> Result<Result<Vec<WholeRun>, Went>> {
+        let mut runs = Vec::with_capacity(group.runs.len());
+        for id in &group.runs {
+            match whole(from, *id).await {
+                Ok(Some(run)) => runs.push(run),
+                Ok(None) => return Ok(Err(Went::NotYet)),
+                Err(StoreError::Refused(why)) => {
+                    tracing::warn!(run = %id, why, "a run cannot be carried");
+                    return Ok(Err(Went::Stuck));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // The steps are those of the headers that were listed: others may have others.
+        if runs.iter().any(|run| group.revs.get(&run.record.id) != Some(&run.record.rev)) {
+            return Ok(Err(Went::NotYet));
+        }
+        if packed(&runs)?.is_none() {
+            return Ok(Err(Went::Stuck));
+        }
+        Ok(Ok(runs))
     }
 
     fn is_stuck(&self, first: RunId, group: &Group) -> bool {
@@ -275,11 +302,7 @@ impl Inner {
         // At a gate, in the order in which they have come.
         runs.sort_by_key(|run| run.gate.as_ref().map(|gate| (!gate.inside, gate.turn)));
         let seen = runs.iter().map(WholeRun::seen).collect();
-        let items: usize = runs.iter().map(WholeRun::items).sum();
-        let bytes = if items > groups::ITEMS { Vec::new() } else { encode(&runs)? };
-        if items > groups::ITEMS || bytes.len() > groups::BYTES {
-            return Ok(None);
-        }
+        let Some(bytes) = packed(&runs)? else { return Ok(None) };
         let carry = Carry(self.options.entropy.next());
         let mut parts = 0;
         for part in bytes.chunks(limits::DOCUMENT_BYTES) {
@@ -393,6 +416,7 @@ impl Inner {
             };
             bytes.extend(part.body);
         }
+        self.see_clocks(from, to).await?;
         let mut runs: Vec<WholeRun> = decode(&bytes)?;
         let theirs = |at| to.to_theirs(from.to_ours(at));
         for run in &mut runs {
@@ -426,7 +450,8 @@ impl Inner {
         Ok(page.len() as u64)
     }
 
-    /// Lands what is on its way from where something was born, or from where that goes; whether anything was.
+    /// Lands what is on its way from where something was born, or from where that goes; whether there is such
+    /// a way: what was not found may have landed in between, and be found by another look.
     pub(super) async fn land_what_is_on_its_way(&self, born: Shard) -> Result<bool> {
         let places = match self.places(born) {
             Ok(places) => places,
@@ -434,16 +459,14 @@ impl Inner {
             Err(StoreError::Refused(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut any = false;
         for way in places.windows(2) {
             if let [from, to] = way
                 && self.marks_on(from).await? > 0
             {
-                any = true;
                 self.land_marked(from, to).await?;
             }
         }
-        Ok(any)
+        Ok(places.len() > 1)
     }
 
     /// Which of these runs have not left a shard, or have not landed on the other.
@@ -454,7 +477,7 @@ impl Inner {
         runs: BTreeSet<RunId>,
     ) -> Result<BTreeSet<RunId>> {
         let mut waits = BTreeSet::new();
-        let mut marks = None;
+        let mut any_on_its_way = false;
         for run in runs {
             let is_here = from.call(PATIENT, |store| async move { store.run(run).await }).await?.is_some();
             if is_here {
@@ -466,11 +489,11 @@ impl Inner {
                 continue;
             }
             // On its way; else it is not kept any more, and nobody waits for its steps.
-            let on_its_way = match marks {
-                Some(known) => known,
-                None => *marks.insert(self.marks_on(from).await?),
-            };
-            if on_its_way > 0 {
+            // That none is may be over by the next one.
+            if !any_on_its_way {
+                any_on_its_way = self.marks_on(from).await? > 0;
+            }
+            if any_on_its_way {
                 waits.insert(run);
             }
         }
@@ -483,6 +506,10 @@ impl Inner {
             if let Some(carry) = groups::carry_of(&document.name) {
                 self.step_runs(from, to, carry).await?;
             }
+        }
+        // Where no run is any more none can be taken out, and so a copy that is being written never counts.
+        if !self.all_runs(from).await?.is_empty() {
+            return Ok(());
         }
         if self.marks_on(from).await? > 0 || !all_documents(to, &groups::copies(from.id)).await?.is_empty() {
             return Ok(());

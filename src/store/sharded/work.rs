@@ -457,7 +457,10 @@ impl Inner {
                 let stale = idle && answer.moves.iter().all(|moved| *moved == Moved::Stale);
                 // A contended run is there.
                 let unknown = matches!(answer.run, RunAnswer::None | RunAnswer::Gone);
-                if !stale || !unknown {
+                // What was drained there is numbered anew at the next place, where the run waits to be drained.
+                let drains = commit.run.as_ref().and_then(|part| part.advance.as_ref());
+                let drains = drains.is_some_and(|advance| advance.drained.is_some());
+                if !stale || !unknown || drains {
                     continue;
                 }
                 let born = commit.run.as_ref().map(|part| part.run.shard());

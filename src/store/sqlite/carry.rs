@@ -117,6 +117,7 @@ impl Tx<'_> {
         if matches!(self.set_document(&put.unmark())?, DocumentSet::Changed(_)) {
             return Ok(false);
         }
+        self.raise_epoch();
         for whole in &put.runs {
             self.put_run(whole)?;
         }

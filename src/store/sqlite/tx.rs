@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::events::Pack;
 use super::fault::Fault;
 use super::row::Row;
-use crate::domain::{Event, JobId, Ms, Name, Place, QueueSettings, To};
+use crate::domain::{Epoch, Event, JobId, Ms, Name, Place, QueueSettings, To};
 use crate::store::StoreError;
 use crate::store::codec;
 
@@ -150,6 +150,11 @@ impl<'c> Tx<'c> {
     pub(super) fn next_turn(&mut self) -> i64 {
         self.state.back += 1;
         self.state.back
+    }
+
+    /// The leases that are given from now on come after those of other stores.
+    pub(super) fn raise_epoch(&mut self) {
+        self.state.epoch = self.state.epoch.max(Epoch::above_others(self.now).0 as i64);
     }
 
     pub(super) fn next_epoch(&mut self) -> i64 {

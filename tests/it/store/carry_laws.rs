@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use goflow::domain::{Event, EventKind, Json, Ms, Place, Retention, RunId, RunState};
+use goflow::domain::{Epoch, Event, EventKind, Json, Ms, Place, Retention, RunId, RunState};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -164,6 +164,12 @@ pub async fn a_run_is_put_in_as_it_was_and_once(subject: &Subject) {
     let age = Retention { age: Duration::from_secs(1), count: 100 };
     assert_eq!(store.trim(age, 100).await.expect("trim").runs, 1);
     assert_eq!(store.whole_run(over).await.expect("whole_run"), None);
+    // A step that was leased where the run was is leased later than that here.
+    let (now, _) = store.schedules().await.expect("schedules");
+    let worker = hired(store).await;
+    super::make::put(store, job()).await;
+    let others = Epoch::above_others(Ms(now.0 - 60_000));
+    assert!(claim_one(store, worker).await.epoch > others);
 }
 
 pub async fn those_at_one_gate_go_together(subject: &Subject) {

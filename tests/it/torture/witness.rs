@@ -21,7 +21,9 @@ impl Witness {
         let mut witness = Witness::default();
         let text = std::fs::read_to_string(file).expect("the witness file");
         for line in text.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
+            // Who is killed within a write leaves the beginning of a line, and the next one writes behind it.
+            let whole = line.rfind("start ").max(line.rfind("end ")).map_or(line, |from| &line[from..]);
+            let words: Vec<&str> = whole.split(' ').collect();
             let [what, job, epoch, attempt] = words.as_slice() else { panic!("a broken line: {line}") };
             let epoch = epoch.parse().expect("an epoch");
             let executions = witness.executions.entry((*job).to_owned()).or_default();

@@ -4,17 +4,7 @@
 local age, limit, memory, from = tonumber(arg()), tonumber(arg()), tonumber(arg()), arg()
 local old = call('ZRANGEBYSCORE', ENDED, '-inf', now - age, 'LIMIT', 0, min(limit, 200))
 for i = 1, #old do
-  local run = old[i]
-  local first, last = '[' .. run, '(' .. run .. '\255'
-  drop_timers(run)
-  call('ZREMRANGEBYLEX', GATES, '[r' .. run, '(r' .. run .. '\255')
-  call('HDEL', RUNS, run)
-  call('ZREM', ENDED, run)
-  call('ZREM', FINISHED, run)
-  call('ZREM', DIRTY, run)
-  call('ZREMRANGEBYLEX', INBOX, first, last)
-  call('ZREMRANGEBYLEX', VALUES, first, last)
-  call('ZREMRANGEBYLEX', HISTORY, first, last)
+  drop_run(old[i])
 end
 flush(true)
 local page = call('HSCAN', PRODUCERS, from, 'COUNT', 500)

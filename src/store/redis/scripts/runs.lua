@@ -49,6 +49,21 @@ local function drop_timers(run)
   end
 end
 
+-- All that is kept of a run that nobody waits at a gate for: its timers go with the next flush.
+local function drop_run(run)
+  local first, last = '[' .. run, '(' .. run .. '\255'
+  drop_timers(run)
+  call('ZREMRANGEBYLEX', GATES, '[r' .. run, '(r' .. run .. '\255')
+  call('HDEL', RUNS, run)
+  call('ZREM', LIVE, run)
+  call('ZREM', ENDED, run)
+  call('ZREM', FINISHED, run)
+  call('ZREM', DIRTY, run)
+  call('ZREMRANGEBYLEX', INBOX, first, last)
+  call('ZREMRANGEBYLEX', VALUES, first, last)
+  call('ZREMRANGEBYLEX', HISTORY, first, last)
+end
+
 -- Gates, by bytes: `i` key run of those inside, `w` key turn run of those that wait, and of each run
 -- that has one `r` run limit turn, length of the key, key, and the fact that lets it begin.
 local function waiting_of(name, limit)

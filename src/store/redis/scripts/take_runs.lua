@@ -36,17 +36,7 @@ end
 open()
 many('ZREM', GATES, left)
 for run in pairs(taken) do
-  local first, last = '[' .. run, '(' .. run .. '\255'
-  drop_timers(run)
-  call('ZREMRANGEBYLEX', GATES, '[r' .. run, '(r' .. run .. '\255')
-  call('HDEL', RUNS, run)
-  call('ZREM', LIVE, run)
-  call('ZREM', ENDED, run)
-  call('ZREM', FINISHED, run)
-  call('ZREM', DIRTY, run)
-  call('ZREMRANGEBYLEX', INBOX, first, last)
-  call('ZREMRANGEBYLEX', VALUES, first, last)
-  call('ZREMRANGEBYLEX', HISTORY, first, last)
+  drop_run(run)
 end
 flush(true)
 -- The clock is its floor, as that of every document's revision.
