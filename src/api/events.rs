@@ -252,10 +252,6 @@ mod tests {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }
-
-        fn after(&self, _: bool) -> crate::store::Result<()> {
-            Ok(())
-        }
     }
 
     #[tokio::test]

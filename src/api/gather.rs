@@ -130,10 +130,6 @@ mod tests {
             }
         }
 
-        fn after(&self, _: bool) -> crate::store::Result<()> {
-            Ok(())
-        }
-
         fn travel(&self) -> std::time::Duration {
             std::time::Duration::from_millis(5)
         }

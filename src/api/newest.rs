@@ -159,10 +159,6 @@ mod tests {
             self.0.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }
-
-        fn after(&self, _: bool) -> StoreResult<()> {
-            Ok(())
-        }
     }
 
     #[tokio::test]

@@ -18,11 +18,15 @@ use crate::domain::{
 pub trait Saboteur: Send + Sync + 'static {
     /// # Errors
     /// The call is not done.
-    fn before(&self, is_commit: bool) -> Result<()>;
+    fn before(&self, _is_commit: bool) -> Result<()> {
+        Ok(())
+    }
 
     /// # Errors
     /// The call was done, and its answer is lost.
-    fn after(&self, is_commit: bool) -> Result<()>;
+    fn after(&self, _is_commit: bool) -> Result<()> {
+        Ok(())
+    }
 
     /// How long a request, or its answer, is on its way: so that calls overtake each other.
     fn travel(&self) -> Duration {

@@ -21,19 +21,15 @@ use crate::store::make::*;
 
 /// The n-th call from now is done, and its answer is lost for good.
 #[derive(Default)]
-struct Nth(AtomicI64);
+pub(super) struct Nth(AtomicI64);
 
 impl Nth {
-    fn arm(&self, nth: i64) {
+    pub fn arm(&self, nth: i64) {
         self.0.store(nth, Ordering::SeqCst);
     }
 }
 
 impl Saboteur for Nth {
-    fn before(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-
     fn after(&self, _: bool) -> Result<()> {
         match self.0.fetch_sub(1, Ordering::SeqCst) {
             // Of a kind that is not asked again at once.

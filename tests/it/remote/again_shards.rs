@@ -2,36 +2,19 @@
 //! second: what it does is done once, wherever it would be born by now.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use goflow::api::Client;
-use goflow::store::fault::{FaultStore, Saboteur};
+use goflow::store::fault::FaultStore;
 use goflow::store::sharded::{Map, ShardedOptions, Strategy};
 use goflow::store::*;
 use goflow::sys::entropy::SystemEntropy;
 use goflow::workflow;
 
+use super::again::Nth;
 use super::place::Place;
 use crate::store::backends::{Count, TestClock};
 use crate::store::sharded_alone::grounds;
-
-/// The n-th call from now is done, and its answer is lost for good.
-#[derive(Default)]
-struct Nth(AtomicI64);
-
-impl Saboteur for Nth {
-    fn before(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn after(&self, _: bool) -> Result<()> {
-        match self.0.fetch_sub(1, Ordering::SeqCst) {
-            1 => Err(StoreError::Corrupt("injected: done, and the answer is lost".to_owned())),
-            _ => Ok(()),
-        }
-    }
-}
 
 const MANIFESTS: &str = "
 {kind: Workflow, name: free, steps: [{id: hello, queue: flows, run: [echo, hi]}]}
@@ -104,9 +87,9 @@ impl Scene {
         for (kind, (path, body, _)) in REQUESTS.iter().enumerate() {
             for nth in 1..=CALLS {
                 let queue = format!("q{kind}-{nth}");
-                self.faults.0.store(nth, Ordering::SeqCst);
+                self.faults.arm(nth);
                 let status = self.post((path, body), &queue).await;
-                self.faults.0.store(0, Ordering::SeqCst);
+                self.faults.arm(0);
                 failed += u64::from(status == 500);
                 sent.push((kind, queue));
             }

@@ -77,14 +77,6 @@ impl Scene {
 struct Slow(Duration);
 
 impl Saboteur for Slow {
-    fn before(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn after(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-
     fn travel(&self) -> Duration {
         self.0
     }
@@ -125,10 +117,6 @@ struct LosesAnswers {
 }
 
 impl Saboteur for LosesAnswers {
-    fn before(&self, _: bool) -> Result<()> {
-        Ok(())
-    }
-
     fn after(&self, _: bool) -> Result<()> {
         if !self.active.load(Ordering::SeqCst) {
             return Ok(());
@@ -210,10 +198,6 @@ impl Saboteur for Refuses {
             true => Err(StoreError::Corrupt("injected: nobody can help this".into())),
             false => Ok(()),
         }
-    }
-
-    fn after(&self, _: bool) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -26,10 +26,6 @@ impl Saboteur for Switch {
             false => Ok(()),
         }
     }
-
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
 }
 
 pub(super) struct Ground {

@@ -140,24 +140,12 @@ impl Saboteur for Dead {
     fn before(&self, _: bool) -> goflow::store::Result<()> {
         if self.0.load(Ordering::SeqCst) { Err(StoreError::Unavailable("dead".into())) } else { Ok(()) }
     }
-
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
 }
 
 /// Answers nothing, for as long as it is on.
 struct Hole(AtomicBool);
 
 impl Saboteur for Hole {
-    fn before(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
     fn travel(&self) -> Duration {
         if self.0.load(Ordering::SeqCst) { Duration::from_secs(3_600) } else { Duration::ZERO }
     }

@@ -35,10 +35,6 @@ impl Saboteur for Late {
         Ok(())
     }
 
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
     /// On its way there, not on its way back.
     fn travel(&self) -> Duration {
         if self.is_on.swap(false, Ordering::SeqCst) { self.by } else { Duration::ZERO }

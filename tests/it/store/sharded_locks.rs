@@ -170,14 +170,6 @@ async fn a_shard_goes_only_when_the_others_clocks_are_past_its_fences() {
 struct Slow(AtomicBool);
 
 impl Saboteur for Slow {
-    fn before(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
     fn travel(&self) -> Duration {
         if self.0.load(Ordering::SeqCst) { Duration::from_millis(500) } else { Duration::ZERO }
     }

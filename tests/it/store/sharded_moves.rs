@@ -225,10 +225,6 @@ impl Saboteur for Stops {
         Ok(())
     }
 
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
     fn travel(&self) -> Duration {
         // Longer than it takes to act, and shorter than a call may take.
         if self.held.load(Ordering::SeqCst) { Duration::from_secs(5) } else { Duration::ZERO }

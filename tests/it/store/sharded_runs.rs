@@ -236,10 +236,6 @@ impl Saboteur for Speaker {
         Ok(())
     }
 
-    fn after(&self, _: bool) -> goflow::store::Result<()> {
-        Ok(())
-    }
-
     fn travel(&self) -> Duration {
         if self.is_on.load(Ordering::SeqCst) { Duration::from_millis(20) } else { Duration::ZERO }
     }
