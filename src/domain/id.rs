@@ -25,10 +25,15 @@ impl Shard {
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// Above all that another shard has given by now. Epochs are counted from 1, or from the clock's
-    /// milliseconds times 1,024; the day is for clocks that do not agree.
+    /// Stores that take their clock as the floor of epochs give so many a millisecond at most.
+    pub const A_MS: i64 = 1_024;
+    /// By how much the clocks of two shards may differ, in milliseconds.
+    pub const AHEAD_MS: i64 = 86_400_000;
+
+    /// Above all that another shard has given by now: each counts from 1, or from its clock.
     pub fn above_others(now: Ms) -> Epoch {
-        Epoch(u64::try_from(now.0).unwrap_or(0).saturating_add(86_400_000).saturating_mul(1_024))
+        let floor = now.0.saturating_add(Epoch::AHEAD_MS).saturating_mul(Epoch::A_MS);
+        Epoch(u64::try_from(floor).unwrap_or(0))
     }
 }
 

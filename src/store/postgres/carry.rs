@@ -13,7 +13,7 @@ use super::errors::Fault;
 use super::events::unpack;
 use super::exchange::record;
 use super::pool::{Connection, LONG_DEADLINE, Param, again};
-use crate::domain::{Event, JobId, Json, Ms, RunId, limits};
+use crate::domain::{Epoch, Event, JobId, Json, Ms, RunId, limits};
 use crate::store::contract::*;
 
 /// How a key begins that is kept as a digest, and how long it is then.
@@ -143,10 +143,11 @@ async fn put_in(client: &Client, put: &PutRuns) -> Result<bool, Fault> {
     if !set_document(client, &put.unmark()).await? {
         return Ok(false);
     }
-    // Blocks are drawn whole: whoever draws one at this moment has one below or one above.
-    let raise = "SELECT setval('goflow.epoch', ((goflow.now_ms() + 86400000) * 1024) / 64 * 64)
-                 FROM goflow.epoch WHERE last_value < (goflow.now_ms() + 86400000) * 1024 / 64 * 64";
-    client.query_typed(raise, &[]).await?;
+    // `Epoch::above_others`, by the clock here. Blocks are drawn whole: whoever draws one at this moment has
+    // one below or one above.
+    let raise = "SELECT setval('goflow.epoch', f.floor)
+                 FROM goflow.epoch e, (SELECT (goflow.now_ms() + $1) * $2 AS floor) f WHERE e.last_value < f.floor";
+    client.query_typed(raise, &[(&Epoch::AHEAD_MS, Type::INT8), (&Epoch::A_MS, Type::INT8)]).await?;
     for whole in &put.runs {
         if !put_run(client, whole).await? {
             return Ok(false);

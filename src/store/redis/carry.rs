@@ -5,7 +5,7 @@ use redis::{Cmd, Pipeline, Value, cmd};
 
 use super::pack::{self, Defaults, Reader};
 use super::{RedisStore, reply, write};
-use crate::domain::{Event, JobId, Json, Ms, Place, RunId, limits};
+use crate::domain::{Epoch, Event, JobId, Json, Ms, Place, RunId, limits};
 use crate::store::contract::*;
 
 /// Members read at once.
@@ -147,7 +147,7 @@ impl RedisStore {
     pub(super) async fn carry_here(&self, put: &PutRuns) -> Result<bool> {
         let ids: Vec<u8> = put.runs.iter().flat_map(|whole| *whole.record.id.as_bytes()).collect();
         let mut call = self.call_beside_documents(&write::PUT_RUNS);
-        call.arg(&put.copy).arg(&put.rev.to_be_bytes()[..]).arg(ids);
+        call.arg(&put.copy).arg(&put.rev.to_be_bytes()[..]).arg(Epoch::AHEAD_MS).arg(ids);
         for whole in &put.runs {
             add_run(&mut call, whole)?;
         }

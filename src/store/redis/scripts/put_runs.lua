@@ -1,17 +1,17 @@
 -- Puts runs in, and deletes a document: all or nothing. The last three KEYS are documents, their names, and names
--- by when their time is over. ARGV: name and revision of the document, the ids of the runs, then of each run its
--- record, when it ended or '', its gate or '' (limit, whether it is inside, length of the key, key, fact), how many
--- entries, timers, values and events it has, and these: facts; (key, due, fact) of each timer; values behind their
--- keys; events behind their time. Answers 1, or 0.
+-- by when their time is over. ARGV: name and revision of the document, by how many ms clocks may differ, the ids
+-- of the runs, then of each run its record, when it ended or '', its gate or '' (limit, whether it is inside, length
+-- of the key, key, fact), how many entries, timers, values and events it has, and these: facts; (key, due, fact) of
+-- each timer; values behind their keys; events behind their time. Answers 1, or 0.
 frees = false
-local name, rev, ids = arg(), arg(), arg()
+local name, rev, ahead, ids = arg(), arg(), arg(), arg()
 local there = call('HGET', KEYS[#KEYS - 2], name)
 if not there or sub(there, 1, 8) ~= rev then return 0 end
 for at = 1, #ids, 16 do
   if call('HEXISTS', RUNS, sub(ids, at, at + 15)) == 1 then return 0 end
 end
--- A day above the clock: above what the shards that they come from have given.
-take('e', 0, (now + 86400000) * 1024)
+-- `Epoch::above_others`, by the clock here.
+take('e', 0, (now + tonumber(ahead)) * 1024)
 local keys = {}
 for at = 1, #ids, 16 do
   local run = sub(ids, at, at + 15)
