@@ -339,10 +339,9 @@ impl Inner {
     /// Nobody asks a shard that is gone which fences it gave. They were at most its clock: so it goes when
     /// those of the others are past that.
     async fn wait_for_clocks(&self, going: &Slot) -> Result<()> {
-        let clock = async |slot: &Slot| slot.call(PATIENT, |store| async move { Ok(store.schedules().await?.0) }).await;
-        let last = clock(going).await?;
+        let last = going.clock().await?;
         for other in self.slots().iter().filter(|other| other.id != going.id) {
-            let behind = last.since(clock(other).await?);
+            let behind = last.since(other.clock().await?);
             if behind > CLOCKS {
                 return Err(StoreError::Refused(format!(
                     "the clock of {} is {} behind that of {}, and fences of locks must rise: set it right first",

@@ -137,8 +137,7 @@ impl Inner {
     /// What is due goes over by the clocks of both; who only carries has not seen them yet.
     pub(super) async fn see_clocks(&self, from: &Slot, to: &Slot) -> Result<()> {
         for slot in [from, to] {
-            let (theirs, _) = slot.call(PATIENT, |store| async move { store.schedules().await }).await?;
-            slot.saw_clock(theirs, self.now());
+            slot.saw_clock(slot.clock().await?, self.now());
         }
         Ok(())
     }
@@ -421,6 +420,7 @@ impl Inner {
         if from.is_away() || to.is_away() {
             return Ok(());
         }
+        self.see_clocks(&from, &to).await?;
         let (now, records) = from.call(PATIENT, |store| async move { store.schedules().await }).await?;
         let is_old = |intent: &notices::Intent| now.0.saturating_sub(intent.at) > CUT.as_millis() as i64;
         let cut: Vec<notices::Intent> = notices::intents(&records)?.into_iter().filter(is_old).collect();
@@ -448,6 +448,7 @@ impl Inner {
     pub(super) async fn sweep_copies(&self, id: u16) -> Result<()> {
         let Ok((from, to)) = self.way_of(id) else { return Ok(()) };
         let of_it = |stored: &Stored| matches!(seen(Some(stored), from.id), Seen::Copy(..));
+        self.see_clocks(&from, &to).await?;
         self.sweep_runs(&from, &to).await?;
         let late = all_in(&to, Place::Scheduled).await?;
         let ids: Vec<JobId> = late.iter().filter(|stored| of_it(stored)).map(|stored| stored.job.id).collect();

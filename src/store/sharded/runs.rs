@@ -84,13 +84,23 @@ async fn whole(slot: &Slot, id: RunId) -> Result<Option<WholeRun>> {
     slot.call(LARGE, |store| async move { store.whole_run(id).await }).await
 }
 
-/// As the copy keeps them; nothing if they are too large.
-fn packed(runs: &Vec<WholeRun>) -> Result<Option<Vec<u8>>> {
-    if runs.iter().map(WholeRun::items).sum::<usize>() > groups::ITEMS {
-        return Ok(None);
+/// Runs as their copy keeps them.
+struct Packed {
+    seen: Vec<SeenRun>,
+    bytes: Vec<u8>,
+}
+
+impl Packed {
+    /// Nothing if they are too large.
+    fn of(mut runs: Vec<WholeRun>) -> Result<Option<Packed>> {
+        if runs.iter().map(WholeRun::items).sum::<usize>() > groups::ITEMS {
+            return Ok(None);
+        }
+        // At a gate, in the order in which they have come.
+        runs.sort_by_key(|run| run.gate.as_ref().map(|gate| (!gate.inside, gate.turn)));
+        let packed = Packed { seen: runs.iter().map(WholeRun::seen).collect(), bytes: encode(&runs)? };
+        Ok(Some(packed).filter(|packed| packed.bytes.len() <= groups::BYTES))
     }
-    let bytes = encode(runs)?;
-    Ok((bytes.len() <= groups::BYTES).then_some(bytes))
 }
 
 impl Inner {
@@ -185,11 +195,11 @@ impl Inner {
             return Ok(went);
         }
         let Some(steps) = self.set_steps_aside(from, to, group).await? else { return Ok(Went::NotYet) };
-        let runs = match self.read_group(from, group).await? {
-            Ok(runs) => runs,
+        let packed = match self.read_group(from, group).await? {
+            Ok(packed) => packed,
             Err(went) => return Ok(went),
         };
-        let Some(carry) = self.copy_runs(from, to, runs).await? else { return Ok(Went::Stuck) };
+        let carry = self.copy_runs(from, to, packed).await?;
         let landed = self.step_runs(from, to, carry).await?;
         if landed == 0 {
             return Ok(Went::NotYet);
@@ -210,7 +220,7 @@ impl Inner {
     }
 
     /// The runs of a group as they are now, if they can go.
-    async fn read_group(&self, from: &Slot, group: &Group) -> Result<Result<Vec<WholeRun>, Went>> {
+    async fn read_group(&self, from: &Slot, group: &Group) -> Result<Result<Packed, Went>> {
         let mut runs = Vec::with_capacity(group.runs.len());
         for id in &group.runs {
             match whole(from, *id).await {
@@ -227,10 +237,7 @@ impl Inner {
         if runs.iter().any(|run| group.revs.get(&run.record.id) != Some(&run.record.rev)) {
             return Ok(Err(Went::NotYet));
         }
-        if packed(&runs)?.is_none() {
-            return Ok(Err(Went::Stuck));
-        }
-        Ok(Ok(runs))
+        Ok(Packed::of(runs)?.ok_or(Went::Stuck))
     }
 
     fn is_stuck(&self, first: RunId, group: &Group) -> bool {
@@ -297,12 +304,9 @@ impl Inner {
         Ok(None)
     }
 
-    /// Writes the copy of runs; nothing if they are too large.
-    async fn copy_runs(&self, from: &Slot, to: &Slot, mut runs: Vec<WholeRun>) -> Result<Option<Carry>> {
-        // At a gate, in the order in which they have come.
-        runs.sort_by_key(|run| run.gate.as_ref().map(|gate| (!gate.inside, gate.turn)));
-        let seen = runs.iter().map(WholeRun::seen).collect();
-        let Some(bytes) = packed(&runs)? else { return Ok(None) };
+    /// Writes the copy of runs.
+    async fn copy_runs(&self, from: &Slot, to: &Slot, packed: Packed) -> Result<Carry> {
+        let Packed { seen, bytes } = packed;
         let carry = Carry(self.options.entropy.next());
         let mut parts = 0;
         for part in bytes.chunks(limits::DOCUMENT_BYTES) {
@@ -311,7 +315,7 @@ impl Inner {
         }
         let copy = encode(&Copy { runs: seen, parts })?;
         self.keep_new(to, groups::copy(from.id, carry), copy).await?;
-        Ok(Some(carry))
+        Ok(carry)
     }
 
     async fn keep_new(&self, slot: &Slot, name: String, body: Vec<u8>) -> Result<()> {
@@ -416,7 +420,6 @@ impl Inner {
             };
             bytes.extend(part.body);
         }
-        self.see_clocks(from, to).await?;
         let mut runs: Vec<WholeRun> = decode(&bytes)?;
         let theirs = |at| to.to_theirs(from.to_ours(at));
         for run in &mut runs {
@@ -437,8 +440,12 @@ impl Inner {
 
     /// Lands what has been taken out on one shard.
     pub(super) async fn land_marked(&self, from: &Slot, to: &Slot) -> Result<u64> {
+        let marks = all_documents(from, groups::MARKS).await?;
+        if !marks.is_empty() {
+            self.see_clocks(from, to).await?;
+        }
         let mut landed = 0;
-        for mark in all_documents(from, groups::MARKS).await? {
+        for mark in marks {
             landed += self.step_runs(from, to, decode::<Mark>(&mark.body)?.carry).await?;
         }
         Ok(landed)
@@ -460,9 +467,7 @@ impl Inner {
             Err(error) => return Err(error),
         };
         for way in places.windows(2) {
-            if let [from, to] = way
-                && self.marks_on(from).await? > 0
-            {
+            if let [from, to] = way {
                 self.land_marked(from, to).await?;
             }
         }
@@ -488,8 +493,8 @@ impl Inner {
             if is_there {
                 continue;
             }
-            // On its way; else it is not kept any more, and nobody waits for its steps.
-            // That none is may be over by the next one.
+            // On its way; else it is not kept any more, and nobody waits for its steps. That nothing is on its
+            // way may be over by the next one.
             if !any_on_its_way {
                 any_on_its_way = self.marks_on(from).await? > 0;
             }

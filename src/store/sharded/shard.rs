@@ -265,6 +265,14 @@ impl Slot {
         }
     }
 
+    /// What its clock says.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn clock(&self) -> Result<Ms> {
+        self.call(PATIENT, |store| async move { Ok(store.schedules().await?.0) }).await
+    }
+
     /// Notes what its clock says at a moment of ours. What a request takes on its way is no difference.
     pub fn saw_clock(&self, theirs: Ms, ours: Ms) {
         let offset = theirs.0.saturating_sub(ours.0);
