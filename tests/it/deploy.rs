@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cli::TestEnvironment;
+use crate::servers::port::Port;
 use crate::servers::redis::Server;
 
 fn folder() -> PathBuf {
@@ -46,7 +47,7 @@ struct Service {
 impl Service {
     /// Runs it as described, but on this Redis and this port, and waits until it is healthy.
     fn is_healthy(&self, redis: &Server) {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = Port::claim();
         let mut env = TestEnvironment::new();
         for (name, value) in &self.env {
             let value = match name.as_str() {
@@ -62,7 +63,7 @@ impl Service {
         loop {
             let healthy = match &self.check {
                 Some(check) => env.args(check).status == Some(0),
-                None => ["/health", "/ready"].iter().all(|path| answers(port, path)),
+                None => ["/health", "/ready"].iter().all(|path| answers(port.number(), path)),
             };
             if healthy && self.is_known(&env) {
                 return;
@@ -238,7 +239,7 @@ fn the_image_is_built_of_what_is_there() {
 
 #[test]
 fn a_probe_tells_a_server_that_is_away() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+    let free = Port::claim();
     let refused = TestEnvironment::new().run(&format!("server --probe -p {free}"));
     assert_eq!(refused.status, Some(5), "{}", refused.text());
     assert!(refused.stderr.contains("/ready: connection refused"), "{}", refused.text());

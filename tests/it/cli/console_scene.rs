@@ -1,7 +1,6 @@
 //! An operator's day on each kind of store: every view at three sizes, every verb from the keyboard, and what
 //! each has done confirmed by a command beside it. Then a Redis that dies under the console.
 
-use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::TestEnvironment;
 use super::console::Pane;
+use crate::servers::port::Port;
 use crate::servers::postgres::Cluster;
 use crate::servers::redis::Server;
 
@@ -353,11 +353,11 @@ fn a_day_over_shards() {
 #[test]
 fn a_day_through_a_server() {
     let env = TestEnvironment::new();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
-    let (port, store) = (free.port().to_string(), format!("sqlite:{}", env.path().join("behind.db").display()));
+    let free = Port::claim();
+    let (port, store) = (free.to_string(), format!("sqlite:{}", env.path().join("behind.db").display()));
     let server = Running::start(&env, &["server", "-p", &port, "--store", &store]);
-    until("the server", || std::net::TcpStream::connect(free).is_ok());
-    a_day(env, &format!("GOFLOW_SERVER=http://{free}"), "http://127.0.0.1");
+    until("the server", || std::net::TcpStream::connect(("127.0.0.1", free.number())).is_ok());
+    a_day(env, &format!("GOFLOW_SERVER=http://127.0.0.1:{free}"), "http://127.0.0.1");
     drop(server);
 }
 

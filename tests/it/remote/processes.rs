@@ -2,7 +2,6 @@
 //! which one dies under load.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,20 +15,20 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::cli::TestEnvironment;
+use crate::servers::port::Port;
 use crate::servers::redis;
 use crate::store::make::{job, now, producer};
 
 /// A server process on a port that it keeps when it is started again.
 struct Server {
-    port: u16,
+    port: Port,
     store: String,
     child: Option<Child>,
 }
 
 impl Server {
     fn start(env: &TestEnvironment, store: &str) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut server = Server { port, store: store.to_owned(), child: None };
+        let mut server = Server { port: Port::claim(), store: store.to_owned(), child: None };
         server.revive(env);
         server
     }
@@ -43,7 +42,7 @@ impl Server {
         let mut command = env.command(["server", "-p", &port, "--store", &self.store]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         self.child = Some(child);
-        let answers = || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(());
+        let answers = || std::net::TcpStream::connect(("127.0.0.1", self.port.number())).is_ok().then_some(());
         until("the server", answers);
     }
 

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod http;
+pub mod port;
 pub mod postgres;
 pub mod redis;
 pub mod redis_nodes;

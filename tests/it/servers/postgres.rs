@@ -5,7 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "waits for a process outside any runtime, by the machine's own time")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,13 +12,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long the server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::port::Port;
+
+/// How long the server may take to start. One that was killed first flushes its whole folder, a thousand files,
+/// which takes a slow disk under load a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running server; stopped and removed when it is dropped.
 pub struct Cluster {
     folder: TempDir,
-    port: u16,
+    port: Port,
     server: Option<Child>,
     settings: Vec<String>,
 }
@@ -35,12 +37,9 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("goflow-pg-").tempdir().expect("a temporary folder");
         lend(folder.path());
         run(as_server("cp").args(["-a", "--"]).arg(template()).arg(folder.path().join("data")));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("a port").port();
-        drop(listener);
         let mut cluster = Cluster {
             folder,
-            port,
+            port: Port::claim(),
             server: None,
             settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
         };
@@ -49,7 +48,7 @@ impl Cluster {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn url(&self) -> String {
@@ -58,6 +57,21 @@ impl Cluster {
 
     /// Starts the server, and waits until it takes connections.
     pub fn up(&mut self) {
+        self.launch();
+        let patience = Instant::now() + PATIENCE;
+        let port = self.port.to_string();
+        while !quiet(Command::new(binary("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port])) {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < patience, "the server does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+            // It refuses to start, and ends, while a child of one that was killed is still at work.
+            if self.server.as_mut().is_some_and(|server| !matches!(server.try_wait(), Ok(None))) {
+                self.launch();
+            }
+        }
+    }
+
+    fn launch(&mut self) {
         let data = self.folder.path().join("data");
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = as_server(&binary("postgres"));
@@ -69,13 +83,6 @@ impl Cluster {
         let errors = log.try_clone().expect("a log");
         let server = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("postgres starts");
         self.server = Some(server);
-        let patience = Instant::now() + PATIENCE;
-        let port = self.port.to_string();
-        while !quiet(Command::new(binary("pg_isready")).args(["-q", "-h", "127.0.0.1", "-p", &port])) {
-            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < patience, "the server does not start: {}", log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// Ends the server and all its processes at once, as `kill -9` does.
@@ -83,12 +90,7 @@ impl Cluster {
         let Some(mut server) = self.server.take() else { return };
         server.kill().expect("a signal");
         server.wait().expect("the server ends");
-        // Its children see that it is gone and end too; a new server refuses to start before.
-        let patience = Instant::now() + PATIENCE;
-        while TcpListener::bind(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < patience, "the killed server still listens");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        // Its children see that it is gone and end too, each when it looks: `up` waits for them.
     }
 
     /// Runs statements past the store.
@@ -127,7 +129,7 @@ impl Drop for Cluster {
 /// pgbouncer before a cluster, in transaction mode, with few server processes for many clients.
 pub struct Pooler {
     folder: TempDir,
-    port: u16,
+    port: Port,
     child: Child,
 }
 
@@ -137,11 +139,9 @@ impl Pooler {
     }
 
     pub fn before(cluster: &Cluster) -> Pooler {
+        let port = Port::claim();
         let folder = tempfile::Builder::new().prefix("goflow-bouncer-").tempdir().expect("a temporary folder");
         lend(folder.path());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("a port").port();
-        drop(listener);
         let settings = format!(
             "[databases]\npostgres = host=127.0.0.1 port={} user=goflow\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nunix_socket_dir =\n\

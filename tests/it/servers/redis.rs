@@ -1,14 +1,15 @@
 //! A redis-server of one test's own: on a free port of the loopback, with its files in a temporary
 //! folder, gone with the test.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::port::Port;
+
 pub struct Server {
     folder: tempfile::TempDir,
-    port: u16,
+    port: Port,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
     child: Option<Child>,
@@ -23,7 +24,7 @@ impl Server {
     /// The same, with more in its environment.
     pub fn start_in(settings: &[&str], environment: Vec<(String, String)>) -> Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = Port::claim();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut server = Server { folder, port, settings, environment, child: None };
         server.revive();
@@ -31,7 +32,7 @@ impl Server {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn url(&self) -> String {

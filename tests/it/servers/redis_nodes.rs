@@ -1,18 +1,14 @@
 //! Several redis-servers of one test's own: a cluster, made by the tool that comes with the server, and a
 //! master with its replicas and the sentinels that watch it. All on loopback, gone with the test.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::port::Port;
 use super::redis::Server;
 
 /// How long a change of roles may take.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
-}
 
 #[track_caller]
 fn wait(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
@@ -35,25 +31,28 @@ fn tool(args: &[&str]) -> String {
 /// A cluster: nodes with even shares of the slots, in order, then their replicas.
 pub struct Nodes {
     pub nodes: Vec<Server>,
+    _buses: Vec<Port>,
 }
 
 impl Nodes {
     pub fn start(masters: usize, replicas: usize, settings: &[&str]) -> Nodes {
         let mut names = Vec::new();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..masters * (1 + replicas) {
-            let bus = free_port().to_string();
+            let port = Port::claim();
+            let bus = port.to_string();
             let own = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"];
             let node = Server::start(&[&own[..], settings].concat());
             names.push(format!("127.0.0.1:{}@{bus}", node.port()));
             nodes.push(node);
+            buses.push(port);
         }
         let count = replicas.to_string();
         let mut line: Vec<&str> = vec!["--cluster", "create"];
         line.extend(names.iter().map(String::as_str));
         line.extend(["--cluster-replicas", &count, "--cluster-yes"]);
         tool(&line);
-        let cluster = Nodes { nodes };
+        let cluster = Nodes { nodes, _buses: buses };
         cluster.wait_until_sound(masters, replicas);
         cluster
     }
@@ -144,7 +143,7 @@ fn is_master_with(node: &Server, replicas: usize) -> bool {
 /// Three sentinels around a master and its replicas.
 pub struct Watched {
     pub servers: Vec<Server>,
-    ports: Vec<u16>,
+    ports: Vec<Port>,
     sentinels: Vec<Child>,
     _folder: tempfile::TempDir,
 }
@@ -161,7 +160,7 @@ impl Watched {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (mut ports, mut sentinels) = (Vec::new(), Vec::new());
         for nth in 0..3 {
-            let own = free_port();
+            let own = Port::claim();
             let file = folder.path().join(format!("{nth}.conf"));
             let text = format!(
                 "port {own}\nbind 127.0.0.1\ndir {}\nsentinel monitor jobs 127.0.0.1 {port} 2\n\
@@ -182,7 +181,7 @@ impl Watched {
         let watched = Watched { servers, ports, sentinels, _folder: folder };
         wait("the sentinels know each other and the replicas", || {
             watched.ports.iter().all(|port| {
-                let told = watched.ask(*port, "MASTER");
+                let told = watched.ask(port, "MASTER");
                 let number = |name: &str| told.get(name).and_then(|text| text.parse::<usize>().ok());
                 number("num-other-sentinels") == Some(2) && number("num-slaves") == Some(replicas)
             })
@@ -190,7 +189,7 @@ impl Watched {
         watched
     }
 
-    fn ask(&self, port: u16, verb: &str) -> std::collections::HashMap<String, String> {
+    fn ask(&self, port: &Port, verb: &str) -> std::collections::HashMap<String, String> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).expect("a URL");
         let Ok(mut plain) = client.get_connection() else { return Default::default() };
         redis::cmd("SENTINEL").arg(verb).arg("jobs").query(&mut plain).unwrap_or_default()
@@ -206,7 +205,7 @@ impl Watched {
         let told: Vec<Option<u16>> = self
             .ports
             .iter()
-            .map(|port| self.ask(*port, "MASTER").get("port").and_then(|text| text.parse().ok()))
+            .map(|port| self.ask(port, "MASTER").get("port").and_then(|text| text.parse().ok()))
             .collect();
         let first = *told.first()?;
         let agreed = told.iter().all(|port| *port == first);

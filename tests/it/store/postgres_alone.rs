@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// borrows its closure's captures is not `Send` for every lifetime.
 macro_rules! insist {
     ($call:expr) => {{
-        let mut patience = 3_000;
+        let mut patience = 9_000;
         loop {
             match $call.await {
                 Ok(answer) => break answer,

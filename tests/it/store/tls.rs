@@ -8,9 +8,9 @@ use goflow::store::{PostgresStore, RedisOptions, RedisStore, Store, StoreError, 
 
 use super::make::*;
 use crate::servers::certificates;
+use crate::servers::port::Port;
 use crate::servers::postgres::{Cluster, lend};
 use crate::servers::redis::Server;
-use crate::servers::redis_nodes::free_port;
 
 struct Files {
     folder: tempfile::TempDir,
@@ -29,8 +29,8 @@ impl Files {
 }
 
 /// A server with TLS on a port of its own, which insists on a certificate of its clients.
-fn server(files: &Files, settings: &[&str]) -> (Server, u16) {
-    let port = free_port();
+fn server(files: &Files, settings: &[&str]) -> (Server, Port) {
+    let port = Port::claim();
     let (ca, own, key) = (files.path("ca.pem"), files.path("own.pem"), files.path("own.key"));
     let text = port.to_string();
     let tls = ["--tls-port", &text, "--tls-cert-file", &own, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
@@ -84,8 +84,10 @@ async fn a_client_without_the_certificate_that_is_asked_for_is_told_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_speaks_tls() {
     let files = Files::new();
-    let bus = free_port().to_string();
-    let (node, port) = server(&files, &["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"]);
+    let bus = Port::claim();
+    let own_bus = bus.to_string();
+    let (node, port) =
+        server(&files, &["--cluster-enabled", "yes", "--cluster-port", &own_bus, "--tls-cluster", "yes"]);
     let mut plain = node.plain();
     let () = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).query(&mut plain).expect("slots");
     let (ca, own, key) = (files.path("ca.pem"), files.path("own.pem"), files.path("own.key"));
