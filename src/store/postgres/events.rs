@@ -5,6 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -16,7 +17,8 @@ use crate::domain::{Event, EventKind, Ms};
 use crate::store::codec::decode;
 use crate::store::contract::{Cursor, Result, StoreError};
 
-/// Records read at once: each may hold the events of a thousand jobs.
+/// Records read at once, first and at most: each may hold the events of a thousand jobs, or one event.
+const FIRST_RECORDS: i64 = 4;
 const RECORDS: i64 = 128;
 
 /// How far the log is whole.
@@ -115,32 +117,44 @@ impl PostgresStore {
         let whole = self.whole(&mut connection).await?;
         let sql = "SELECT position, at, events, worker, claimed, claimed_queues
                    FROM goflow.event WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3";
-        let most = number(limit as u64).clamp(1, RECORDS);
-        let params: [Param<'_>; 3] = [(&from, Type::INT8), (&whole, Type::INT8), (&most, Type::INT8)];
-        let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
         let mut events: Vec<Event> = Vec::new();
-        for row in rows {
-            let at = Ms(row.get(1));
-            let mut record = Vec::new();
-            for packed in row.get::<_, Option<Vec<&[u8]>>>(2).unwrap_or_default() {
-                unpack(packed, at, &mut record)?;
-            }
-            let worker = row.get::<_, Option<Uuid>>(3).map(worker_id);
-            let claimed = row.get::<_, Option<Vec<Uuid>>>(4).unwrap_or_default();
-            let queues = row.get::<_, Option<Vec<i32>>>(5).unwrap_or_default();
-            for (id, queue) in claimed.into_iter().zip(queues) {
-                if self.names.name(queue).is_none() {
-                    self.names.refresh(&mut connection).await.map_err(StoreError::from)?;
+        let mut most = FIRST_RECORDS;
+        loop {
+            let params: [Param<'_>; 3] = [(&from, Type::INT8), (&whole, Type::INT8), (&most, Type::INT8)];
+            let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
+            let is_end = number(rows.len() as u64) < most;
+            for row in rows {
+                let mut record = self.record(&row, &mut connection).await?;
+                if !events.is_empty() && events.len() + record.len() > limit {
+                    return Ok((events, Cursor(from.to_string())));
                 }
-                let started = Event::new(EventKind::JobStarted);
-                record.push(Event { at, job: Some(job_id(id)), queue: self.names.name(queue), worker, ..started });
+                events.append(&mut record);
+                from = row.get(0);
             }
-            if !events.is_empty() && events.len() + record.len() > limit {
-                break;
+            if is_end || events.len() >= limit {
+                return Ok((events, Cursor(from.to_string())));
             }
-            events.append(&mut record);
-            from = row.get(0);
+            most = (most * 4).min(RECORDS);
         }
-        Ok((events, Cursor(from.to_string())))
+    }
+
+    /// The events of one record.
+    async fn record(&self, row: &Row, connection: &mut Connection) -> Result<Vec<Event>> {
+        let at = Ms(row.get(1));
+        let mut record = Vec::new();
+        for packed in row.get::<_, Option<Vec<&[u8]>>>(2).unwrap_or_default() {
+            unpack(packed, at, &mut record)?;
+        }
+        let worker = row.get::<_, Option<Uuid>>(3).map(worker_id);
+        let claimed = row.get::<_, Option<Vec<Uuid>>>(4).unwrap_or_default();
+        let queues = row.get::<_, Option<Vec<i32>>>(5).unwrap_or_default();
+        for (id, queue) in claimed.into_iter().zip(queues) {
+            if self.names.name(queue).is_none() {
+                self.names.refresh(connection).await.map_err(StoreError::from)?;
+            }
+            let started = Event::new(EventKind::JobStarted);
+            record.push(Event { at, job: Some(job_id(id)), queue: self.names.name(queue), worker, ..started });
+        }
+        Ok(record)
     }
 }

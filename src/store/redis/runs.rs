@@ -11,7 +11,8 @@ use crate::domain::{Event, EventKind, JobId, Json, Ms, Name, RunId, limits};
 use crate::store::codec;
 use crate::store::contract::*;
 
-/// Event records read at once.
+/// Event records read at once, first and at most: one may tell of 64 jobs.
+const FIRST_RECORDS: usize = 16;
 const RECORDS: usize = 200;
 /// Entries of a run's history read at once.
 const HISTORY: usize = 1_000;
@@ -236,18 +237,12 @@ impl RedisStore {
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
         let mut position = after.map_or(Ok("0-0".to_owned()), stream_position)?;
         let mut events: Vec<Event> = Vec::new();
+        let mut most = FIRST_RECORDS;
         loop {
             let mut range = cmd("XRANGE");
-            range
-                .arg(self.keys.events())
-                .arg(format!("({position}"))
-                .arg("+")
-                .arg("COUNT")
-                .arg(RECORDS.min(limit.max(1)));
+            range.arg(self.keys.events()).arg(format!("({position}")).arg("+").arg("COUNT").arg(most);
             let page = reply::array(self.link.command(&range).await?)?;
-            if page.is_empty() {
-                return Ok((events, Cursor(position)));
-            }
+            let is_end = page.len() < most;
             for record in page {
                 let mut parts = reply::array(record)?.into_iter();
                 let (Some(id), Some(fields)) = (parts.next(), parts.next()) else { return Err(reply::odd()) };
@@ -259,6 +254,10 @@ impl RedisStore {
                 events.extend(record);
                 position = id;
             }
+            if is_end || events.len() >= limit {
+                return Ok((events, Cursor(position)));
+            }
+            most = (most * 4).min(RECORDS);
         }
     }
 }

@@ -251,7 +251,10 @@ fn the_python_worker_is_killed_in_the_middle_and_nothing_is_lost() {
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/http_worker.py")).expect("it is there");
     assert!(text.lines().count() < 60, "it is as short as it is said to be");
     let site = site();
-    let lines: String = (0..30).map(|n| format!("{{\"text\": \"one two {n}\", \"seconds\": 0.2}}\n")).collect();
+    // After six short ones each holds one that is long enough to be killed in its midst.
+    let seconds = |n| if n == 6 || n == 7 { 5.0 } else { 0.2 };
+    let line = |n| format!("{{\"text\": \"one two {n}\", \"seconds\": {}}}\n", seconds(n));
+    let lines: String = (0..30).map(line).collect();
     site.env.feed("enqueue word_count --lines", lines).ok();
     enqueue(&site.env, "word_count -d {\"text\":5} --max-retries 0");
     let state = |state: &str| {
@@ -260,8 +263,7 @@ fn the_python_worker_is_killed_in_the_middle_and_nothing_is_lost() {
     };
     let first = Python::start(&site);
     let _second = Python::start(&site);
-    until("some to complete", || (state("completed") >= 4).then_some(()));
-    until("both to hold a job", || (state("running") >= 2).then_some(()));
+    until("both to hold a long one", || (state("completed") == 6 && state("running") == 2).then_some(()));
     drop(first);
     until("all to end", || (state("completed") == 30 && state("dead") == 1).then_some(()));
     let jobs = site.env.run("job list -n 0 -o json").ok().json();
