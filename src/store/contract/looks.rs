@@ -116,7 +116,8 @@ pub struct JobLog {
 }
 
 impl JobLog {
-    /// Its end, as far as it fits into so many bytes.
+    /// Its end, as far as it fits into so many bytes. If something has been dropped before that, its first number
+    /// says so too, for stores that keep nothing else of it.
     #[must_use]
     pub fn bounded(&self, most: usize) -> JobLog {
         let mut bytes = 0;
@@ -125,7 +126,11 @@ impl JobLog {
             bytes <= most
         };
         let first = self.chunks.len() - self.chunks.iter().rev().take_while(fits).count();
-        JobLog { chunks: self.chunks[first..].to_vec(), truncated: self.truncated || first > 0 }
+        let mut log = JobLog { chunks: self.chunks[first..].to_vec(), truncated: self.truncated || first > 0 };
+        if log.truncated && log.chunks.first().is_some_and(|chunk| chunk.seq <= 1) {
+            log.chunks.iter_mut().for_each(|chunk| chunk.seq += 1);
+        }
+        log
     }
 }
 
