@@ -164,7 +164,7 @@ impl Client {
                 drained.carried.jobs += step.jobs;
                 drained.carried.schedules += step.schedules;
                 drained.carried.runs += step.runs;
-                drained.carried.stuck = step.stuck;
+                (drained.carried.stuck, drained.carried.held) = (step.stuck, step.held);
             }
             drained.left = self.patiently(|| shards.left(id)).await?;
             told(&drained);

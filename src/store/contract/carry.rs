@@ -46,12 +46,14 @@ pub struct SeenRun {
     pub last: u64,
 }
 
-/// Runs to take out of a store, and a document to make in the same step.
+/// Runs to take out of a store, and a document to write over in the same step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakeRuns {
     pub runs: Vec<SeenRun>,
-    /// There must be none of this name.
     pub mark: String,
+    /// The revision that the document must have (0: there must be none): whoever deletes it forbids the taking,
+    /// however late that comes, because no revision is given twice.
+    pub from_rev: u64,
     pub body: Vec<u8>,
 }
 
@@ -66,9 +68,10 @@ pub struct PutRuns {
 }
 
 impl TakeRuns {
-    /// The change that makes the document.
+    /// The change that writes the document.
     pub fn mark(&self) -> DocumentChange {
-        DocumentChange { name: self.mark.clone(), from_rev: 0, body: Some(self.body.clone()), keep: None }
+        let (name, body) = (self.mark.clone(), Some(self.body.clone()));
+        DocumentChange { name, from_rev: self.from_rev, body, keep: None }
     }
 }
 

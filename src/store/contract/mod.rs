@@ -166,9 +166,9 @@ pub trait Store: Send + Sync + 'static {
         Err(StoreError::Refused(format!("{} cannot give run {id} away", self.describe())))
     }
 
-    /// Takes runs out, with all that is kept of them but their jobs, and makes a document, if each run is
-    /// as it was seen, nobody else stands at the gates of theirs that wait or were let in, and there is no
-    /// such document: else nothing is changed, and the answer is false.
+    /// Takes runs out, with all that is kept of them but their jobs, and writes a document, if each run is
+    /// as it was seen, nobody else stands at the gates of theirs that wait or were let in, and the document has
+    /// the revision that was seen: else nothing is changed, and the answer is false.
     ///
     /// # Errors
     /// [`StoreError::Refused`] from a store that cannot, and for what [`DocumentChange::check`] refuses.

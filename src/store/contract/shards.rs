@@ -92,6 +92,9 @@ pub struct Carried {
     /// Runs that cannot be carried: they are too large for one step, or cannot be read.
     #[serde(default)]
     pub stuck: u64,
+    /// Jobs that wait for others, and stay until none of those they go with runs.
+    #[serde(default)]
+    pub held: u64,
 }
 
 impl Carried {

@@ -140,7 +140,7 @@ impl RedisStore {
             runs.extend_from_slice(&seen.last.to_be_bytes());
         }
         let mut call = self.call_beside_documents(&write::TAKE_RUNS);
-        call.arg(&take.mark).arg(&take.body[..]).arg(runs);
+        call.arg(&take.mark).arg(&take.from_rev.to_be_bytes()[..]).arg(&take.body[..]).arg(runs);
         Ok(reply::int(&self.link.script(&write::TAKE_RUNS, &call).await?)? == 1)
     }
 

@@ -16,8 +16,9 @@
 //! can land any more, and that is discarded.
 //!
 //! What a job has printed goes to the copy just before it becomes the job. Steps of runs go with these:
-//! see `runs`. Jobs that wait for others, and those they wait for, stay until that is over. The time of what
-//! has ended in its line begins anew.
+//! see `runs`. Jobs that wait for others go with those they wait for, once none of them runs; a parent that is on
+//! the other shard already, or still here, is waited for all the same, by its id. The time of what has ended in its
+//! line begins anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -86,6 +87,13 @@ pub(super) async fn all_in(slot: &Slot, place: Place) -> Result<Vec<Stored>> {
     }
 }
 
+/// Jobs that wait for others, each with those that it goes with.
+async fn families_on(from: &Slot) -> Result<Vec<Vec<JobId>>> {
+    let held = all_in(from, Place::Held).await?;
+    let held: Vec<(JobId, Vec<JobId>)> = held.into_iter().map(|stored| (stored.job.id, stored.job.after)).collect();
+    Ok(super::groups::families(&held))
+}
+
 /// Takes along what jobs have printed, to the copies that become them; each with the revision it lands with.
 async fn carry_logs(from: &Slot, to: &Slot, landing: &[(JobId, u32)]) -> Result<()> {
     for some in landing.chunks(LOGS) {
@@ -118,12 +126,18 @@ impl Inner {
     pub(super) async fn carry_batch(&self, id: u16) -> Result<Carried> {
         let (from, to) = self.way_of(id)?;
         self.see_clocks(&from, &to).await?;
-        let entangled = self.entangled(&from).await?;
+        let families = families_on(&from).await?;
+        let entangled: BTreeSet<JobId> = families.iter().flatten().copied().collect();
         let jobs = self.carry_some(&from, &to, &entangled, false).await?;
         if jobs > 0 {
             return Ok(Carried { jobs, ..Carried::default() });
         }
+        let (jobs, held) = self.carry_families(&from, &to, families).await?;
+        if jobs > 0 {
+            return Ok(Carried { jobs, held, ..Carried::default() });
+        }
         let (mut carried, none_left) = self.carry_runs(&from, &to).await?;
+        carried.held = held;
         if carried.is_nothing() && none_left {
             // A step whose run is not kept any more is a job as any other.
             carried.jobs = self.carry_some(&from, &to, &entangled, true).await?;
@@ -156,14 +170,35 @@ impl Inner {
         Ok(0)
     }
 
-    /// Jobs that wait for others, and those they wait for.
-    async fn entangled(&self, from: &Slot) -> Result<BTreeSet<JobId>> {
-        let mut entangled = BTreeSet::new();
-        for stored in all_in(from, Place::Held).await? {
-            entangled.extend(stored.job.after.iter().copied());
-            entangled.insert(stored.job.id);
+    /// Carries jobs that wait for others, with those they wait for: how many have gone, and how many of them wait
+    /// for one that runs.
+    async fn carry_families(&self, from: &Slot, to: &Slot, families: Vec<Vec<JobId>>) -> Result<(u64, u64)> {
+        let (mut gone, mut held) = (0, 0);
+        for family in families {
+            let mut kept = Vec::with_capacity(family.len());
+            for ids in family.chunks(BATCH) {
+                kept.extend(get(from, ids).await?.into_iter().flatten());
+            }
+            if kept.iter().any(|stored| stored.lease.is_some()) {
+                held += kept.iter().filter(|stored| stored.place == Place::Held).count() as u64;
+                continue;
+            }
+            // A step goes with its run, and what is on its way here goes when it has come.
+            let goes = |stored: &Stored| {
+                (stored.job.link.is_none() || stored.place.state().is_terminal()) && transit::side(stored).is_none()
+            };
+            let mut batch: Vec<Stored> = kept.into_iter().filter(goes).collect();
+            batch.iter_mut().for_each(|stored| stored.at = from.to_ours(stored.at));
+            while !batch.is_empty() {
+                let rest = batch.split_off(batch.len().min(BATCH));
+                gone += self.carry_jobs(from, to, batch, &[]).await?;
+                batch = rest;
+            }
+            if gone >= BATCH as u64 {
+                break;
+            }
         }
-        Ok(entangled)
+        Ok((gone, held))
     }
 
     /// Steps that have ended go by themselves, others with their runs (`steps` says that no run is left).
@@ -435,6 +470,7 @@ impl Inner {
             }
         }
         self.land_marked(&from, &to).await?;
+        self.end_what_was_cut(&from, &to).await?;
         let is_cut = |record: &ScheduleRecord| {
             transit::seen_schedule(Some(record), from.id).is_ok_and(|seen| matches!(seen, Seen::Left(_)))
         };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::transit::Carry;
-use crate::domain::{JobId, RunId};
+use crate::domain::{JobId, Ms, RunId};
 use crate::store::contract::{RunRecord, SeenRun};
 use crate::workflow::Run;
 
@@ -17,6 +17,36 @@ pub const ITEMS: usize = 100_000;
 pub const BYTES: usize = 32 << 20;
 /// Runs that have ended and go together though nothing ties them.
 const BUNDLE: usize = 50;
+
+/// Jobs that go over together: those that wait for others, each given with these, and those they wait for.
+pub fn families(held: &[(JobId, Vec<JobId>)]) -> Vec<Vec<JobId>> {
+    let mut of: BTreeMap<JobId, usize> = BTreeMap::new();
+    let mut families: Vec<Vec<JobId>> = Vec::new();
+    for (child, parents) in held {
+        let mut own = families.len();
+        families.push(Vec::new());
+        for id in parents.iter().chain([child]) {
+            match of.get(id).copied() {
+                Some(known) if known == own => {}
+                Some(known) => {
+                    // The smaller one joins the larger one, so that a long chain costs no more than a short one.
+                    let (into, gone) =
+                        if families[known].len() < families[own].len() { (own, known) } else { (known, own) };
+                    let joins = std::mem::take(&mut families[gone]);
+                    of.extend(joins.iter().map(|id| (*id, into)));
+                    families[into].extend(joins);
+                    own = into;
+                }
+                None => {
+                    of.insert(*id, own);
+                    families[own].push(*id);
+                }
+            }
+        }
+    }
+    families.retain(|family| !family.is_empty());
+    families
+}
 
 /// Runs that go over together.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +94,8 @@ pub fn together(groups: &[Group]) -> Group {
     all
 }
 
-/// Puts runs together, in the order of their births.
-pub fn groups(records: &[RunRecord]) -> Vec<Group> {
+/// Puts runs together, in the order of their births. `gates`: where those stand whose headers cannot be read.
+pub fn groups(records: &[RunRecord], gates: &BTreeMap<RunId, String>) -> Vec<Group> {
     let headers: Vec<Option<Run>> = records.iter().map(|record| record.header().ok()).collect();
     let places: BTreeMap<RunId, usize> = records.iter().enumerate().map(|(at, record)| (record.id, at)).collect();
     let mut heads: Vec<usize> = (0..records.len()).collect();
@@ -78,9 +108,11 @@ pub fn groups(records: &[RunRecord]) -> Vec<Group> {
     }
     let mut keys: BTreeMap<String, usize> = BTreeMap::new();
     for (at, header) in headers.iter().enumerate() {
-        let Some(header) = header else { continue };
-        let above = header.parent.as_ref().and_then(|parent| places.get(&parent.run)).copied();
-        let key = header.gate_key().filter(|_| !header.state.is_terminal());
+        let above = header.as_ref().and_then(|header| places.get(&header.parent.as_ref()?.run)).copied();
+        let key = match header {
+            Some(header) => header.gate_key().filter(|_| !header.state.is_terminal()),
+            None => gates.get(&records[at].id).cloned(),
+        };
         let beside = key.map(|key| *keys.entry(key).or_insert(at));
         for other in above.into_iter().chain(beside) {
             let (a, b) = (head(&mut heads, at), head(&mut heads, other));
@@ -114,14 +146,21 @@ pub fn groups(records: &[RunRecord]) -> Vec<Group> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     pub runs: Vec<SeenRun>,
-    pub parts: u32,
+    /// The mark that was there before it, with the revision by which the runs may be taken out.
+    pub mark: Mark,
+    pub rev: u64,
 }
 
-/// What is left where they were: a document, made in the step that took them out.
+/// What a carrying has where the runs are: a document. Without it nobody can take them out, so that deleting it
+/// is how a carrying is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub carry: Carry,
     pub parts: u32,
+    /// When the carrying began, by the clock of the shard that it is kept on.
+    pub at: Ms,
+    /// Written in the step that took the runs out: from then on the copy counts.
+    pub taken: bool,
 }
 
 /// Names of marks begin so.
@@ -184,12 +223,35 @@ mod tests {
         let mut records: Vec<RunRecord> = runs.iter().map(|run| RunRecord::of(run).expect("a record")).collect();
         records.reverse();
         let ids = |nths: &[usize]| nths.iter().map(|nth| runs[*nth].id).collect::<Vec<_>>();
-        let found: Vec<Vec<RunId>> = groups(&records).into_iter().map(|group| group.runs).collect();
+        let found: Vec<Vec<RunId>> = groups(&records, &BTreeMap::new()).into_iter().map(|group| group.runs).collect();
         assert_eq!(found, [ids(&[0, 1, 2, 3]), ids(&[4]), ids(&[5]), ids(&[6])]);
         // What cannot be read keeps what is known to belong to it.
         records[6].body = vec![0xc1];
-        let stuck: Vec<bool> = groups(&records).into_iter().map(|group| group.stuck).collect();
-        assert_eq!(stuck, [true, false, false, false]);
+        let stuck = |records: &[RunRecord], gates: &BTreeMap<RunId, String>| -> Vec<bool> {
+            groups(records, gates).into_iter().map(|group| group.stuck).collect()
+        };
+        assert_eq!(stuck(&records, &BTreeMap::new()), [true, false, false, false]);
+        // Nor can those go without it that stand at its gate.
+        (records[6].body, records[2].body) = (RunRecord::of(&runs[0]).expect("a record").body, vec![0xc1]);
+        let gate = runs[1].gate_key().expect("a gate");
+        assert_eq!(stuck(&records, &BTreeMap::new()), [false, true, false, false]);
+        let gates = BTreeMap::from([(runs[4].id, gate)]);
+        assert_eq!(stuck(&records, &gates), [true, false, false]);
+    }
+
+    #[test]
+    fn jobs_go_with_those_they_wait_for() {
+        let id = |nth| JobId::from_parts(Ms(1_770_000_000_000), Shard(1), nth);
+        let held: Vec<(JobId, Vec<JobId>)> =
+            [(3, vec![1, 2]), (5, vec![4]), (6, vec![4, 7]), (8, vec![5, 3]), (9, vec![10])]
+                .into_iter()
+                .map(|(child, parents): (u64, Vec<u64>)| (id(child), parents.into_iter().map(id).collect()))
+                .collect();
+        let mut found: Vec<Vec<JobId>> = families(&held);
+        found.iter_mut().for_each(|family| family.sort());
+        found.sort();
+        let ids = |nths: &[u64]| nths.iter().map(|nth| id(*nth)).collect::<Vec<_>>();
+        assert_eq!(found, [ids(&[1, 2, 3, 4, 5, 6, 7, 8]), ids(&[9, 10])]);
     }
 
     #[test]
@@ -199,7 +261,7 @@ mod tests {
         runs.push(run(70, None, None));
         runs.extend((71..75).map(over));
         let records: Vec<RunRecord> = runs.iter().map(|run| RunRecord::of(run).expect("a record")).collect();
-        let bundles = bundles(groups(&records));
+        let bundles = bundles(groups(&records, &BTreeMap::new()));
         assert_eq!(bundles.iter().map(Vec::len).collect::<Vec<_>>(), [50, 20, 1, 4]);
         let all = together(&bundles[0]);
         assert_eq!((all.runs.len(), all.lives, all.stuck), (50, false, false));

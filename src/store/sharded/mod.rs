@@ -51,6 +51,7 @@
 
 mod admin;
 mod carry;
+mod copies;
 mod groups;
 mod keeper;
 mod leases;
@@ -127,6 +128,8 @@ struct Inner {
     hints: watch::Sender<u64>,
     /// Groups of runs that could not be carried, by their first run, and when that was seen.
     stuck: Mutex<BTreeMap<RunId, Instant>>,
+    /// Groups that were not given away though nothing had changed, by their first run, with their revisions.
+    refused: Mutex<BTreeMap<RunId, BTreeMap<RunId, u64>>>,
     /// When the map was last compared with what the shards say.
     compared: Mutex<Instant>,
 }
@@ -157,6 +160,7 @@ impl ShardedStore {
             floors: Mutex::default(),
             hints: watch::Sender::new(0),
             stuck: Mutex::default(),
+            refused: Mutex::default(),
             compared: Mutex::new(Instant::now()),
         });
         inner.adopt(map);

@@ -3,44 +3,39 @@
 //! # How runs go over
 //!
 //! 0. Their steps that nobody runs are set aside, as other jobs are, and land after their runs.
-//! 1. A *copy* of the runs is written where they go, as documents. It says of which state it is.
-//! 2. The runs are *taken out* where they are, if they still are in that state; in the same step a *mark*
-//!    with the number of the copy is made there. From now on the copy counts.
+//! 1. A *mark* is made where they are, and a *copy* of the runs is written where they go, as documents. It says
+//!    of which state it is, and of which revision the mark.
+//! 2. The runs are *taken out* where they are, if they still are in that state; in the same step the mark, if it
+//!    still has that revision, becomes one that says so. From now on the copy counts.
 //! 3. The runs are *put in* from the copy, which goes in the same step: once.
 //! 4. The mark goes.
 //!
 //! [`transit::next`] decides each step from what is seen on both shards, as with jobs. What is to be told
-//! to a run that has been taken out lands it first. A copy of a state that is over is discarded: a state never
-//! comes back, for a revision rises and an inbox counts on.
+//! to a run that has been taken out lands it first. A copy is discarded if its state is over, or if the shard does
+//! not give the runs: the mark goes first, and from then on nobody can take them out for this copy, however
+//! late. So there is at most one copy of a run for each that carries it, whatever is refused and however often.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::carry::{all_in, get};
-use super::groups::{self, Copy, Group, Mark};
+use super::copies::{Came, LARGE, Packed, all_documents};
+use super::groups::{self, Group};
 use super::shard::Slot;
-use super::transit::{self, Carry, Seen, Side, Step};
+use super::transit::{self, Side};
 use super::{Inner, PATIENT, notices};
 use crate::domain::{JobId, Place, RunId, Shard, limits};
-use crate::store::codec::{decode, encode};
 use crate::store::contract::*;
 
 /// Groups that one call carries at most.
 const GROUPS: usize = 100;
 /// How long one call goes on, so that whoever watches hears of it.
 const SLICE: Duration = Duration::from_secs(3);
-/// Steps that one copy gets: three, and some that others have come before.
-const ROUNDS: usize = 8;
-/// Documents looked at in one call.
-const PAGE: usize = 200;
-/// A large group takes longer than a look.
-const LARGE: Duration = Duration::from_secs(60);
 /// What could not be carried is looked at again after so long.
 const STUCK: Duration = Duration::from_secs(30);
-
 /// What became of a group in one go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Went {
@@ -51,56 +46,8 @@ enum Went {
     Stuck,
 }
 
-/// The change that deletes what was seen.
-fn without(document: &Document) -> DocumentChange {
-    DocumentChange { name: document.name.clone(), from_rev: document.rev, body: None, keep: None }
-}
-
-async fn document(slot: &Slot, name: &str) -> Result<Option<Document>> {
-    slot.call(PATIENT, |store| async move { store.document(name).await }).await
-}
-
-async fn change(slot: &Slot, change: &DocumentChange) -> Result<bool> {
-    let done = slot.call(PATIENT, |store| async move { store.set_document(change).await }).await?;
-    Ok(matches!(done, DocumentSet::Done(_)))
-}
-
-/// The documents whose names begin so.
-async fn all_documents(slot: &Slot, prefix: &str) -> Result<Vec<Document>> {
-    let mut all: Vec<Document> = Vec::new();
-    loop {
-        let after = all.last().map(|last| last.name.clone());
-        let after = after.as_deref();
-        let page = slot.call(PATIENT, |store| async move { store.documents(prefix, after, PAGE).await }).await?;
-        let is_last = page.len() < PAGE;
-        all.extend(page);
-        if is_last {
-            return Ok(all);
-        }
-    }
-}
-
-async fn whole(slot: &Slot, id: RunId) -> Result<Option<WholeRun>> {
+pub(super) async fn whole(slot: &Slot, id: RunId) -> Result<Option<WholeRun>> {
     slot.call(LARGE, |store| async move { store.whole_run(id).await }).await
-}
-
-/// Runs as their copy keeps them.
-struct Packed {
-    seen: Vec<SeenRun>,
-    bytes: Vec<u8>,
-}
-
-impl Packed {
-    /// Nothing if they are too large.
-    fn of(mut runs: Vec<WholeRun>) -> Result<Option<Packed>> {
-        if runs.iter().map(WholeRun::items).sum::<usize>() > groups::ITEMS {
-            return Ok(None);
-        }
-        // At a gate, in the order in which they have come.
-        runs.sort_by_key(|run| run.gate.as_ref().map(|gate| (!gate.inside, gate.turn)));
-        let packed = Packed { seen: runs.iter().map(WholeRun::seen).collect(), bytes: encode(&runs)? };
-        Ok(Some(packed).filter(|packed| packed.bytes.len() <= groups::BYTES))
-    }
 }
 
 impl Inner {
@@ -110,14 +57,16 @@ impl Inner {
         let mut carried = 0;
         for document in all_documents(to, &groups::copies(from.id)).await? {
             if let Some(carry) = groups::carry_of(&document.name) {
-                carried += self.step_runs(from, to, carry).await?;
+                carried += self.step_runs(from, to, carry).await?.landed();
             }
         }
         carried += self.land_marked(from, to).await?;
+        self.end_what_was_cut(from, to).await?;
         let jobs = self.land_steps(from, to).await?;
         let records = self.all_runs(from).await?;
+        let gates = gates_of_unreadable(from, &records).await?;
         let (mut stuck, mut gone, begun) = (0, 0, Instant::now());
-        for bundle in groups::bundles(groups::groups(&records)) {
+        for bundle in groups::bundles(groups::groups(&records, &gates)) {
             if gone >= GROUPS || begun.elapsed() > SLICE {
                 break;
             }
@@ -144,7 +93,7 @@ impl Inner {
                 }
             }
         }
-        Ok((Carried { jobs, runs: carried, stuck, schedules: 0 }, records.is_empty()))
+        Ok((Carried { jobs, runs: carried, stuck, ..Carried::default() }, records.is_empty()))
     }
 
     /// Steps that were set aside, and whose runs are there by now: their carrier was cut.
@@ -162,7 +111,7 @@ impl Inner {
         Ok(jobs)
     }
 
-    async fn all_runs(&self, slot: &Slot) -> Result<Vec<RunRecord>> {
+    pub(super) async fn all_runs(&self, slot: &Slot) -> Result<Vec<RunRecord>> {
         let mut all = Vec::new();
         for finished in [false, true] {
             let mut after = None;
@@ -200,10 +149,11 @@ impl Inner {
             Err(went) => return Ok(went),
         };
         let carry = self.copy_runs(from, to, packed).await?;
-        let landed = self.step_runs(from, to, carry).await?;
-        if landed == 0 {
-            return Ok(Went::NotYet);
-        }
+        let landed = match self.step_runs(from, to, carry).await? {
+            Came::Landed(landed) => landed,
+            Came::Nothing => return Ok(Went::NotYet),
+            Came::Refused => return Ok(self.refuse(first, group)),
+        };
         // Their steps may go on now. What is cut here is finished by the intents.
         let mut is_over = true;
         for steps in steps.chunks(super::carry::BATCH) {
@@ -244,6 +194,17 @@ impl Inner {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.retain(|_, since| since.elapsed() < STUCK);
         group.stuck || stuck.contains_key(&first)
+    }
+
+    /// A group was not given away as it was. That is so while another comes to its gate, who goes with it by the
+    /// next look; if it is as it was then, it cannot go.
+    fn refuse(&self, first: RunId, group: &Group) -> Went {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(first, group.revs.clone()).is_some_and(|before| before == group.revs) {
+            tracing::warn!(run = %first, "runs cannot be carried: their shard does not let them go");
+            return Went::Stuck;
+        }
+        Went::NotYet
     }
 
     fn stick(&self, groups: &[Group]) {
@@ -304,159 +265,6 @@ impl Inner {
         Ok(None)
     }
 
-    /// Writes the copy of runs.
-    async fn copy_runs(&self, from: &Slot, to: &Slot, packed: Packed) -> Result<Carry> {
-        let Packed { seen, bytes } = packed;
-        let carry = Carry(self.options.entropy.next());
-        let mut parts = 0;
-        for part in bytes.chunks(limits::DOCUMENT_BYTES) {
-            self.keep_new(to, groups::part(from.id, carry, parts), part.to_vec()).await?;
-            parts += 1;
-        }
-        let copy = encode(&Copy { runs: seen, parts })?;
-        self.keep_new(to, groups::copy(from.id, carry), copy).await?;
-        Ok(carry)
-    }
-
-    async fn keep_new(&self, slot: &Slot, name: String, body: Vec<u8>) -> Result<()> {
-        let new = DocumentChange { name, from_rev: 0, body: Some(body), keep: None };
-        match change(slot, &new).await? {
-            true => Ok(()),
-            false => Err(StoreError::Corrupt(format!("there is a document {} already", new.name))),
-        }
-    }
-
-    /// What is seen of a copy where its runs were: a mark, or whether they still are as they were copied; `look`
-    /// says whether to look, or to take it as so.
-    async fn seen_at_home(
-        &self,
-        from: &Slot,
-        carry: Carry,
-        copy: Option<&Copy>,
-        look: bool,
-    ) -> Result<(Seen, Option<Document>)> {
-        let (mut as_copied, mut any) = (true, copy.is_some());
-        if look {
-            any = false;
-            for seen in copy.iter().flat_map(|copy| &copy.runs) {
-                let run = whole(from, seen.id).await?;
-                any |= run.is_some();
-                as_copied &= run.is_some_and(|run| run.seen() == *seen);
-            }
-        }
-        // The mark afterwards: what was taken out in between has one.
-        Ok(match document(from, &groups::mark(carry)).await? {
-            Some(mark) => (Seen::Left(carry), Some(mark)),
-            None if !any => (Seen::Nothing, None),
-            None => (Seen::Itself(Some(if as_copied { SAME } else { OTHER })), None),
-        })
-    }
-
-    /// Takes every step that a copy needs, whoever has made it; how many runs have landed by it.
-    async fn step_runs(&self, from: &Slot, to: &Slot, carry: Carry) -> Result<u64> {
-        let (mut landed, name) = (0, groups::copy(from.id, carry));
-        // The shard itself judges whether the runs still are as they were copied: only after a no is looked.
-        let mut refused = false;
-        for _ in 0..ROUNDS {
-            // The copy first: if what it is of has changed afterwards, it will never count.
-            let mut head = document(to, &name).await?;
-            let copy: Option<Copy> = head.as_ref().map(|head| decode(&head.body)).transpose()?;
-            let (here, mark) = self.seen_at_home(from, carry, copy.as_ref(), refused).await?;
-            if head.is_none() && mark.is_some() {
-                // It may have been made, and taken out, between the two looks.
-                head = document(to, &name).await?;
-            }
-            let there = if head.is_some() { Seen::Copy(carry, SAME) } else { Seen::Nothing };
-            match (transit::next(here, there), head, copy, mark) {
-                // They have not changed, and are not given: others have come to their gate, and go with them.
-                (Step::SetAside(_), ..) if refused => return Ok(landed),
-                (Step::SetAside(_), Some(_), Some(copy), _) => {
-                    let body = encode(&Mark { carry, parts: copy.parts })?;
-                    let take = TakeRuns { runs: copy.runs, mark: groups::mark(carry), body };
-                    let take = &take;
-                    refused = !from.call(LARGE, |store| async move { store.take_runs(take).await }).await?;
-                }
-                (Step::Land, Some(head), Some(copy), _) => {
-                    if let Some(runs) = self.read_parts(from, to, carry, &copy).await? {
-                        let many = runs.len() as u64;
-                        let put = PutRuns { runs, copy: head.name, rev: head.rev };
-                        let put = &put;
-                        if to.call(LARGE, |store| async move { store.put_runs(put).await }).await? {
-                            landed += many;
-                        }
-                    }
-                }
-                (Step::Discard, Some(head), Some(copy), _) => {
-                    let discarded = change(to, &without(&head)).await?;
-                    if discarded {
-                        self.drop_parts(from, to, carry, copy.parts).await?;
-                    }
-                }
-                (Step::Leave, _, _, Some(mark)) => {
-                    let Mark { parts, .. } = decode(&mark.body)?;
-                    self.drop_parts(from, to, carry, parts).await?;
-                    change(from, &without(&mark)).await?;
-                }
-                (Step::Rest, ..) => return Ok(landed),
-                // Not all of it was seen: another look.
-                _ => {}
-            }
-        }
-        Ok(landed)
-    }
-
-    /// The runs of a copy, by the other shard's clock; nothing if they have landed in between.
-    async fn read_parts(&self, from: &Slot, to: &Slot, carry: Carry, copy: &Copy) -> Result<Option<Vec<WholeRun>>> {
-        let mut bytes = Vec::new();
-        for nth in 0..copy.parts {
-            let name = groups::part(from.id, carry, nth);
-            let Some(part) = document(to, &name).await? else {
-                return match document(to, &groups::copy(from.id, carry)).await? {
-                    None => Ok(None),
-                    Some(_) => {
-                        Err(StoreError::Corrupt(format!("the document {name} is not there, and runs are in it")))
-                    }
-                };
-            };
-            bytes.extend(part.body);
-        }
-        let mut runs: Vec<WholeRun> = decode(&bytes)?;
-        let theirs = |at| to.to_theirs(from.to_ours(at));
-        for run in &mut runs {
-            run.finished = run.finished.map(theirs);
-            run.timers.iter_mut().for_each(|(_, due, _)| *due = theirs(*due));
-        }
-        Ok(Some(runs))
-    }
-
-    async fn drop_parts(&self, from: &Slot, to: &Slot, carry: Carry, parts: u32) -> Result<()> {
-        for nth in 0..parts {
-            if let Some(part) = document(to, &groups::part(from.id, carry, nth)).await? {
-                change(to, &without(&part)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lands what has been taken out on one shard.
-    pub(super) async fn land_marked(&self, from: &Slot, to: &Slot) -> Result<u64> {
-        let marks = all_documents(from, groups::MARKS).await?;
-        if !marks.is_empty() {
-            self.see_clocks(from, to).await?;
-        }
-        let mut landed = 0;
-        for mark in marks {
-            landed += self.step_runs(from, to, decode::<Mark>(&mark.body)?.carry).await?;
-        }
-        Ok(landed)
-    }
-
-    /// Groups that have been taken out on a shard, and have not been seen to land.
-    pub(super) async fn marks_on(&self, slot: &Slot) -> Result<u64> {
-        let page = slot.call(PATIENT, |store| async move { store.documents(groups::MARKS, None, PAGE).await }).await?;
-        Ok(page.len() as u64)
-    }
-
     /// Lands what is on its way from where something was born, or from where that goes; whether there is such
     /// a way: what was not found may have landed in between, and be found by another look.
     pub(super) async fn land_what_is_on_its_way(&self, born: Shard) -> Result<bool> {
@@ -504,28 +312,18 @@ impl Inner {
         }
         Ok(waits)
     }
-
-    /// Before a shard goes: copies that somebody has made too late, and parts of copies that were cut.
-    pub(super) async fn sweep_runs(&self, from: &Slot, to: &Slot) -> Result<()> {
-        for document in all_documents(to, &groups::copies(from.id)).await? {
-            if let Some(carry) = groups::carry_of(&document.name) {
-                self.step_runs(from, to, carry).await?;
-            }
-        }
-        // Where no run is any more none can be taken out, and so a copy that is being written never counts.
-        if !self.all_runs(from).await?.is_empty() {
-            return Ok(());
-        }
-        if self.marks_on(from).await? > 0 || !all_documents(to, &groups::copies(from.id)).await?.is_empty() {
-            return Ok(());
-        }
-        for part in all_documents(to, &groups::parts(from.id)).await? {
-            change(to, &without(&part)).await?;
-        }
-        Ok(())
-    }
 }
 
-/// Two states, as numbers: that of the copy, and any other.
-const SAME: u64 = 1;
-const OTHER: u64 = 0;
+/// The gates at which runs stand whose headers cannot be read: who stands there too cannot go without them.
+async fn gates_of_unreadable(slot: &Slot, records: &[RunRecord]) -> Result<BTreeMap<RunId, String>> {
+    let mut gates = BTreeMap::new();
+    for record in records.iter().filter(|record| record.header().is_err()) {
+        match whole(slot, record.id).await {
+            Ok(run) => gates.extend(run.and_then(|run| run.gate).map(|gate| (record.id, gate.key))),
+            // It tells nothing of itself.
+            Err(StoreError::Refused(_) | StoreError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(gates)
+}

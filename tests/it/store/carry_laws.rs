@@ -44,7 +44,8 @@ async fn whole(store: &dyn Store, run: RunId) -> WholeRun {
 }
 
 fn take(runs: &[&WholeRun], mark: &str) -> TakeRuns {
-    TakeRuns { runs: runs.iter().map(|run| run.seen()).collect(), mark: mark.into(), body: b"carried".to_vec() }
+    let (runs, mark) = (runs.iter().map(|run| run.seen()).collect(), mark.into());
+    TakeRuns { runs, mark, from_rev: 0, body: b"carried".to_vec() }
 }
 
 async fn copied(store: &dyn Store, name: &str) -> u64 {
@@ -118,6 +119,28 @@ pub async fn a_run_is_taken_out_as_it_was_seen(subject: &Subject) {
     let seen = whole(store, other).await;
     assert!(!store.take_runs(&take(&[&seen], "m")).await.expect("take_runs"));
     assert!(store.run(other).await.expect("run").is_some());
+}
+
+pub async fn runs_are_taken_by_the_right_of_a_mark_that_nobody_has_deleted(subject: &Subject) {
+    let store = &*subject.store;
+    let run = run_id();
+    start(store, rich(run, RunState::Running).into()).await;
+    let seen = whole(store, run).await;
+    let by = |from_rev| TakeRuns { from_rev, ..take(&[&seen], "m") };
+    let first = copied(store, "m").await;
+    assert!(!store.take_runs(&by(first + 1)).await.expect("take_runs"));
+    assert!(!store.take_runs(&by(0)).await.expect("take_runs"));
+    let gone = DocumentChange { name: "m".into(), from_rev: first, body: None, keep: None };
+    assert_eq!(store.set_document(&gone).await.expect("set_document"), DocumentSet::Done(0));
+    assert!(!store.take_runs(&by(first)).await.expect("take_runs"));
+    // Nor does the old right come back with a new mark.
+    let second = copied(store, "m").await;
+    assert!(!store.take_runs(&by(first)).await.expect("take_runs"));
+    assert_eq!(store.document("m").await.expect("document").map(|kept| kept.rev), Some(second));
+    assert!(store.take_runs(&by(second)).await.expect("take_runs"));
+    let taken = store.document("m").await.expect("document").expect("the mark");
+    assert!(taken.body == b"carried" && taken.rev > second, "{taken:?}");
+    assert_eq!(store.run(run).await.expect("run"), None);
 }
 
 pub async fn a_run_is_put_in_as_it_was_and_once(subject: &Subject) {
@@ -258,4 +281,22 @@ pub async fn a_log_goes_with_its_copy(subject: &Subject) {
     let kept = store.log(copy.id, 0).await.expect("log");
     let bytes: usize = kept.chunks.iter().map(|chunk| chunk.text.len()).sum();
     assert!(kept.truncated && kept.chunks.last() == long.chunks.last() && bytes <= 1 << 20, "{bytes}");
+    // What was dropped where it was is dropped here, whatever its chunks are numbered.
+    for first in [1, 7] {
+        let numbered = |nth: u64| LogChunk { seq: first + nth, text: format!("{nth}\n"), ..large(1) };
+        let log = JobLog { chunks: (0..3).map(numbered).collect(), truncated: true };
+        let copy = goflow::domain::Job { rev: 7, ..job() };
+        enqueue(store, vec![later(copy.clone(), Duration::from_secs(60))]).await;
+        assert!(store.keep_log(copy.id, 7, &log).await.expect("keep_log"));
+        let kept = store.log(copy.id, 0).await.expect("log");
+        assert!(kept.truncated, "{kept:?}");
+        assert_eq!(kept.chunks.iter().map(|chunk| chunk.text.as_str()).collect::<Vec<_>>(), ["0\n", "1\n", "2\n"]);
+        let step = idle(&stored(store, copy.id).await, goflow::domain::To::Pending, EventKind::JobMoved);
+        assert_eq!(make(store, step).await, Moved::Applied);
+        let claimed = claim_one(store, worker).await;
+        let note = Note { id: copy.id, epoch: claimed.epoch, progress: None, log: "3\n".into() };
+        assert_eq!(store.note(&[note]).await.expect("note"), [true]);
+        let kept = store.log(copy.id, 0).await.expect("log");
+        assert!(kept.truncated && kept.chunks.len() == 4, "{kept:?}");
+    }
 }

@@ -20,6 +20,7 @@ mod sharded_late;
 mod sharded_laws;
 mod sharded_locks;
 mod sharded_moves;
+mod sharded_refused;
 mod sharded_runs;
 mod shared_laws;
 mod talk_laws;
@@ -235,6 +236,7 @@ macro_rules! a_shard {
             use super::{backends, carry_laws};
             a_test_each! { $backend carry_laws:
                 a_run_is_taken_out_as_it_was_seen
+                runs_are_taken_by_the_right_of_a_mark_that_nobody_has_deleted
                 a_run_is_put_in_as_it_was_and_once
                 those_at_one_gate_go_together
                 a_log_goes_with_its_copy

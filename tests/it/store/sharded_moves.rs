@@ -117,6 +117,11 @@ async fn cut_at(nth: u64, after: bool) -> bool {
         let new = if nth == 3 { later(job, Duration::from_secs(60)) } else { now(job) };
         assert_eq!(enqueue(&heir, vec![new]).await, [Enqueued::Created]);
     }
+    // One waits for another that is due later.
+    let parent = on_one();
+    let child = Job { after: vec![parent.id], ..on_one() };
+    ids.extend([parent.id, child.id]);
+    enqueue(&heir, vec![later(parent.clone(), Duration::from_secs(3_600)), now(child.clone())]).await;
     let cron = name_on(&heir, 1, 0);
     heir.set_schedule(&schedule(&cron, 0, Some("body"))).await.expect("set").expect("it is new");
     heir.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
@@ -140,9 +145,11 @@ async fn cut_at(nth: u64, after: bool) -> bool {
     assert_eq!(heir.shards().expect("verbs").left(1).await.expect("left").all(), 0, "{nth} {after}");
     heir.shards().expect("verbs").remove(1).await.expect("removes");
     let mut there = Vec::new();
-    for place in [Place::Pending, Place::Scheduled, Place::Dead, Place::Completed] {
+    for place in [Place::Pending, Place::Scheduled, Place::Held, Place::Dead, Place::Completed] {
         there.extend(super::make::ids(&heir, place).await);
     }
+    assert_eq!(place(&heir, child.id).await, Place::Held, "{nth} {after}");
+    assert_eq!(heir.freed(10).await.expect("freed"), [], "{nth} {after}");
     assert_eq!(there.len(), ids.len(), "{nth} {after}: each once");
     assert_eq!(there.into_iter().collect::<BTreeSet<_>>(), ids);
     assert_eq!(bodies(&heir, &cron).await, ["body"], "{nth} {after}");
@@ -295,6 +302,122 @@ async fn what_follows_a_job_that_is_carried_away_is_freed_when_that_has_ended() 
     let freed = other.freed(10).await.expect("freed");
     assert_eq!((freed.len(), freed[0].parent, freed[0].state), (1, parent, Some(JobState::Completed)));
     assert_eq!(freed[0].children[0].job.id, child.id);
+}
+
+/// Jobs that wait for others go with these, once none of them runs, and go on waiting.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_others_is_carried_with_them() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let there = plain(0, "zero".into()).await.expect("opens");
+    let on_one = |after: Vec<JobId>| Job { after, ..born(&store, Near::Shard(Shard(1))) };
+    let worker = hired(&store).await;
+    let runs = put(&store, on_one(vec![])).await;
+    let claimed = claim_one(&store, worker).await;
+    let (first, second) = (on_one(vec![]), on_one(vec![]));
+    let both = on_one(vec![first.id, second.id]);
+    let last = on_one(vec![both.id]);
+    let waits = on_one(vec![runs]);
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    let jobs = vec![
+        later(first.clone(), minute),
+        later(second.clone(), hour),
+        now(both.clone()),
+        now(last.clone()),
+        now(waits.clone()),
+    ];
+    enqueue(&store, jobs).await;
+    let verbs = store.shards().expect("verbs");
+    verbs.drain(1, Some(0)).await.expect("drains");
+    carry_all(&store, 1).await;
+    let told = verbs.carry(1).await.expect("carries");
+    assert_eq!((told.is_nothing(), told.held), (true, 1));
+    assert_eq!(place(&*there, both.id).await, Place::Held);
+    assert_eq!(stored(&*there, both.id).await.job.after, [first.id, second.id]);
+    assert_eq!(place(&*there, last.id).await, Place::Held);
+    assert_eq!(store.freed(10).await.expect("freed"), []);
+    assert!(verbs.remove(1).await.is_err(), "one runs there, and one waits for it");
+    // What ran has ended; who waited for it is freed, and goes.
+    assert_eq!(make(&store, settle(&claimed, done())).await, Moved::Applied);
+    carry_all(&store, 1).await;
+    assert_eq!(verbs.left(1).await.expect("left"), Left::default());
+    let freed = store.freed(10).await.expect("freed");
+    assert_eq!((freed.len(), freed[0].parent, freed[0].children[0].job.id), (1, runs, waits.id));
+    verbs.remove(1).await.expect("removes");
+    // There each is freed by the end of the last that it waits for.
+    for (time, parent) in [(minute, first.id), (hour, second.id)] {
+        clock.advance(time);
+        let claimed = claim_one(&store, worker).await;
+        assert_eq!(claimed.job.id, parent);
+        assert_eq!(make(&store, settle(&claimed, done())).await, Moved::Applied);
+    }
+    let freed = store.freed(10).await.expect("freed");
+    let parents: BTreeSet<JobId> = freed.iter().map(|one| one.parent).collect();
+    assert_eq!(parents, BTreeSet::from([runs, first.id, second.id]));
+    let of_both = freed.iter().filter(|one| one.children.iter().any(|child| child.job.id == both.id)).count();
+    assert_eq!(of_both, 2);
+    assert_eq!(place(&store, last.id).await, Place::Held);
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+}
+
+/// Where others are carried to is not taken away under them.
+#[tokio::test(start_paused = true)]
+async fn a_shard_to_which_another_is_carried_stays_until_that_is_gone() {
+    let clock = TestClock::new();
+    let store = opened(grounds(clock.clone()), clock.clone()).await;
+    let verbs = store.shards().expect("verbs");
+    verbs.drain(2, Some(1)).await.expect("drains");
+    verbs.drain(1, Some(0)).await.expect("drains");
+    let refused = verbs.remove(1).await.expect_err("shard 2 goes there");
+    assert!(matches!(&refused, StoreError::Refused(why) if why.contains("remove 2 first")), "{refused:?}");
+    verbs.remove(2).await.expect("removes");
+    verbs.remove(1).await.expect("removes");
+    assert_eq!(store.map().route(Shard(2)), Ok(0));
+}
+
+/// Whoever finishes what a dead carrier has left translates times by the clocks of both shards, though it has
+/// asked neither of them for anything before.
+#[tokio::test(start_paused = true)]
+async fn times_go_by_the_clocks_of_both_shards_though_their_carrier_died() {
+    for nth in 0.. {
+        let (clock, ahead) = (TestClock::new(), TestClock::new());
+        ahead.advance(Duration::from_secs(3_600));
+        let parts: [Arc<dyn Store>; 3] =
+            [&clock, &ahead, &clock].map(|clock| Arc::new(MemoryStore::new(clock.clone())) as Arc<dyn Store>);
+        let known = parts.clone();
+        let plain: Opener = Arc::new(move |id, _| {
+            let store = known[usize::from(id)].clone();
+            Box::pin(async move { Ok(store) })
+        });
+        let first = opened(plain.clone(), clock.clone()).await;
+        let job = born(&first, Near::Shard(Shard(1)));
+        enqueue(&first, vec![later(job.clone(), Duration::from_secs(600))]).await;
+        first.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+        drop(first);
+        let (victim, cut) = mortal(&plain, &clock, nth).await;
+        cut.arm();
+        while victim.shards().expect("verbs").carry(1).await.is_ok_and(|carried| !carried.is_nothing()) {}
+        let died = cut.is_over();
+        drop(victim);
+        [&clock, &ahead].iter().for_each(|clock| clock.advance(Duration::from_secs(11)));
+        let heir = opened(plain.clone(), clock.clone()).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let side = |stored: &Stored| stored.job.metadata.keys().any(|key| key.starts_with("goflow:"));
+        match stored_on(&*parts[0], job.id).await.filter(|stored| !side(stored)) {
+            Some(landed) => {
+                let left = landed.at.since(BIRTH);
+                assert!((595..=600).contains(&left.as_secs()), "{nth}: due {left:?} after its birth");
+            }
+            // Then it has not left.
+            None => assert!(stored_on(&*parts[1], job.id).await.is_some(), "{nth}"),
+        }
+        drop(heir);
+        if !died {
+            assert!(nth > 10, "only {nth} calls");
+            break;
+        }
+    }
 }
 
 /// A carrier that dies at its n-th call.

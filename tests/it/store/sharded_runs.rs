@@ -20,7 +20,7 @@ use super::sharded_alone::{born, fresh, grounds, until};
 use super::sharded_moves::{Cut, carry_all, opened};
 
 /// A run that is born on shard 1.
-fn run(state: RunState) -> Run {
+pub fn run(state: RunState) -> Run {
     let id = RunId::from_parts(BIRTH, Shard(1), fresh());
     let mut run = Run::pending(id, name("order"), "hash".into(), Slot::Inline(json("null")), BIRTH);
     (run.state, run.rev) = (state, 1);
@@ -28,7 +28,7 @@ fn run(state: RunState) -> Run {
 }
 
 /// A step of a run, with its job.
-fn step(store: &dyn Store, run: &mut Run, id: &str, state: StepState) -> Job {
+pub fn step(store: &dyn Store, run: &mut Run, id: &str, state: StepState) -> Job {
     let link = Link { run: run.id, step: id.into(), undo: false };
     let job = Job { link: Some(link), ..born(store, Near::Shard(Shard(1))) };
     let mut record = StepRecord::new(id.into());
@@ -37,19 +37,19 @@ fn step(store: &dyn Store, run: &mut Run, id: &str, state: StepState) -> Job {
     job
 }
 
-fn effects_of(run: &Run, jobs: Vec<Job>) -> Effects {
+pub fn effects_of(run: &Run, jobs: Vec<Job>) -> Effects {
     let told = Event { run: Some(run.id), ..Event::new(EventKind::RunStarted) };
     let record = RunRecord::of(run).expect("a record");
     Effects { events: vec![told], jobs, ..Effects::of(record) }
 }
 
-async fn start(store: &dyn Store, new: NewRun) {
+pub async fn start(store: &dyn Store, new: NewRun) {
     let batch = Enqueue { producer: producer(), sequence: 1, jobs: vec![], runs: vec![new] };
     assert_eq!(store.enqueue(&batch).await.expect("enqueue answers").runs, [Enqueued::Created]);
 }
 
 /// A key that is at home on shard 1.
-fn key_at_home(store: &dyn Store) -> String {
+pub fn key_at_home(store: &dyn Store) -> String {
     (0..).map(|nth| format!("order/k{nth}")).find(|key| store.birthplace(Near::Key(key)) == Shard(1)).expect("a key")
 }
 
@@ -132,7 +132,7 @@ impl Scene {
     }
 }
 
-fn with(plain: &Opener, saboteur: Arc<dyn Saboteur>, only: Option<u16>) -> Opener {
+pub fn with(plain: &Opener, saboteur: Arc<dyn Saboteur>, only: Option<u16>) -> Opener {
     let inner = plain.clone();
     Arc::new(move |id, url| {
         let (opening, saboteur) = (inner(id, url), saboteur.clone());

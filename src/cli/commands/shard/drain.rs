@@ -13,7 +13,8 @@ use crate::store::{Carried, Left};
 ///
 /// Ends when nothing is left there that waits or runs. With --move its jobs are carried to another shard,
 /// scheduled, dead and finished ones too, with what they have printed, its runs with their histories, and its
-/// schedules. A run one of whose steps runs goes once that has ended. Interrupted, it goes on draining; said
+/// schedules. A run one of whose steps runs goes once that has ended, and jobs that wait for others (--after) go
+/// with these once none of them runs. Interrupted, it goes on draining; said
 /// again, this command goes on looking and carrying.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -92,10 +93,13 @@ pub async fn drain(context: &Context, client: &Client, id: u16, into: Option<u16
 
 /// What the bar says: what has left, and what keeps the rest.
 fn waits(drained: &Drained) -> String {
-    let (left, stuck) = (&drained.left, drained.carried.stuck);
+    let (left, Carried { stuck, held, .. }) = (&drained.left, drained.carried);
     let mut text = "left the shard".to_owned();
     if left.runs > 0 && left.running > 0 {
-        text = format!("{text}; {} until their steps have ended", waiting(left.runs));
+        text = format!("{text}; {} until their steps have ended", waiting("run", left.runs));
+    }
+    if held > 0 {
+        text = format!("{text}; {} for others that run", waiting("job", held));
     }
     if stuck > 0 {
         text = format!("{text}; {} that cannot be moved", count(stuck, "run"));
@@ -103,8 +107,8 @@ fn waits(drained: &Drained) -> String {
     text
 }
 
-fn waiting(runs: u64) -> String {
-    format!("{} {}", count(runs, "run"), if runs == 1 { "waits" } else { "wait" })
+fn waiting(what: &str, many: u64) -> String {
+    format!("{} {}", count(many, what), if many == 1 { "waits" } else { "wait" })
 }
 
 fn sentence(id: u16, into: Option<u16>, drained: &Drained) -> String {

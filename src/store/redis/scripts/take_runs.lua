@@ -1,12 +1,14 @@
--- Takes runs out, with all that is kept of them, and makes a document: all or nothing. The last three KEYS are
--- documents, their names, and names by when their time is over. ARGV: name and body of the document, then
--- `run revision last` of each run, the last being the number of the last entry of its inbox. Answers 1, or 0.
-local name, body, runs = arg(), arg(), arg()
+-- Takes runs out, with all that is kept of them, and writes a document: all or nothing. The last three KEYS are
+-- documents, their names, and names by when their time is over. ARGV: name, revision (0: there is none) and new body
+-- of the document, then `run revision last` of each run, the last being the number of the last entry of its inbox.
+-- Answers 1, or 0.
+local name, seen, body, runs = arg(), arg(), arg(), arg()
 local there = call('HGET', KEYS[#KEYS - 2], name)
 if there then
   local over = unp('>I8', there, 9)
-  if over == 0 or over > now then return 0 end
+  if over > 0 and over <= now then there = nil end
 end
+if (there and sub(there, 1, 8) or pack('>I8', 0)) ~= seen then return 0 end
 local taken = {}
 for at = 1, #runs, 32 do
   local run = sub(runs, at, at + 15)
