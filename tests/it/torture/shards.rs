@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::site::{Ground, Process, Site};
 use super::size;
-use crate::servers::redis::Server;
+use crate::servers::{redis::Server, redis_nodes::Nodes};
 
 /// The longest time without an end of a job that is allowed, beside what the machine itself stood still.
 const STILL: Duration = Duration::from_secs(2);
@@ -68,13 +68,84 @@ fn states(site: &Site) -> Vec<String> {
     list.as_array().expect("a list").iter().map(|shard| shard["state"].as_str().expect("a word").to_owned()).collect()
 }
 
+/// What the shards lie on: it grows to three and then to four, and one shard of four goes away and comes back.
+trait Servers {
+    fn grow(&self, site: &Site, shards: usize, round: usize);
+    fn kill(&mut self, site: &Site);
+    fn revive(&mut self);
+}
+
+/// Four servers, of which the first has the first shard.
+struct Four(Vec<Server>);
+
+impl Servers for Four {
+    fn grow(&self, site: &Site, shards: usize, round: usize) {
+        if round > 0 {
+            site.env.run(&format!("scale --shards {shards}")).ok();
+            return;
+        }
+        let servers = if shards == 3 { 1..3 } else { 3..4 };
+        for server in &self.0[servers] {
+            site.env.args(["shard", "add", &server.url()]).ok();
+        }
+    }
+
+    fn kill(&mut self, _: &Site) {
+        self.0[1].kill();
+    }
+
+    fn revive(&mut self) {
+        self.0[1].revive();
+    }
+}
+
+/// A cluster of three nodes, and the one that is away.
+struct OnNodes(Nodes, Option<usize>);
+
+impl Servers for OnNodes {
+    fn grow(&self, site: &Site, shards: usize, _: usize) {
+        site.env.run(&format!("scale --shards {shards}")).ok();
+    }
+
+    /// A node that serves one of the shards, and not the first.
+    fn kill(&mut self, site: &Site) {
+        let list = site.env.run("shard list -o json").ok().json();
+        let there = list.as_array().expect("a list").iter().filter(|shard| shard["state"] == "active");
+        let node = |shard: &serde_json::Value| {
+            let url = shard["url"].as_str().expect("a URL");
+            let space = url.rsplit_once('#').map_or(0, |(_, space)| space.parse().expect("a number"));
+            self.0.home(space).expect("a node serves it")
+        };
+        let nodes: Vec<usize> = there.map(node).collect();
+        let other = nodes.iter().copied().find(|node| *node != nodes[0]).expect("shards lie on several nodes");
+        self.0.nodes[other].kill();
+        self.1 = Some(other);
+    }
+
+    fn revive(&mut self) {
+        if let Some(node) = self.1.take() {
+            self.0.nodes[node].revive();
+        }
+    }
+}
+
 /// 1 → 3 → 4 → 2 shards while work goes on, and one of four is away for ten seconds.
 #[test]
 fn shards_come_and_go_under_load() {
-    let mut servers: Vec<Server> = (0..4).map(|_| Server::start(&[])).collect();
-    let urls: Vec<String> = servers.iter().map(Server::url).collect();
-    let first = servers.remove(0);
-    let site = Site::on(Ground::Redis(first), "5s");
+    let servers: Vec<Server> = (0..4).map(|_| Server::start(&[])).collect();
+    let site = Site::on(Ground::At(servers[0].url()), "5s");
+    come_and_go(&site, Four(servers));
+}
+
+/// The same on the nodes of one cluster, whose other nodes go on while one is away.
+#[test]
+fn cluster_shards_come_and_go_under_load() {
+    let nodes = Nodes::start(3, 0, &["--cluster-require-full-coverage", "no"]);
+    let site = Site::on(Ground::At(nodes.url()), "5s");
+    come_and_go(&site, OnNodes(nodes, None));
+}
+
+fn come_and_go(site: &Site, mut servers: impl Servers) {
     // From one store to a store of one shard; from then on all follow.
     site.env.run("scale --shards 1").ok();
     let workers: Vec<Process> = (0..3).map(|nth| site.start(&format!("worker-{nth}"), "worker -c 4")).collect();
@@ -86,32 +157,23 @@ fn shards_come_and_go_under_load() {
         let producers: Vec<_> = (0..3)
             .map(|who| {
                 scope.spawn({
-                    let (site, stop) = (&site, &stop);
+                    let stop = &stop;
                     move || produce(site, who, stop)
                 })
             })
             .collect();
-        scope.spawn(|| longest_still(&site, &stop, &most));
+        scope.spawn(|| longest_still(site, &stop, &most));
         let play = || {
             for round in 0..size(1, 20) {
-                let known = states(&site).len();
-                if round == 0 {
-                    site.env.args(["shard", "add", &urls[1]]).ok();
-                    site.env.args(["shard", "add", &urls[2]]).ok();
-                } else {
-                    site.env.run("scale --shards 3").ok();
-                }
-                if round == 0 {
-                    site.env.args(["shard", "add", &urls[3]]).ok();
-                } else {
-                    site.env.run("scale --shards 4").ok();
-                }
-                let active = states(&site).iter().filter(|state| *state == "active").count();
+                let known = states(site).len();
+                servers.grow(site, 3, round);
+                servers.grow(site, 4, round);
+                let active = states(site).iter().filter(|state| *state == "active").count();
                 assert_eq!(active, 4, "{known} were known before");
                 std::thread::sleep(Duration::from_secs(3));
-                servers[0].kill();
+                servers.kill(site);
                 std::thread::sleep(Duration::from_secs(10));
-                servers[0].revive();
+                servers.revive();
                 std::thread::sleep(Duration::from_secs(2));
                 site.env.run("scale --shards 2").ok();
             }
@@ -129,11 +191,11 @@ fn shards_come_and_go_under_load() {
     });
     let drained = site.wait("everything is done", Duration::from_secs(120), || site.is_drained());
     drop(workers);
-    let states = states(&site);
+    let states = states(site);
     assert_eq!(states.iter().filter(|state| *state == "active").count(), 2, "{states:?}");
     assert_eq!(states.iter().filter(|state| *state == "removed").count(), states.len() - 2, "{states:?}");
     site.verify();
-    judge(&site, &produced);
+    judge(site, &produced);
     let still = Duration::from_millis(most.load(Ordering::SeqCst));
     println!("drained {drained:?} after the last change, the longest time without an end was {still:?}");
     assert!(still <= STILL, "work stood still for {still:?}");
