@@ -131,6 +131,57 @@ fn every_kind_of_command_works_over_a_server() {
     env.args(["bench", "jobs", "--count", "50", "--server", &server.url()]).ok();
 }
 
+/// Shards that come, are emptied with runs that wait on them, and go, said through a server by who sees no shard.
+#[test]
+fn shards_are_changed_through_a_server_while_runs_wait_on_them() {
+    let mut env = TestEnvironment::new();
+    env.file(
+        "asks.yaml",
+        "kind: Workflow\nname: asks\nsteps:\n  - {id: a, run: [echo, hi]}\n  - {id: ok, needs: [a], approval: {timeout: 1h}}\n  \
+         - {id: b, needs: [ok], run: [echo, there]}\n",
+    );
+    let server = Server::start(&env, "sqlite:0.db,sqlite:1.db,sqlite:2.db");
+    env.set("GOFLOW_SERVER", &server.url());
+    env.run("apply asks.yaml").ok();
+    let worker = Running::start(&env, "worker -c 4");
+    let runs: Vec<String> = (0..9)
+        .map(|_| env.run("workflow start asks -o json").ok().json()["id"].as_str().expect("an id").to_owned())
+        .collect();
+    let parents: Vec<String> = (0..9).map(|_| env.run("enqueue echo --delay 20s").ok().line().to_owned()).collect();
+    let children: Vec<String> = parents
+        .iter()
+        .map(|parent| env.run(&format!("enqueue echo --after {parent}")).ok().line().to_owned())
+        .collect();
+    let state = |run: &String| env.run(&format!("workflow show {run} -o json")).ok().json()["state"].clone();
+    let shards = || env.run("shard list -o json").ok().json();
+    until("all of them ask", || {
+        let asks = |run: &String| {
+            let shown = env.run(&format!("workflow show {run} -o json")).ok().json();
+            shown["steps"].as_array().is_some_and(|steps| steps.iter().any(|step| step["state"] == "waiting"))
+        };
+        runs.iter().all(asks).then_some(())
+    });
+    assert!(shards().as_array().is_some_and(|all| all.iter().all(|shard| shard["url"] != "")));
+    let moved = env.run("shard drain 1 --move --to 0 -o json").ok().json();
+    assert_eq!((&moved["left"], &moved["runs_stuck"]), (&json!(0), &json!(0)), "{moved}");
+    env.run("shard remove 1").ok();
+    env.run("shard add sqlite:3.db").ok();
+    env.run("scale --shards 2").ok();
+    let states: Vec<Value> = shards().as_array().expect("a list").iter().map(|shard| shard["state"].clone()).collect();
+    assert_eq!(states, ["active", "removed", "active", "removed"]);
+    let refused = env.run("worker --shards 0-1");
+    assert_eq!(refused.status, Some(5), "{}", refused.text());
+    assert!(refused.stderr.contains("--shards goes with --store"), "{}", refused.stderr);
+    for run in &runs {
+        env.run(&format!("workflow approve {run}")).ok();
+    }
+    until("all have ended", || runs.iter().all(|run| state(run) == "completed").then_some(()));
+    let ended = |id: &String| env.run(&format!("job show {id} -o json")).ok().json()["state"] == "completed";
+    until("who waited for others has ended", || children.iter().all(ended).then_some(()));
+    drop(worker);
+    env.run("doctor --verify -o json").ok();
+}
+
 #[test]
 fn who_may_not_and_who_is_not_there_are_told_apart() {
     let mut env = TestEnvironment::new();
