@@ -143,3 +143,14 @@ async fn what_failed_half_way_is_done_once_though_its_shard_is_emptied() {
     };
     Scene::new().await.play(change).await;
 }
+
+/// What waits on a shard that takes nothing new any more is not made again where new work goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_half_way_is_done_once_though_its_shard_drains() {
+    let change = async |store: &ShardedStore| {
+        let verbs = store.shards().expect("verbs");
+        verbs.add("two").await.expect("adds");
+        verbs.drain(1, None).await.expect("drains");
+    };
+    Scene::new().await.play(change).await;
+}
