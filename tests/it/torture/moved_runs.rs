@@ -1,16 +1,19 @@
-//! A shard that is carried away while runs wait on it: for answers, for a time, paused, with steps that run.
+//! A shard that is carried away while runs wait on it: for answers, for a time, for another attempt, paused, with steps
+//! that run; and jobs that wait for others; while workers have other things to do.
 //! The process that carries is killed in between. Every run ends as it would have, each of its steps has run once,
 //! its history is whole, and nothing is left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use goflow::domain::{JobId, RunId, Shard};
 use serde_json::Value;
 
 use super::site::{Ground, Process, Site};
+use crate::servers::{postgres::Cluster, redis::Server, redis_nodes::Nodes};
 
 /// Waits for an answer, for a time, for nobody, and for a step that takes a while.
-const FLOWS: [(&str, &str); 4] = [
+const FLOWS: [(&str, &str); 5] = [
     (
         "asks",
         "
@@ -42,7 +45,20 @@ const FLOWS: [(&str, &str); 4] = [
   - {id: b, needs: [slow], run: [sh, ./step.sh, b]}
 ",
     ),
+    (
+        LARGE,
+        "
+  - {id: a, run: [sh, ./step.sh, a]}
+  - {id: many, needs: [a], foreach: {items: '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]', as: item}, run: [sh, ./large.sh], outputs: json}
+  - {id: b, needs: [many], retry: {max: 2, initial: 20s, jitter: 0}, run: [sh, ./second.sh]}
+",
+    ),
 ];
+
+/// Several parts of a copy, and a step that waits for its second attempt.
+const LARGE: &str = "large";
+const PRINTS: &str = r#"printf '"'; head -c 60000 /dev/zero | tr '\0' x; printf '"'"#;
+const SECOND: &str = r#"[ "$GOFLOW_ATTEMPT" -gt 1 ] || exit 1; exec sh ./step.sh b"#;
 
 const STEP: &str = r#"
 echo "start $1 $GOFLOW_RUN_ID" >> steps
@@ -62,6 +78,8 @@ impl Scene {
         let site = Site::on(ground, "5s");
         site.env.file("step.sh", STEP);
         site.env.file("steps", "");
+        site.env.file("large.sh", PRINTS);
+        site.env.file("second.sh", SECOND);
         for (name, steps) in FLOWS {
             let text = format!("apiVersion: goflow/v1\nkind: Workflow\nname: {name}\nsteps:{steps}");
             site.env.file(&format!("{name}.yaml"), text);
@@ -104,6 +122,39 @@ impl Scene {
         flows.iter().flat_map(|flow| self.of(flow)).all(|run| self.witnessed(step, &run).1 == 1)
     }
 
+    /// Starts large runs until one lies on the shard that goes.
+    fn start_large(&mut self) -> String {
+        loop {
+            self.start(LARGE, 1);
+            let own = self.of(LARGE);
+            assert!(own.len() < 30, "none of them lies on shard 1");
+            let lies_there = |id: &&String| id.parse::<RunId>().expect("an id").shard() == Shard(1);
+            if let Some(run) = own.iter().find(lies_there) {
+                return run.clone();
+            }
+        }
+    }
+
+    /// Enqueues one that waits for another on the shard that goes, which is due in a while; both.
+    fn family(&self) -> [String; 2] {
+        let id = |line: &str| {
+            let made = self.site.env.run(line).ok().json();
+            made["id"].as_str().expect("an id").to_owned()
+        };
+        for _ in 0..60 {
+            let parent = id("enqueue work --delay 15s -o json");
+            if parent.parse::<JobId>().expect("an id").shard() == Shard(1) {
+                let child = id(&format!("enqueue work --after {parent} -o json"));
+                return [parent, child];
+            }
+        }
+        panic!("none of them lies on shard 1");
+    }
+
+    fn job(&self, id: &str) -> Value {
+        self.site.env.run(&format!("job show {id} -o json")).ok().json()
+    }
+
     fn shard(&self, nth: usize) -> Value {
         self.site.env.run("shard list -o json").ok().json()[nth].clone()
     }
@@ -122,6 +173,11 @@ fn carried_away(ground: Ground) {
     for run in &paused {
         scene.site.env.run(&format!("workflow pause {run}")).ok();
     }
+    let large = scene.start_large();
+    let is_its_second = |job: &Value| job["run_id"] == large.as_str() && job["state"] == "retrying";
+    scene.site.wait("a step waits for its second attempt", minute, || scene.site.jobs().iter().any(is_its_second));
+    let family = scene.family();
+    scene.site.enqueue("work", 200);
     scene.start("works", 5);
     scene
         .site
@@ -161,7 +217,12 @@ fn carried_away(ground: Ground) {
     scene.site.wait("all have ended", minute, || {
         scene.all().iter().filter(|run| run["state"] == "completed").count() == scene.runs.len()
     });
+    scene.site.wait("all is done", minute, || scene.site.is_drained());
     drop(workers);
+    let [parent, child] = family.map(|id| scene.job(&id));
+    assert_eq!([&parent["state"], &child["state"]], ["completed", "completed"], "{parent:#} {child:#}");
+    let time = |job: &Value, what: &str| job[what].as_str().map(str::to_owned).unwrap_or_else(|| panic!("{job:#}"));
+    assert!(time(&parent, "finished_at") <= time(&child, "started_at"), "{parent:#} {child:#}");
     for (run, flow) in &scene.runs {
         let steps: &[&str] = if *flow == "works" { &["a", "slow", "b"] } else { &["a", "b"] };
         for step in steps {
@@ -173,6 +234,9 @@ fn carried_away(ground: Ground) {
             assert_eq!(events.iter().filter(|event| event["type"] == kind).count(), 1, "{kind} of {run}: {history:#}");
         }
         let ended = events.iter().filter(|event| event["type"] == "step.completed").count();
+        if *flow == LARGE {
+            continue;
+        }
         assert_eq!(ended, if *flow == "ends" { 2 } else { 3 }, "{run}: {history:#}");
     }
     // What the steps had printed has come along.
@@ -198,4 +262,18 @@ fn redis_runs_are_carried_away() {
 #[test]
 fn runs_are_carried_from_postgres_to_redis() {
     carried_away(Ground::mixed());
+}
+
+#[test]
+fn runs_are_carried_from_redis_to_postgres() {
+    let (cluster, server) = (Cluster::with(&[]), Server::start(&[]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = format!("sqlite:{}", folder.path().join("goflow.db").display());
+    carried_away(Ground::At(format!("{},{},{file}", cluster.url(), server.url())));
+}
+
+#[test]
+fn cluster_runs_are_carried_away() {
+    let nodes = Nodes::start(3, 0, &[]);
+    carried_away(Ground::At(format!("{}?shards=3", nodes.url())));
 }
