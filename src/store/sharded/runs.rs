@@ -154,6 +154,7 @@ impl Inner {
             Came::Nothing => return Ok(Went::NotYet),
             Came::Refused => return Ok(self.refuse(first, group)),
         };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&first);
         // Their steps may go on now. What is cut here is finished by the intents.
         let mut is_over = true;
         for steps in steps.chunks(super::carry::BATCH) {

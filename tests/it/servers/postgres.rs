@@ -17,6 +17,8 @@ use super::port::Port;
 /// How long the server may take to start. One that was killed first flushes its whole folder, a thousand files,
 /// which takes a slow disk under load a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two starts of a server that ends at once.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A running server; stopped and removed when it is dropped.
 pub struct Cluster {
@@ -66,6 +68,7 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(10));
             // It refuses to start, and ends, while a child of one that was killed is still at work.
             if self.server.as_mut().is_some_and(|server| !matches!(server.try_wait(), Ok(None))) {
+                std::thread::sleep(AGAIN);
                 self.launch();
             }
         }

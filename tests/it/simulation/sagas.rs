@@ -19,7 +19,9 @@ pub fn random_definition(dice: &Seeded, nth: u64) -> workflow::Definition {
         text += &format!("    needs: [{}]\n    retry: {{max: {}, initial: 200ms}}\n", needs.join(", "), dice.below(3));
         if dice.chance(2) {
             let fail = [0, 0, 1, 99][dice.below(4) as usize];
-            text += &format!("    compensate: {{job: work, with: {}}}\n", script(fail));
+            // Without its own policy an undo is tried for half an hour, in which nothing else happens.
+            let retry = format!("{{max: {}, initial: 200ms}}", 1 + dice.below(3));
+            text += &format!("    compensate: {{job: work, with: {}, retry: {retry}}}\n", script(fail));
         }
     }
     let parsed = workflow::parse("saga.yaml", &text);
