@@ -15,6 +15,8 @@ use crate::store::contract::*;
 
 /// How long a batch of new work may take on one shard.
 pub(super) const ENQUEUE: Duration = Duration::from_secs(5);
+/// So many jobs are worth a request of their own.
+const BULK: usize = 32;
 /// With one shard there is nobody to be spared the wait.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -353,15 +355,15 @@ impl Inner {
                 }
             }
         }
-        let is_alone = false;
         let mut first = true;
         while !open.is_empty() && (left > 0 || first) {
-            let shares = shares(left, &open);
+            let bulk = if first { first_in_bulk(left, &open) } else { None };
+            let (shares, later) = bulk.unwrap_or_else(|| (shares(left, &open), Vec::new()));
             let mut requests = Vec::new();
             for (slot, want) in &shares {
-                let part = parts.remove(&slot.id).unwrap_or_default();
                 if *want > 0 || first {
-                    let claim = Some(Claim { want: *want, alone: is_alone, ..claim.clone() });
+                    let part = parts.remove(&slot.id).unwrap_or_default();
+                    let claim = Some(Claim { want: *want, alone: false, ..claim.clone() });
                     requests.push(Request { slot: slot.clone(), part, claim });
                 }
             }
@@ -378,6 +380,7 @@ impl Inner {
                 .into_iter()
                 .filter(|(slot, want)| *want == 0 || count(slot.id) == Some(*want))
                 .map(|(slot, _)| slot)
+                .chain(later)
                 .filter(|slot| !slot.is_away())
                 .collect();
             first = false;
@@ -520,8 +523,23 @@ impl Merged {
     }
 }
 
+type Shares = Vec<(Arc<Slot>, usize)>;
+
+/// A wish so large that somebody else takes his turn before long goes to the shard whose turn it is, and the others
+/// are asked only if that has too little: a request costs a shard and the worker as much as some jobs do. A shard that
+/// gave nothing last time is asked for one all the same. Those that are left for later come second.
+fn first_in_bulk(want: usize, slots: &[Arc<Slot>]) -> Option<(Shares, Vec<Arc<Slot>>)> {
+    let (dry, plenty): (Vec<_>, Vec<_>) = slots.iter().cloned().partition(|slot| slot.is_dry());
+    if want < BULK || dry.len() > want / 4 {
+        return None;
+    }
+    let (one, later) = plenty.split_first()?;
+    let shares = [(one.clone(), want - dry.len())].into_iter().chain(dry.into_iter().map(|slot| (slot, 1)));
+    Some((shares.collect(), later.to_vec()))
+}
+
 /// Divides a wish, the first get the rest.
-fn shares(want: usize, slots: &[Arc<Slot>]) -> Vec<(Arc<Slot>, usize)> {
+fn shares(want: usize, slots: &[Arc<Slot>]) -> Shares {
     let (each, rest) = (want / slots.len().max(1), want % slots.len().max(1));
     slots.iter().enumerate().map(|(nth, slot)| (slot.clone(), each + usize::from(nth < rest))).collect()
 }

@@ -110,6 +110,30 @@ async fn one_full_shard_fills_a_whole_claim() {
 }
 
 #[tokio::test]
+async fn large_claims_go_from_shard_to_shard_and_pass_by_none() {
+    let Ground { store, .. } = ground(4, Strategy::Hash).await;
+    for (shard, many) in [(0, 300), (1, 300), (2, 300), (3, 10)] {
+        let jobs = (0..many).map(|_| now(born(&store, Near::Shard(Shard(shard))))).collect();
+        enqueue(&store, jobs).await;
+    }
+    let worker = hired(&store).await;
+    let mut given = BTreeSet::new();
+    for _ in 0..4 {
+        let claimed = claim(&store, worker, 64).await;
+        let shards: BTreeSet<Shard> = claimed.iter().map(|one| one.job.id.shard()).collect();
+        assert_eq!(claimed.len(), 64);
+        assert!(shards.len() == 1 || shards.contains(&Shard(3)), "of {shards:?}");
+        given.extend(shards);
+    }
+    assert_eq!(given.len(), 4, "{given:?}");
+    // One that has run dry gives what comes there with the next claim, though the others have plenty.
+    let late = put(&store, born(&store, Near::Shard(Shard(3)))).await;
+    let claimed = claim(&store, worker, 64).await;
+    assert_eq!(claimed.len(), 64);
+    assert!(claimed.iter().any(|one| one.job.id == late));
+}
+
+#[tokio::test]
 async fn lists_and_events_over_shards_are_whole_whatever_the_page() {
     let Ground { store, .. } = ground(3, Strategy::RoundRobin).await;
     let ids: BTreeSet<JobId> = fill(&store, 100).await.into_iter().collect();
