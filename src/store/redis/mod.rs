@@ -124,7 +124,7 @@ impl RedisStore {
         }
         health::check_schema(&link, &keys).await?;
         health::mend_log(&link, &keys, &server).await?;
-        let hints = Hints::listen(link.clone(), keys.clone());
+        let hints = Hints::when_wanted(link.clone(), keys.clone());
         Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
     }
 
