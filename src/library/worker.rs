@@ -129,7 +129,7 @@ impl Worker {
         let (clock, entropy) = (api.clock().clone(), api.entropy().clone());
         let worker = engine::Worker::new(api.store().clone(), self.options, self.handlers, clock, entropy);
         let (gently, at_once) = (CancellationToken::new(), CancellationToken::new());
-        let work = worker.run(gently.clone(), at_once);
+        let work = worker.run_apart(gently.clone(), at_once);
         tokio::pin!(work);
         tokio::select! {
             biased;

@@ -84,7 +84,7 @@ async fn serve(
     let (gently, watching) = (stop.gently.clone(), CancellationToken::new());
     let end = gently.clone().drop_guard();
     let work = async {
-        let done = worker.run(gently.clone(), stop.at_once.clone()).await;
+        let done = worker.run_apart(gently.clone(), stop.at_once.clone()).await;
         drop(end);
         watching.cancel();
         done

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 use crate::domain::job::Outcome;
@@ -114,6 +115,22 @@ impl Worker {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         Worker { store, options, handlers, clock, entropy }
+    }
+
+    /// As [`Worker::run`], in a task of its own that ends with this future. What `block_on` waits for itself is polled
+    /// by a thread that runs no task: each hint and each answer of the store would have to wake another thread,
+    /// and that one the first again.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn run_apart(self, stop: CancellationToken, now: CancellationToken) -> Result<Summary> {
+        match AbortOnDropHandle::new(tokio::spawn(self.run(stop, now))).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(StoreError::Unavailable(format!("the worker's task was ended: {error}"))),
+            },
+        }
     }
 
     /// Works until `stop` is cancelled and everything running has ended or was given back, or,

@@ -24,6 +24,7 @@
 //! (see [`health::mend_log`] for what that takes).
 
 pub mod address;
+mod answers;
 mod beside;
 mod carry;
 mod connection;
@@ -124,7 +125,7 @@ impl RedisStore {
         }
         health::check_schema(&link, &keys).await?;
         health::mend_log(&link, &keys, &server).await?;
-        let hints = Hints::listen(link.clone(), keys.clone());
+        let hints = Hints::when_wanted(link.clone(), keys.clone());
         Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
     }
 
@@ -169,7 +170,7 @@ impl RedisStore {
                         )));
                     }
                     b">" => break,
-                    codes => answers.extend(write::read_enqueued(codes)?),
+                    codes => answers.extend(answers::read_enqueued(codes)?),
                 }
                 done += 1;
             }
@@ -205,8 +206,8 @@ impl Store for RedisStore {
         loop {
             let call = write::exchange(&self.keys, exchange, &more)?;
             let answer = self.link.script(&write::EXCHANGE, &call).await?;
-            match write::read_wanted(&answer) {
-                None => return self.name_lost(write::read_exchange(exchange, answer)?).await,
+            match answers::read_wanted(&answer) {
+                None => return self.name_lost(answers::read_exchange(exchange, answer)?).await,
                 Some(names) => {
                     let known = more.len();
                     for name in names {
@@ -276,7 +277,7 @@ impl Store for RedisStore {
     async fn take_dirty(&self, limit: usize, hold: Duration) -> Result<Vec<RunWork>> {
         let mut call = write::call(&write::DIRTY, &self.keys, &[]);
         call.arg(limit).arg(millis(hold).min(pack::FOREVER / 4)).arg(limits::DRAIN_BATCH);
-        write::read_dirty(self.link.script(&write::DIRTY, &call).await?)
+        answers::read_dirty(self.link.script(&write::DIRTY, &call).await?)
     }
 
     async fn trim(&self, retention: Retention, limit: usize) -> Result<Trimmed> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Value, cmd};
 
 use super::pack::{self, Reader};
-use super::{RedisStore, reply, write};
+use super::{RedisStore, answers, reply, write};
 use crate::domain::{Epoch, EventKind, JobId, Ms, Name, Place, RunId, WorkerId, limits};
 use crate::store::codec;
 use crate::store::contract::*;
@@ -172,7 +172,7 @@ impl RedisStore {
         let Some(codes) = reply::maybe_bytes(self.link.script(&write::SCHEDULE, &call).await?)? else {
             return Ok(None);
         };
-        let mut jobs = write::read_enqueued(&codes)?;
+        let mut jobs = answers::read_enqueued(&codes)?;
         if jobs.len() != commit.jobs.len() + commit.runs.len() {
             return Err(reply::odd());
         }

@@ -189,7 +189,7 @@ async fn work(context: &Context, options: WorkerOptions, shards: Option<ShardSet
     // Alerts are watched for to the last: what dies while the worker stops is news too.
     let watching = CancellationToken::new();
     let work = async {
-        let done = worker.run(stop.gently.clone(), stop.at_once.clone()).await;
+        let done = worker.run_apart(stop.gently.clone(), stop.at_once.clone()).await;
         watching.cancel();
         done
     };

@@ -39,25 +39,21 @@ local function promote(queue)
 end
 
 -- The next `want` ids of a line: marked entries and those without a record are passed over.
-local function pop_line(queue, want, out)
+local function pop_line(queue, want, out, marked)
   local line, tombs = queue_key(queue, LINE), queue_key(queue, TOMBS)
-  local marked = call('SCARD', tombs) > 0
   while want > 0 do
-    local popped = call('LPOP', line, want)
-    if not popped or #popped == 0 then return want end
-    if not marked then
-      for i = 1, #popped do out[#out + 1] = popped[i] end
-      want = want - #popped
-    else
-      for i = 1, #popped do
-        if call('SREM', tombs, popped[i]) == 0 then
-          out[#out + 1] = popped[i]
-          want = want - 1
-        end
+    local asked = want
+    local popped = call('LPOP', line, asked)
+    if not popped then break end
+    for i = 1, #popped do
+      if not marked or call('SREM', tombs, popped[i]) == 0 then
+        out[#out + 1] = popped[i]
+        want = want - 1
       end
     end
+    if #popped < asked then break end
   end
-  return 0
+  return want
 end
 local function pop_scores(queue, least, most, want, out)
   local key = queue_key(queue, PRIO)
@@ -75,11 +71,16 @@ local claims
 if claim ~= '' then
   local worker = sub(claim, 1, 16)
   local want, alone, grace = unp('>HBI8', claim, 17)
-  local asked, rooms = {}, {}
+  local asked, rooms, others = {}, {}, {}
   for i = 28, #claim, 2 do
     local queue = unp('>H', claim, i)
     local settings = call('HGET', QUEUES, names[queue + 1])
-    promote(queue)
+    -- Most queues have a line and nothing else, and one look at all that may be beside it tells.
+    if call('EXISTS', queue_key(queue, SCHEDULED), queue_key(queue, RETRYING), queue_key(queue, PRIO),
+      queue_key(queue, SUSPECT), queue_key(queue, TOMBS)) > 0 then
+      others[queue] = true
+      promote(queue)
+    end
     if settings then
       local flags = byte(settings)
       if flags % 2 == 0 then asked[#asked + 1] = queue end
@@ -101,82 +102,78 @@ if claim ~= '' then
   local function lease(queue, popped)
     local read = call('HMGET', JOBS, unpack(popped))
     local name = names[queue + 1]
-    -- Never as short as what Redis packs into one list: looking up in that walks.
-    local tail = name .. string.rep('\0', 25 - #name)
-    local plain = pack('>I8I8', 9007199254740992, now) .. tail
-    local first, n, entries = take('e', #popped, now * 1024), #claimed, {}
+    local endless = ends_of(name, 9007199254740992)
+    local first, ours, entries = take('e', #popped, now * 1024), {}, {}
     if epoch == 0 then epoch = first end
-    local before = n
+    local before = #claimed
     for i = 1, #popped do
-      local body, id = read[i], popped[i]
-      local free = body
-      local concurrency, limit, priority
-      if body and byte(body) == LONG then
-        local _
-        _, _, _, _, priority, _, concurrency, limit = header(body)
+      local body, id, rest = read[i], popped[i], endless
+      local kind = body and byte(body)
+      if kind and (kind >= 32 or kind == LONG) then
+        local _, _, run, timeout, priority, _, concurrency, limit = header(body)
         if concurrency and running_of(concurrency) >= limit then
           block(id, queue, name, concurrency, limit, priority)
-          free = false
+          body = false
         elseif concurrency then
           open()
           call('ZADD', KEYED, 0, prefix('r', concurrency) .. id)
         end
-      end
-      if free then
-        n = n + 1
-        local rest = plain
-        if byte(body) >= 32 or byte(body) == LONG then
-          local _, _, run, timeout = header(body)
-          if timeout then rest = pack('>I8I8', min(now + timeout + grace, 9007199254740992), now) .. tail end
-          if run and told_runs[run] == nil then
-            -- Once, however many of its steps are claimed: the header of a large run is large.
-            local record = call('HGET', RUNS, run)
-            told_runs[run] = record
-            if record then
-              records[#records + 1] = run
-              records[#records + 1] = record
-            end
+        if timeout then rest = ends_of(name, min(now + timeout + grace, 9007199254740992)) end
+        if run and body and told_runs[run] == nil then
+          -- Once, however many of its steps are claimed: the header of a large run is large.
+          local record = call('HGET', RUNS, run)
+          told_runs[run] = record
+          if record then
+            records[#records + 1] = run
+            records[#records + 1] = record
           end
         end
-        claimed[n] = id
-        bodies[n] = body
-        local at = 2 * (n - before)
-        entries[at - 1] = id
-        entries[at] = pack('>c16I8c0', worker, epoch + n - 1, rest)
+      end
+      if body then
+        local n = #ours + 1
+        ours[n] = id
+        claimed[before + n], bodies[before + n] = id, body
+        leases(entries, worker, { id }, 2 * n - 1, epoch + before + n - 1, rest)
       end
     end
-    if n > before then
+    if #ours > 0 then
       many('HSET', RUNNING, entries)
-      claims = (claims or worker) .. pack('B', #name) .. name .. pack('>H', n - before)
-        .. concat(claimed, '', before + 1, n)
+      claims = (claims or worker) .. claims_of(name, ours)
     end
-    if rooms[queue] then rooms[queue] = rooms[queue] - (n - before) end
-    return n - before
+    if rooms[queue] then rooms[queue] = rooms[queue] - #ours end
+    return #ours
   end
 
   local function room(queue, most)
     return rooms[queue] and min(most, rooms[queue]) or most
   end
+  for _, queue in ipairs(asked) do
+    if carried[queue] then want = want - lease(queue, carried[queue]) end
+  end
   if want > 0 and alone == 1 then
     for _, queue in ipairs(asked) do
       local key = queue_key(queue, SUSPECT)
-      while #claimed == 0 and room(queue, 1) > 0 do
+      while others[queue] and #claimed == 0 and room(queue, 1) > 0 do
         local id = call('LPOP', key)
         if not id then break end
         lease(queue, { id })
       end
     end
   end
-  if want > 0 and #claimed == 0 then
+  if want > 0 and (#claimed == 0 or next(carried)) then
     for _, queue in ipairs(asked) do
       local most = room(queue, want)
       while most > 0 do
         local popped, left = {}, most
-        local prioritised = call('ZCARD', queue_key(queue, PRIO)) > 0
+        local prioritised = others[queue] and call('ZCARD', queue_key(queue, PRIO)) > 0
         if prioritised then left = pop_scores(queue, '-inf', '(0', left, popped) end
-        if left > 0 then left = pop_line(queue, left, popped) end
+        if left > 0 then
+          left = pop_line(queue, left, popped, others[queue] and call('SCARD', queue_key(queue, TOMBS)) > 0)
+        end
         if left > 0 and prioritised then left = pop_scores(queue, '(0', '+inf', left, popped) end
         if #popped == 0 then break end
+        -- What was taken out freed memory: the writes that follow are let through.
+        opened = true
         local got = lease(queue, popped)
         want = want - got
         most = most - got
@@ -187,17 +184,21 @@ if claim ~= '' then
   end
   for i = 28, #claim, 2 do
     local queue = unp('>H', claim, i)
-    if room(queue, 1) > 0 then suspects = suspects + call('LLEN', queue_key(queue, SUSPECT)) end
+    if others[queue] and room(queue, 1) > 0 then suspects = suspects + call('LLEN', queue_key(queue, SUSPECT)) end
   end
-  local timer = call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')
-  if timer[1] then sooner(timer[2]) end
 end
 flush(true)
 publish(defaults, limit, claims)
-local dirty = call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
-local has_dirty = dirty[1] and tonumber(dirty[2]) <= now
+local has_dirty = false
+if call('EXISTS', TIMERS, DIRTY) > 0 then
+  local timer = call('ZRANGE', TIMERS, 0, 0, 'WITHSCORES')
+  if timer[1] and claim ~= '' then sooner(timer[2]) end
+  local dirty = call('ZRANGE', DIRTY, 0, 0, 'WITHSCORES')
+  has_dirty = dirty[1] and tonumber(dirty[2]) <= now
+end
+-- One text for all ids: each part of an answer costs both sides.
 return {
   now, suspects, has_dirty and 1 or 0, next_due or -1, epoch,
   used and call('ZCARD', ASKED) or 0, used and call('ZCARD', FREED) or 0,
-  concat(answers), claimed, bodies, records,
+  concat(answers), concat(claimed), bodies, records,
 }

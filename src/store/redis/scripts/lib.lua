@@ -1,17 +1,7 @@
--- The part that scripts begin with: the clock, the headers of records, and writes that are gathered first and
--- done in few commands at the end. Checks come before writes, because a script that fails half-way is not
+-- The part that most scripts share: the headers of records, and writes that are gathered first and done in few
+-- commands at the end. Checks come before writes, because a script that fails half-way is not
 -- rolled back. Words in capitals stand for keys and numbers, short ones for functions of the libraries: `lua.rs`
 -- puts these in before the server gets the text, since a variable that many functions use costs each call.
--- Keys are only ever taken from KEYS; each queue brings as many, in the same order.
-
-local function queue_key(queue, which)
-  return KEYS[which + queue * STRIDE]
-end
-
-local clock = call('TIME')
-local now = clock[1] * 1000 + floor(clock[2] / 1000)
--- As text, because Redis writes numbers of this size out slowly.
-local now_text = string.format('%.0f', now)
 
 local function many(command, key, list)
   local n = #list
