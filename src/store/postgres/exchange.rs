@@ -16,7 +16,7 @@ use super::floors::{Lane, Sight};
 use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
 use super::steps::{Settles, reaches_out};
-use super::{PostgresStore, WAKE, starts};
+use super::{CLAIM, PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
 use crate::domain::{Epoch, Ms, Name, Place, RunId, RunState, To, limits};
 use crate::store::codec::read_job;
@@ -244,7 +244,7 @@ impl PostgresStore {
         let queues: Vec<i32> = claim.queues.iter().filter_map(|queue| self.names.number(queue)).collect();
         Ok(Wish {
             worker: Some(worker_uuid(claim.worker)),
-            want: claim.want.min(limits::CLAIM_BATCH) as i32,
+            want: claim.want.min(CLAIM) as i32,
             alone: claim.alone,
             grace: millis(limits::LEASE_GRACE),
             floors: self.floors.of(&queues),

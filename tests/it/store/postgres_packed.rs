@@ -137,7 +137,7 @@ async fn one_of_several_leases_may_have_more_to_say() {
     let claimed = claim(&*store, worker, 10).await;
     let progress = Some(Progress { percent: Some(50.0), message: "half".into() });
     let note = Note { id: claimed[1].job.id, epoch: claimed[1].epoch, progress: progress.clone(), log: String::new() };
-    assert_eq!(store.note(&[note.clone()]).await.expect("note"), [true]);
+    assert_eq!(store.note(std::slice::from_ref(&note)).await.expect("note"), [true]);
     verified(&*store).await;
     assert_eq!(stored(&*store, note.id).await.progress, progress);
     let held = beat(&*store, worker, Duration::from_secs(600)).await.held;

@@ -214,9 +214,9 @@ BEGIN
                 LEFT JOIN unnest(f_queues, f_lanes, f_turns) AS f(queue, lane, turn) ON f.queue = l.queue AND f.lane = l.lane
                 ORDER BY u.ord, l.lane
             LOOP
-                -- Again only if some of what came was blocked.
+                -- A block of epochs at a time; again if it was full, or some of what came was blocked.
                 LOOP
-                    v_most := c_want - v_have;
+                    v_most := least(c_want - v_have, 64);
                     IF is_limited THEN
                         -- What this claim has taken of the queue and not written down yet runs too.
                         v_most := least(v_most, goflow.room(v_queue) - CASE WHEN v_queue = v_last THEN v_unkept ELSE 0 END);
@@ -269,7 +269,7 @@ BEGIN
                         more := EXISTS (SELECT FROM goflow.waiting h WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor);
                     END IF;
                     EXIT WHEN v_count = 0;
-                    -- A block of epochs is 64 long: one is enough for a claim, unless some are used up by what is blocked.
+                    -- A block of epochs is 64 long.
                     IF v_used + v_count > 64 THEN
                         IF v_held <> 0 THEN
                             INSERT INTO goflow.leased (block, held, since, worker, ids, spots, queues, expires)
@@ -336,8 +336,11 @@ BEGIN
                     t_turns := t_turns || taken_last;
                     INSERT INTO goflow.delta (n, queue, place) VALUES (-v_count, v_queue, 'p'), (v_leased, v_queue, 'r');
                     v_have := v_have + v_leased;
-                    EXIT WHEN v_leased = v_count;
-                    INSERT INTO goflow.delta (n, queue, place) VALUES (v_count - v_leased, v_queue, 'b');
+                    IF v_leased < v_count THEN
+                        INSERT INTO goflow.delta (n, queue, place) VALUES (v_count - v_leased, v_queue, 'b');
+                    ELSIF v_count < v_most THEN
+                        EXIT;
+                    END IF;
                     EXIT WHEN v_have >= c_want;
                 END LOOP;
                 EXIT WHEN v_have >= c_want;
