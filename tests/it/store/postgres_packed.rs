@@ -79,6 +79,24 @@ async fn jobs_that_leave_a_stretch_leave_the_others_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_may_be_of_any_size() {
+    let cluster = Cluster::start();
+    let store = open(&cluster).await;
+    let worker = hired(&*store).await;
+    let sizes = [1, 2, 31, 32, 33, 62, 63, 64, 65, 126, 127, 128];
+    for size in sizes {
+        let line = put_all(&*store, size).await;
+        let claimed = claim(&*store, worker, store.claim_batch()).await;
+        assert_eq!(ids(&claimed), line);
+        let held = beat(&*store, worker, Duration::from_secs(600)).await.held;
+        assert_eq!(held, claimed.iter().map(|one| (one.job.id, one.epoch)).collect::<Vec<_>>());
+        settle_all(&*store, &claimed).await;
+    }
+    assert_eq!(store.stats().await.expect("stats")[0].completed, sizes.iter().sum::<usize>() as u64);
+    verified(&*store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_waits_for_who_holds_all_that_waits() {
     let cluster = Cluster::start();
     let store = open(&cluster).await;

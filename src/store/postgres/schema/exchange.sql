@@ -309,7 +309,7 @@ BEGIN
                         v_unkept := v_count + CASE WHEN v_queue = v_last THEN v_unkept ELSE 0 END;
                         v_last := v_queue;
                         -- A shift by all 64 bits would be one by none.
-                        v_held := v_held | (CASE WHEN v_count = 64 THEN -1 ELSE (1::bigint << v_count) - 1 END << v_used);
+                        v_held := v_held | (CASE WHEN v_count = 64 THEN -1 ELSE ~(-1::bigint << v_count) END << v_used);
                     END IF;
                     IF held_expires IS NOT NULL OR taken_expires IS NOT NULL THEN
                         held_expires := coalesce(held_expires, array_fill(NULL::bigint, ARRAY[v_used]))
