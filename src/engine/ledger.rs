@@ -68,6 +68,8 @@ impl Finished {
 #[derive(Default)]
 pub struct Ledger {
     concurrency: usize,
+    /// How many jobs the store gives in one claim.
+    batch: usize,
     pace: Pace,
     /// Leased and not started, in the order of the claim.
     ahead: VecDeque<Ahead>,
@@ -97,7 +99,12 @@ pub const ASKED: &str = "somebody asked for its end";
 
 impl Ledger {
     pub fn new(concurrency: usize) -> Self {
-        Ledger { concurrency: concurrency.max(1), ..Ledger::default() }
+        Ledger { concurrency: concurrency.max(1), batch: CLAIM_BATCH, ..Ledger::default() }
+    }
+
+    /// The same for a store that gives so many jobs in one claim.
+    pub fn claiming(self, batch: usize) -> Self {
+        Ledger { batch: batch.max(1), ..self }
     }
 
     pub fn running(&self) -> usize {
@@ -278,12 +285,12 @@ impl Ledger {
     /// Takes what can be settled now, at most a batch: whatever belongs to a run that has a commit
     /// under way waits for its answer.
     pub fn take_finished(&mut self) -> Vec<Finished> {
-        let mut taken = Vec::with_capacity(self.finished.len().min(2 * CLAIM_BATCH));
+        let mut taken = Vec::with_capacity(self.finished.len().min(2 * self.batch));
         let mut waiting = VecDeque::new();
         let mut touched = BTreeSet::new();
         while let Some(one) = self.finished.pop_front() {
             let run = one.run_id();
-            if taken.len() >= 2 * CLAIM_BATCH || run.is_some_and(|run| self.busy_runs.contains(&run)) {
+            if taken.len() >= 2 * self.batch || run.is_some_and(|run| self.busy_runs.contains(&run)) {
                 waiting.push_back(one);
                 continue;
             }
@@ -331,8 +338,8 @@ impl Ledger {
     pub fn wish(&self, taken: usize, coming: usize, drain: bool) -> Option<Wish> {
         let held = self.ahead.len() + self.places.len();
         let gathering: usize = self.batches.values().map(|batch| batch.most.saturating_sub(batch.claimed.len())).sum();
-        let target = self.concurrency + self.pace.ahead(self.concurrency) + gathering;
-        let want = target.saturating_sub(held + coming).min(CLAIM_BATCH);
+        let target = self.concurrency + self.pace.ahead(self.concurrency, self.batch) + gathering;
+        let want = target.saturating_sub(held + coming).min(self.batch);
         // The exchange settles before it claims: what it settles is over by then.
         let nothing = held + coming + self.finished.len() == 0 && self.batches.is_empty();
         let alone = nothing && self.settling.len() == taken;

@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::limits::CLAIM_BATCH;
-
 const AHEAD: Duration = Duration::from_millis(5);
-/// However short the jobs are: a batch for each of two exchanges, so that the store works on one
-/// while the worker works on the other.
-const MOST: usize = 2 * CLAIM_BATCH;
 /// The share of the newest duration in the average.
 const WEIGHT: f64 = 0.1;
 
@@ -29,13 +24,14 @@ impl Pace {
         });
     }
 
-    /// How many jobs to hold beyond those that run.
-    pub fn ahead(&self, concurrency: usize) -> usize {
+    /// How many jobs to hold beyond those that run. However short they are: a batch for each of two exchanges,
+    /// so that the store works on one while the worker works on the other.
+    pub fn ahead(&self, concurrency: usize, batch: usize) -> usize {
         match self.mean {
             None => 0,
             Some(mean) => {
                 let jobs = AHEAD.as_secs_f64() * concurrency as f64 / mean.max(1e-6);
-                (jobs as usize).min(MOST)
+                (jobs as usize).min(2 * batch)
             }
         }
     }
@@ -48,16 +44,16 @@ mod tests {
     #[test]
     fn short_jobs_are_leased_ahead_and_long_ones_are_not() {
         let mut pace = Pace::default();
-        assert_eq!(pace.ahead(10), 0, "nothing is known yet");
+        assert_eq!(pace.ahead(10, 64), 0, "nothing is known yet");
         pace.took(Duration::from_micros(20));
-        assert_eq!(pace.ahead(10), MOST);
+        assert_eq!(pace.ahead(10, 64), 128);
         pace.took(Duration::from_millis(5));
-        assert_eq!(pace.ahead(10), 10);
+        assert_eq!(pace.ahead(10, 64), 10);
         pace.took(Duration::from_secs(1));
-        assert_eq!(pace.ahead(10), 0);
+        assert_eq!(pace.ahead(10, 64), 0);
         for _ in 0..200 {
             pace.took(Duration::from_micros(20));
         }
-        assert_eq!(pace.ahead(10), MOST, "it learns back");
+        assert_eq!(pace.ahead(10, 64), 128, "it learns back");
     }
 }

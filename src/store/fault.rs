@@ -168,6 +168,10 @@ macro_rules! delegate {
                 self.inner.describe()
             }
 
+            fn claim_batch(&self) -> usize {
+                self.inner.claim_batch()
+            }
+
             fn hints(&self) -> watch::Receiver<u64> {
                 self.inner.hints()
             }

@@ -147,7 +147,7 @@ impl Worker {
         let mut life = Life {
             id,
             born,
-            ledger: Ledger::new(self.options.concurrency),
+            ledger: Ledger::new(self.options.concurrency).claiming(self.store.claim_batch()),
             time: StoreTime::new(born),
             hints: self.store.hints(),
             queues: Vec::new(),

@@ -107,7 +107,9 @@ pub use self::shards::*;
 pub use self::shared::*;
 pub use self::work::*;
 pub use crate::domain::Retention;
-use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
+use crate::domain::{
+    Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId, limits,
+};
 #[cfg(doc)]
 use crate::domain::{Job, Place, To};
 
@@ -118,6 +120,11 @@ const LOOK: Duration = Duration::from_millis(100);
 pub trait Store: Send + Sync + 'static {
     /// The URL, with the password hidden: for people.
     fn describe(&self) -> String;
+
+    /// How many jobs a claim gives at most: as many as make a claim's own cost small beside theirs.
+    fn claim_batch(&self) -> usize {
+        limits::CLAIM_BATCH
+    }
 
     /// The shard on which something new is to be born: whoever makes an id asks. A store that is one
     /// atomic key space is shard 0.

@@ -129,7 +129,7 @@ pub struct Claim {
     pub worker: WorkerId,
     /// In order of preference. Paused and unknown queues give nothing.
     pub queues: Vec<Name>,
-    /// At most [`crate::domain::limits::CLAIM_BATCH`].
+    /// At most [`Store::claim_batch`](super::Store::claim_batch).
     pub want: usize,
     /// The worker holds no lease at all, and so may be given a suspect.
     pub alone: bool,

@@ -144,8 +144,8 @@ async fn put_in(client: &Client, put: &PutRuns) -> Result<bool, Fault> {
         return Ok(false);
     }
     // `Epoch::above_others`, by the clock here. Blocks are drawn whole: whoever draws one at this moment has
-    // one below or one above.
-    let raise = "SELECT setval('goflow.epoch', f.floor)
+    // one below or one above. They begin at one more than a multiple of their length, as the floor is one.
+    let raise = "SELECT setval('goflow.epoch', f.floor + 1)
                  FROM goflow.epoch e, (SELECT (goflow.now_ms() + $1) * $2 AS floor) f WHERE e.last_value < f.floor";
     client.query_typed(raise, &[(&Epoch::AHEAD_MS, Type::INT8), (&Epoch::A_MS, Type::INT8)]).await?;
     for whole in &put.runs {

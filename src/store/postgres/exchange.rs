@@ -16,9 +16,9 @@ use super::floors::{Lane, Sight};
 use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
 use super::steps::{Settles, reaches_out};
-use super::{PostgresStore, WAKE, starts};
+use super::{CLAIM, PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
-use crate::domain::{Epoch, Ms, Name, RunId, RunState, To, limits};
+use crate::domain::{Epoch, Ms, Name, Place, RunId, RunState, To, limits};
 use crate::store::codec::read_job;
 use crate::store::contract::*;
 
@@ -85,10 +85,35 @@ fn runs_of(commits: &[Commit]) -> Vec<Uuid> {
     runs.into_iter().collect()
 }
 
-async fn lock(client: &Client, runs: &Vec<Uuid>) -> Result<(), Fault> {
-    let sql = "SELECT FROM goflow.run WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
-    client.query_typed(sql, &[(runs, Type::UUID_ARRAY)]).await?;
-    Ok(())
+/// What a transaction of several commits takes before anything else, in one order: whoever needs several of
+/// the same then does not wait for another in a ring.
+struct Holds {
+    runs: Vec<Uuid>,
+    epochs: Vec<i64>,
+    line: Vec<Uuid>,
+}
+
+impl Holds {
+    fn of(commits: &[Commit]) -> Holds {
+        let moves = || commits.iter().flat_map(|commit| &commit.moves);
+        let epoch = |step: &Move| match step.expect {
+            Expect::Lease(epoch) | Expect::Lapsed(epoch) => Some(number(epoch.0)),
+            Expect::Idle(..) => None,
+        };
+        let waits = |step: &&Move| matches!(step.expect, Expect::Idle(Place::Pending, _));
+        Holds {
+            runs: runs_of(commits),
+            epochs: moves().filter_map(epoch).collect(),
+            line: moves().filter(waits).map(|step| job_uuid(step.job.id)).collect(),
+        }
+    }
+
+    async fn take(&self, client: &Client) -> Result<(), Fault> {
+        let params: [Param<'_>; 3] =
+            [(&self.runs, Type::UUID_ARRAY), (&self.epochs, Type::INT8_ARRAY), (&self.line, Type::UUID_ARRAY)];
+        client.query_typed("SELECT goflow.hold($1, $2, $3)", &params).await?;
+        Ok(())
+    }
 }
 
 type Carried = (Vec<Committed>, Row, bool);
@@ -98,14 +123,14 @@ async fn at_once(
     client: &Client,
     commits: &[Commit],
     columns: &[super::commit::Columns],
-    runs: &Vec<Uuid>,
+    holds: &Holds,
     wish: &Wish,
 ) -> Result<Carried, Fault> {
     let none = Settles::default();
     let (begun, locked, rows, last, ended) = tokio::join!(
         biased;
         client.simple_query("BEGIN"),
-        lock(client, runs),
+        holds.take(client),
         join_all(columns.iter().map(|columns| columns.send(client))),
         ask(client, &none, wish),
         client.simple_query("COMMIT"),
@@ -124,11 +149,11 @@ async fn in_turn(
     client: &Client,
     commits: &[Commit],
     columns: &[super::commit::Columns],
-    runs: &Vec<Uuid>,
+    holds: &Holds,
     wish: &Wish,
     names: &Names,
 ) -> Result<Carried, Fault> {
-    lock(client, runs).await?;
+    holds.take(client).await?;
     let (mut answers, mut woke) = (Vec::new(), false);
     for (commit, columns) in commits.iter().zip(columns) {
         let row = columns.send(client).await?;
@@ -149,13 +174,31 @@ async fn in_turn(
 impl PostgresStore {
     pub(super) async fn exchange_batch(&self, exchange: &Exchange) -> Result<Exchanged> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let mut answer = again!(self.try_exchange(&mut connection, exchange))?;
+        let (mut answer, mut more) = again!(self.try_exchange(&mut connection, exchange))?;
+        if let (true, true, Some(claim)) = (more, answer.claimed.is_empty(), &exchange.claim) {
+            // All that waits is in others' hands, who may take only some of it.
+            again!(self.await_line(&mut connection, claim))?;
+            let claim = Exchange { commits: Vec::new(), claim: Some(claim.clone()) };
+            let (found, yet) = again!(self.try_exchange(&mut connection, &claim))?;
+            answer = Exchanged { commits: answer.commits, ..found };
+            more = yet;
+        }
+        if more {
+            self.hint();
+        }
         self.find_claimed(&mut connection, &mut answer.claimed).await?;
         self.look_after(&mut connection, answer.claimed.len()).await;
         Ok(answer)
     }
 
-    async fn try_exchange(&self, connection: &mut Connection, exchange: &Exchange) -> Result<Exchanged, Fault> {
+    async fn await_line(&self, connection: &mut Connection, claim: &Claim) -> Result<(), Fault> {
+        let queues: Vec<i32> = claim.queues.iter().filter_map(|queue| self.names.number(queue)).collect();
+        connection.rows("SELECT goflow.await_line($1)", &[(&queues, Type::INT4_ARRAY)]).await?;
+        Ok(())
+    }
+
+    /// Whether something waits that a claim has left, because others had their hands on it.
+    async fn try_exchange(&self, connection: &mut Connection, exchange: &Exchange) -> Result<(Exchanged, bool), Fault> {
         let wish = self.wish(connection, exchange.claim.as_ref()).await?;
         let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
         self.names.make(connection, advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue)).await?;
@@ -191,7 +234,8 @@ impl PostgresStore {
         } else if with_steps && row.get("woke") {
             self.wake(connection).await;
         }
-        self.read_exchanged(&row, Settles::answers(&exchange.commits, &moved, &parts))
+        let answer = self.read_exchanged(&row, Settles::answers(&exchange.commits, &moved, &parts))?;
+        Ok((answer, row.get("more")))
     }
 
     async fn wish(&self, connection: &mut Connection, claim: Option<&Claim>) -> Result<Wish, Fault> {
@@ -200,7 +244,7 @@ impl PostgresStore {
         let queues: Vec<i32> = claim.queues.iter().filter_map(|queue| self.names.number(queue)).collect();
         Ok(Wish {
             worker: Some(worker_uuid(claim.worker)),
-            want: claim.want.min(limits::CLAIM_BATCH) as i32,
+            want: claim.want.min(CLAIM) as i32,
             alone: claim.alone,
             grace: millis(limits::LEASE_GRACE),
             floors: self.floors.of(&queues),
@@ -214,24 +258,24 @@ impl PostgresStore {
         connection: &mut Connection,
         exchange: &Exchange,
         wish: &Wish,
-    ) -> Result<Exchanged, Fault> {
+    ) -> Result<(Exchanged, bool), Fault> {
         let mut queues: Vec<&Name> =
             exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue).collect();
         exchange.commits.iter().filter_map(effects_of).for_each(|effects| starts::queues(effects, &mut queues));
         self.names.make(connection, queues.into_iter()).await?;
         let columns = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
         let columns = columns.collect::<Result<Vec<_>, Fault>>()?;
-        let lock = runs_of(&exchange.commits);
+        let holds = Holds::of(&exchange.commits);
         let reaches_out = exchange.commits.iter().filter_map(effects_of).any(reaches_out);
         let (committed, last, woke) = connection
             .run(async |client| {
                 let (committed, last, woke) = if reaches_out {
                     client.simple_query("BEGIN").await?;
-                    let done = in_turn(client, &exchange.commits, &columns, &lock, wish, &self.names).await;
+                    let done = in_turn(client, &exchange.commits, &columns, &holds, wish, &self.names).await;
                     client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
                     done?
                 } else {
-                    at_once(client, &exchange.commits, &columns, &lock, wish).await?
+                    at_once(client, &exchange.commits, &columns, &holds, wish).await?
                 };
                 if woke {
                     let _ = client.simple_query(WAKE).await;
@@ -242,7 +286,7 @@ impl PostgresStore {
         if woke {
             self.hint();
         }
-        self.read_exchanged(&last, committed)
+        Ok((self.read_exchanged(&last, committed)?, last.get("more")))
     }
 
     fn read_exchanged(&self, row: &Row, commits: Vec<Committed>) -> Result<Exchanged, Fault> {

@@ -53,10 +53,15 @@ use self::floors::Floors;
 use self::names::Names;
 use self::pool::{Connection, DEADLINE, LONG_DEADLINE, Param, again};
 pub use self::within::{Transaction, enqueue_in};
-use crate::domain::{Event, EventKind, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
+use crate::domain::{
+    Event, EventKind, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId, limits,
+};
 use crate::store::codec::encode;
 use crate::store::contract::*;
 use crate::store::url::hide_password;
+
+/// How many jobs a claim gives. Whatever it brings, an exchange costs the server as much as 40 jobs or more.
+const CLAIM: usize = 2 * limits::CLAIM_BATCH;
 
 /// One hint for all who listen.
 const WAKE: &str = "NOTIFY goflow";
@@ -150,6 +155,10 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn describe(&self) -> String {
         self.shown.clone()
+    }
+
+    fn claim_batch(&self) -> usize {
+        CLAIM
     }
 
     async fn enqueue(&self, batch: &Enqueue) -> Result<EnqueueAnswer> {

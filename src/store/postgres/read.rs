@@ -17,6 +17,15 @@ use std::time::Duration;
 pub(super) const STORED: &str = "j.id, j.body, j.place, j.at, r.epoch, r.worker, r.since, r.progress,
     EXISTS (SELECT FROM goflow.ask k WHERE k.id = j.id) AS asked";
 
+/// The lease of a job `j`, if it has one. A job that is in the line or has ended has none: then the leases are not
+/// looked through.
+pub(super) const ITS_LEASE: &str = "LEFT JOIN LATERAL (SELECT * FROM goflow.lease l WHERE l.id = j.id AND j.place = 'p'
+    AND NOT EXISTS (SELECT FROM goflow.waiting w WHERE w.queue = j.queue AND w.lane = j.lane AND w.turn = j.turn
+        AND j.id = ANY (w.ids[w.taken + 1 :]))) r ON true";
+
+/// How many jobs a stretch of the line has at most, and how many turns it takes up.
+const STRETCH: i64 = 64;
+
 /// A place by its letter.
 pub(super) fn place_of(id: JobId, letter: i8) -> Result<Place> {
     let unknown = || StoreError::Corrupt(format!("job {id} is in the unknown place {letter}"));
@@ -41,11 +50,9 @@ impl PostgresStore {
     pub(super) async fn get_jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Stored>>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let uuids: Vec<Uuid> = ids.iter().copied().map(job_uuid).collect();
-        // A job that is in the line or has ended has no lease: the leases are not looked through.
         let sql = format!(
             "SELECT {STORED} FROM goflow.job j
-             LEFT JOIN LATERAL (SELECT * FROM goflow.running r WHERE r.id = j.id AND j.place = 'p' AND NOT EXISTS
-                 (SELECT FROM goflow.waiting w WHERE w.queue = j.queue AND w.lane = j.lane AND w.turn = j.turn)) r ON true
+             {ITS_LEASE}
              WHERE j.id = ANY ($1)"
         );
         let rows = connection.rows(&sql, &[(&uuids, Type::UUID_ARRAY)]).await.map_err(StoreError::from)?;
@@ -95,7 +102,7 @@ impl PostgresStore {
         let latest_first = matches!(query.place, Place::Dead | Place::Completed | Place::Cancelled);
         let (after, a, b) = match &query.after {
             None if latest_first => (None, i64::MAX, i64::MAX),
-            None => (None, i64::MIN, i64::MIN),
+            None => (None, LOWEST, LOWEST),
             Some(cursor) => parse(cursor).map(|(queue, a, b)| (Some(queue), a, b))?,
         };
         let only = query.queue.as_ref().map(Name::as_str);
@@ -116,8 +123,8 @@ impl PostgresStore {
 
     pub(super) async fn count(&self) -> Result<Vec<QueueStats>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let sql = "SELECT q.name, q.paused, (SELECT w.id FROM goflow.waiting w WHERE w.queue = q.id
-                              ORDER BY w.queue, w.lane, w.turn LIMIT 1),
+        let sql = "SELECT q.name, q.paused, (SELECT array_remove(w.ids[w.taken + 1 :], NULL) FROM goflow.waiting w
+                              WHERE w.queue = q.id ORDER BY w.queue, w.lane, w.turn LIMIT 1),
                           d.places, d.counts, goflow.now_ms()
                    FROM goflow.queue q LEFT JOIN
                        (SELECT s.queue, array_agg(s.place) AS places, array_agg(s.n) AS counts FROM
@@ -147,8 +154,8 @@ fn stats(row: &Row) -> Result<QueueStats> {
     let mut stats = QueueStats::empty(name(row.get(0))?);
     stats.paused = row.get(1);
     let now = Ms(row.get(5));
-    let head: Option<Uuid> = row.get(2);
-    stats.oldest_pending_ms = head.map(|id| millis(now.since(job_id(id).created_at())));
+    let head: Option<Vec<Uuid>> = row.get(2);
+    stats.oldest_pending_ms = head.unwrap_or_default().first().map(|id| millis(now.since(job_id(*id).created_at())));
     let places: Vec<i8> = row.get::<_, Option<_>>(3).unwrap_or_default();
     let counts: Vec<i64> = row.get::<_, Option<_>>(4).unwrap_or_default();
     for (letter, count) in places.into_iter().zip(counts) {
@@ -172,23 +179,32 @@ fn stats(row: &Row) -> Result<QueueStats> {
     Ok(stats)
 }
 
+/// Below every turn, time and epoch, and with room below it.
+const LOWEST: i64 = i64::MIN / 2;
+
 /// One page of a place, queue after queue. Bounds are given as values for every queue, so that the
 /// index goes straight to them.
 fn statement(place: Place, latest_first: bool) -> String {
     let letter = char::from(place.code());
-    let (sign, edge, order) = if latest_first { ("<", i64::MAX, "DESC") } else { (">", i64::MIN, "ASC") };
-    // The lowest number cannot be written as a literal without a cast of its text.
+    let (sign, edge, order) = if latest_first { ("<", i64::MAX, "DESC") } else { (">", LOWEST, "ASC") };
     let bound = |param: &str| format!("CASE WHEN q.name = $1 THEN {param} ELSE '{edge}'::bigint END");
     let (a, b) = (bound("$2"), bound("$3"));
     let rows = match place {
         Place::Pending => format!(
-            "SELECT {STORED}, w.lane::bigint AS a, w.turn AS b FROM goflow.waiting w JOIN goflow.job j ON j.id = w.id
-             LEFT JOIN goflow.running r ON false
-             WHERE w.queue = q.id AND (w.lane, w.turn) > (greatest({a}, -32768)::smallint, {b})
-             ORDER BY w.lane, w.turn LIMIT $5"
+            // A job's own turn is that of its stretch and its place there. So many stretches have enough jobs,
+            // though of some that begin before the bound none may come.
+            "SELECT {STORED}, u.lane::bigint AS a, u.turn AS b FROM (
+                 SELECT u.id, w.lane, w.turn + u.nth - 1 AS turn FROM (
+                     SELECT * FROM goflow.waiting w
+                     WHERE w.queue = q.id AND (w.lane, w.turn) > (greatest({a}, -32768)::smallint, {b} - {STRETCH})
+                     ORDER BY w.lane, w.turn LIMIT $5 + {STRETCH}) w, unnest(w.ids) WITH ORDINALITY AS u(id, nth)
+                 WHERE u.nth > w.taken AND u.id IS NOT NULL
+                     AND (w.lane, w.turn + u.nth - 1) > (greatest({a}, -32768)::smallint, {b})
+                 ORDER BY 2, 3 LIMIT $5) u
+             JOIN goflow.job j ON j.id = u.id LEFT JOIN goflow.running r ON false ORDER BY a, b"
         ),
         Place::Running => format!(
-            "SELECT {STORED}, r.epoch AS a, 0::bigint AS b FROM goflow.running r JOIN goflow.job j ON j.id = r.id
+            "SELECT {STORED}, r.epoch AS a, 0::bigint AS b FROM goflow.lease r JOIN goflow.job j ON j.id = r.id
              WHERE r.queue = q.id AND r.epoch > {a} ORDER BY r.epoch LIMIT $5"
         ),
         _ => format!(

@@ -11,7 +11,12 @@ use crate::store::codec::decode_job;
 use crate::store::contract::StoreError;
 
 /// Migration n brings the tables of version n - 1 to n. What is released is never edited, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Functions keep nothing, so no migration changes them: all are made anew after the last one.
 const FUNCTIONS: &[&str] = &[

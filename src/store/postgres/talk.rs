@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::columns::*;
 use super::errors::Fault;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::read::{STORED, name, place_of, stored};
+use super::read::{ITS_LEASE, STORED, name, place_of, stored};
 use super::{PostgresStore, starts};
 use crate::domain::{Epoch, Event, EventKind, JobId, Ms, Name, RunId, WorkerId, limits};
 use crate::store::codec::encode;
@@ -30,8 +30,7 @@ impl PostgresStore {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let sql = format!(
             "SELECT {STORED} FROM goflow.ask a JOIN goflow.job j ON j.id = a.id
-             LEFT JOIN LATERAL (SELECT * FROM goflow.running r WHERE r.id = j.id AND j.place = 'p' AND NOT EXISTS
-                 (SELECT FROM goflow.waiting w WHERE w.queue = j.queue AND w.lane = j.lane AND w.turn = j.turn)) r ON true
+             {ITS_LEASE}
              WHERE r.epoch IS NULL OR r.worker = $1 OR goflow.lapsed(goflow.now_ms(), r.worker, r.expires)
              ORDER BY a.id LIMIT $2"
         );

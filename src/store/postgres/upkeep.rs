@@ -68,7 +68,7 @@ impl PostgresStore {
         let row = connection.row("SELECT goflow.now_ms()", &[]).await?;
         let now: i64 = row.get(0);
         let sql = format!(
-            "SELECT {STORED} FROM (SELECT r.* FROM goflow.running r
+            "SELECT {STORED} FROM (SELECT r.* FROM goflow.lease r
                  LEFT JOIN goflow.worker w ON w.id = r.worker AND w.expires >= $1
                  WHERE w.id IS NULL OR r.expires < $1 ORDER BY r.epoch LIMIT $2) r,
              LATERAL (SELECT * FROM goflow.job j WHERE j.id = r.id LIMIT 1) j ORDER BY r.epoch"
@@ -153,7 +153,7 @@ impl PostgresStore {
 
     pub(super) async fn list_workers(&self) -> Result<Vec<WorkerStatus>> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let sql = "SELECT w.info, w.expires, (SELECT count(*) FROM goflow.running r WHERE r.worker = w.id), w.draining
+        let sql = "SELECT w.info, w.expires, (SELECT count(*) FROM goflow.lease r WHERE r.worker = w.id), w.draining
                    FROM goflow.worker w ORDER BY w.id";
         let rows = connection.rows(sql, &[]).await.map_err(StoreError::from)?;
         let status = |row: &tokio_postgres::Row| {
@@ -180,7 +180,8 @@ impl PostgresStore {
             connection
                 .run(async |client| {
                     // A role that does not own the tables gets a warning and no harm is done.
-                    client.simple_query("VACUUM (SKIP_LOCKED, TRUNCATE false) goflow.running, goflow.delta").await?;
+                    let tables = "goflow.leased, goflow.running, goflow.delta";
+                    client.simple_query(&format!("VACUUM (SKIP_LOCKED, TRUNCATE false) {tables}")).await?;
                     Ok(())
                 })
                 .await?;

@@ -18,24 +18,35 @@ use crate::store::contract::Result;
 /// Differences told of each kind: more would say nothing new.
 const MOST: usize = 20;
 
-/// Statements that find what must not be. Each gives sentences.
+/// The line, a row a job.
+const LINE: &str =
+    "(SELECT u.id, s.queue, s.lane, s.turn FROM goflow.waiting s, unnest(s.ids) WITH ORDINALITY AS u(id, nth)
+    WHERE u.nth > s.taken AND u.id IS NOT NULL)";
+
+/// Statements that find what must not be. Each gives sentences. `{line}` is [`LINE`].
 const CHECKS: &[&str] = &[
     "SELECT 'queue ' || q.name || ' counts ' || coalesce(c.n, 0) || ' jobs in place ' || coalesce(c.place, r.place)::text
             || ' and has ' || coalesce(r.n, 0)
      FROM (SELECT queue, place, sum(n) AS n FROM goflow.delta GROUP BY queue, place HAVING sum(n) <> 0) c
      FULL JOIN (SELECT j.queue, CASE WHEN r.id IS NULL THEN j.place ELSE 'r' END AS place, count(*) AS n
-                FROM goflow.job j LEFT JOIN goflow.running r ON r.id = j.id GROUP BY 1, 2) r
+                FROM goflow.job j LEFT JOIN goflow.lease r ON r.id = j.id GROUP BY 1, 2) r
           ON r.queue = c.queue AND r.place = c.place
      LEFT JOIN goflow.queue q ON q.id = coalesce(c.queue, r.queue)
      WHERE c.n IS DISTINCT FROM r.n",
-    "SELECT 'job ' || w.id || ' has a turn but is not waiting' FROM goflow.waiting w
+    "SELECT 'job ' || w.id || ' has a turn but is not waiting' FROM {line} w
      LEFT JOIN goflow.job j ON j.id = w.id AND j.place = 'p' AND j.queue = w.queue AND j.lane = w.lane AND j.turn = w.turn
      WHERE j.id IS NULL",
-    "SELECT 'job ' || r.id || ' has a lease but is not running' FROM goflow.running r
+    "SELECT 'job ' || r.id || ' has a lease but is not running' FROM goflow.lease r
      LEFT JOIN goflow.job j ON j.id = r.id AND j.place = 'p' WHERE j.id IS NULL",
-    "SELECT 'job ' || id || ' has ' || count(*) || ' leases' FROM goflow.running GROUP BY id HAVING count(*) > 1",
+    "SELECT 'job ' || id || ' has ' || count(*) || ' leases' FROM goflow.lease GROUP BY id HAVING count(*) > 1",
+    "SELECT 'job ' || id || ' has ' || count(*) || ' turns' FROM {line} w GROUP BY id HAVING count(*) > 1",
+    "SELECT 'turn ' || w.turn || ' of queue ' || q.name || ' is nobody''s' FROM goflow.waiting w
+     JOIN goflow.queue q ON q.id = w.queue WHERE cardinality(array_remove(w.ids[w.taken + 1 :], NULL)) = 0",
+    "SELECT 'the leases from epoch ' || b.block || ' are kept in a bad order' FROM goflow.leased b
+     WHERE b.held = 0 OR b.block % 64 <> 1 OR cardinality(b.ids) > 64 OR cardinality(b.queues) <> cardinality(b.ids)
+         OR cardinality(b.expires) <> cardinality(b.ids)",
     "SELECT 'job ' || j.id || CASE WHEN w.id IS NULL THEN ' is pending without a turn' ELSE ' is running and waiting' END
-     FROM goflow.job j LEFT JOIN goflow.waiting w ON w.id = j.id LEFT JOIN goflow.running r ON r.id = j.id
+     FROM goflow.job j LEFT JOIN {line} w ON w.id = j.id LEFT JOIN goflow.lease r ON r.id = j.id
      WHERE j.place = 'p' AND (w.id IS NULL) = (r.id IS NULL)",
     "SELECT 'queue ' || q.name || ' does not know its lane ' || w.lane FROM
          (SELECT DISTINCT queue, lane FROM goflow.waiting) w JOIN goflow.queue q ON q.id = w.queue
@@ -49,7 +60,7 @@ const CHECKS: &[&str] = &[
     "SELECT 'the tie of ' || t.child || ' to ' || t.parent || CASE WHEN t.loose THEN ' is loose, and the parent lives'
             ELSE ' is not loose, and the parent has ended' END FROM goflow.tie t
      LEFT JOIN goflow.job j ON j.id = t.parent AND j.place NOT IN ('d', 'c', 'x') WHERE t.loose = (j.id IS NOT NULL)",
-    "SELECT 'the lease of ' || r.id || ' has another concurrency key than the job' FROM goflow.running r
+    "SELECT 'the lease of ' || r.id || ' has another concurrency key than the job' FROM goflow.lease r
      JOIN goflow.job j ON j.id = r.id WHERE r.ckey IS DISTINCT FROM j.ckey",
     "SELECT 'job ' || c.id || ' is not there, but its log is' FROM
          (SELECT id FROM goflow.job_log UNION SELECT id FROM goflow.chunk) c
@@ -88,6 +99,7 @@ impl PostgresStore {
 async fn look(client: &Client) -> Result<Vec<String>, Fault> {
     let mut differences = Vec::new();
     for check in CHECKS {
+        let check = check.replace("{line}", LINE);
         let sql = format!("SELECT found.sentence FROM ({check}) AS found(sentence) ORDER BY 1 LIMIT {MOST}");
         for row in client.query_typed(&sql, &[]).await? {
             differences.push(row.get::<_, Option<String>>(0).unwrap_or_else(|| "a queue is not there".to_owned()));

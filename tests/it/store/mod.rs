@@ -9,6 +9,7 @@ mod looks;
 pub mod make;
 mod postgres_alone;
 mod postgres_client;
+mod postgres_packed;
 mod redis_fixture;
 mod redis_lines;
 mod redis_only;

@@ -117,7 +117,8 @@ $$;
 CREATE FUNCTION goflow.judge(p_now bigint, p_id uuid, p_right "char", p_number bigint, p_from "char", p_queue int)
 RETURNS smallint LANGUAGE plpgsql AS $$
 DECLARE
-    lease goflow.running;
+    v_worker uuid;
+    v_expires bigint;
     job goflow.job;
 BEGIN
     IF p_right = 'i' THEN
@@ -128,19 +129,70 @@ BEGIN
         IF p_from = 'p' THEN
             -- Leased jobs have no turn any more.
             PERFORM FROM goflow.waiting w
-            WHERE w.queue = job.queue AND w.lane = job.lane AND w.turn = job.turn AND w.id = p_id FOR UPDATE;
+            WHERE w.queue = job.queue AND w.lane = job.lane AND w.turn = job.turn AND p_id = ANY (w.ids[w.taken + 1 :]) FOR UPDATE;
             RETURN CASE WHEN FOUND THEN 0 ELSE 1 END;
         END IF;
         RETURN 0;
     END IF;
-    SELECT * INTO lease FROM goflow.running r WHERE r.epoch = p_number AND r.id = p_id FOR UPDATE;
+    SELECT b.worker, b.expires[p_number - b.block + 1] INTO v_worker, v_expires FROM goflow.leased b
+    WHERE b.block = goflow.block_of(p_number) AND (b.held >> (p_number - b.block)::int) & 1 = 1
+        AND b.ids[p_number - b.block + 1] = p_id FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN 1;
+        SELECT r.worker, r.expires INTO v_worker, v_expires FROM goflow.running r
+        WHERE r.epoch = p_number AND r.id = p_id FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN 1;
+        END IF;
     END IF;
-    IF p_right = 'e' AND NOT goflow.lapsed(p_now, lease.worker, lease.expires) THEN
+    IF p_right = 'e' AND NOT goflow.lapsed(p_now, v_worker, v_expires) THEN
         RETURN 1;
     END IF;
     RETURN 0;
+END
+$$;
+
+-- Ends a lease.
+CREATE FUNCTION goflow.end_lease(p_epoch bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_held bigint;
+BEGIN
+    UPDATE goflow.leased b SET held = b.held & ~(1::bigint << (p_epoch - b.block)::int)
+    WHERE b.block = goflow.block_of(p_epoch) AND (b.held >> (p_epoch - b.block)::int) & 1 = 1
+    RETURNING b.held INTO v_held;
+    IF v_held = 0 THEN
+        DELETE FROM goflow.leased b WHERE b.block = goflow.block_of(p_epoch);
+    ELSIF v_held IS NULL THEN
+        DELETE FROM goflow.running r WHERE r.epoch = p_epoch;
+    END IF;
+END
+$$;
+
+-- Takes the rows that a transaction of several commits will want, before anything else and in one order, so that
+-- two of them do not wait for each other in a ring: runs, then leases, then stretches of the line. (Rows of jobs
+-- come after all of these.)
+CREATE FUNCTION goflow.hold(p_runs uuid[], p_epochs bigint[], p_line uuid[]) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    PERFORM FROM goflow.run r WHERE r.id = ANY (p_runs) ORDER BY r.id FOR UPDATE;
+    IF cardinality(p_epochs) > 0 THEN
+        PERFORM goflow.hold_leases(p_epochs);
+    END IF;
+    IF cardinality(p_line) > 0 THEN
+        PERFORM FROM goflow.waiting w
+        WHERE w.ctid = ANY (ARRAY(SELECT h.ctid FROM goflow.job j, LATERAL (
+            SELECT h.ctid FROM goflow.waiting h WHERE h.queue = j.queue AND h.lane = j.lane AND h.turn = j.turn LIMIT 1) h
+            WHERE j.id = ANY (p_line) AND j.place = 'p'))
+        ORDER BY w.queue, w.lane, w.turn FOR UPDATE;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION goflow.hold_leases(p_epochs bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM goflow.leased b WHERE b.block = ANY (ARRAY(SELECT goflow.block_of(e) FROM unnest(p_epochs) AS e))
+    ORDER BY b.block FOR UPDATE;
+    PERFORM FROM goflow.running r WHERE r.epoch = ANY (p_epochs) ORDER BY r.epoch FOR UPDATE;
 END
 $$;
 
@@ -166,11 +218,11 @@ BEGIN
     IF p_right = 'i' THEN
         v_from := job.place;
         IF v_from = 'p' THEN
-            DELETE FROM goflow.waiting w WHERE w.queue = job.queue AND w.lane = job.lane AND w.turn = job.turn;
+            PERFORM goflow.leave_line(job.queue, job.lane, job.turn, p_id);
         END IF;
     ELSE
         v_from := 'r';
-        DELETE FROM goflow.running r WHERE r.epoch = p_number;
+        PERFORM goflow.end_lease(p_number);
     END IF;
     IF p_key IS NOT NULL AND ends THEN
         PERFORM goflow.free_key(p_now, p_key, p_id);
@@ -207,7 +259,7 @@ BEGIN
     WHERE j.id = p_id;
     IF v_place = 'p' THEN
         INSERT INTO goflow.lane (queue, lane) VALUES (p_queue, v_lane) ON CONFLICT DO NOTHING;
-        INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (v_turn, p_queue, v_lane, p_id);
+        INSERT INTO goflow.waiting (turn, queue, lane, ids) VALUES (v_turn, p_queue, v_lane, ARRAY[p_id]);
     END IF;
     INSERT INTO goflow.delta (n, queue, place) VALUES (1, p_queue, v_place);
     IF v_from IN ('r', 'p', 'u') AND job.ckey IS NOT NULL THEN

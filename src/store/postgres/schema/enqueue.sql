@@ -28,6 +28,8 @@ DECLARE
     parents uuid[];
     logged bytea[];
     kept_ids uuid[];
+    spots tid[];
+    fits boolean[];
 BEGIN
     again := false;
     IF p_producer IS NOT NULL THEN
@@ -52,7 +54,10 @@ BEGIN
     IF given > 0 AND p_plain THEN
         WITH new AS (
             INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, suspect, ckey, climit, body)
-            SELECT u.id, base + u.ord - 1,
+            SELECT u.id,
+                   -- In the line that of its stretch.
+                   CASE WHEN (u.start = 0 OR (u.start < 0 AND -u.start <= v_now)) AND u.suspect IS NOT TRUE
+                        THEN goflow.seat(ARRAY[base], u.ord) ELSE base + u.ord - 1 END,
                    CASE WHEN u.start < 0 THEN greatest(-u.start, v_now) ELSE v_now + u.start END,
                    u.rev, u.queue, u.lane,
                    CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now)
@@ -61,22 +66,24 @@ BEGIN
             FROM unnest(p_ids, p_queues, p_types, p_lanes, p_starts, p_revs, p_timeouts, p_runs, p_suspects, p_ckeys,
                         p_climits, p_bodies)
                  WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, suspect, ckey, climit, body, ord)
-            ORDER BY u.id
+            ORDER BY u.ord
             ON CONFLICT (id) DO NOTHING
-            RETURNING id, queue, lane, turn, place
-        ), lined AS (
-            INSERT INTO goflow.waiting (turn, queue, lane, id)
-            SELECT n.turn, n.queue, n.lane, n.id FROM new n WHERE n.place = 'p'
+            RETURNING id, ctid, queue, place
         ), counted AS (
             INSERT INTO goflow.delta (n, queue, place) SELECT count(*), n.queue, n.place FROM new n GROUP BY n.queue, n.place
         )
-        SELECT count(*), array_agg(n.id) INTO made, kept_ids FROM new n;
+        SELECT count(*), array_agg(n.id), array_agg(n.ctid) INTO made, kept_ids, spots FROM new n;
         IF made = given THEN
             states := array_fill(0::smallint, ARRAY[given]);
         ELSE
             SELECT array_agg(CASE WHEN u.id = ANY (kept_ids) THEN 0 ELSE 1 END ORDER BY u.ord) INTO states
             FROM unnest(p_ids) WITH ORDINALITY AS u(id, ord);
         END IF;
+        IF made < given OR NOT 0 = ALL (p_starts) OR array_position(p_suspects, true) IS NOT NULL THEN
+            fits := ARRAY(SELECT u.state = 0 AND (u.start = 0 OR (u.start < 0 AND -u.start <= v_now)) AND u.suspect IS NOT TRUE
+                          FROM unnest(states, p_starts, p_suspects) WITH ORDINALITY AS u(state, start, suspect, ord) ORDER BY u.ord);
+        END IF;
+        PERFORM goflow.line_up(ARRAY[base], p_ids, CASE WHEN kept_ids = p_ids THEN spots END, p_queues, p_lanes, fits);
         holders := array_fill(NULL::uuid, ARRAY[given]);
         SELECT array_agg(CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now) THEN u.created ELSE u.scheduled END
                          ORDER BY u.ord) INTO logged
@@ -128,7 +135,7 @@ BEGIN
             IF v_state = 0 THEN
                 INSERT INTO goflow.delta (n, queue, place) VALUES (1, item.queue, v_place);
                 IF v_place = 'p' THEN
-                    INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (base + item.ord - 1, item.queue, item.lane, item.id);
+                    INSERT INTO goflow.waiting (turn, queue, lane, ids) VALUES (base + item.ord - 1, item.queue, item.lane, ARRAY[item.id]);
                 END IF;
                 logged := logged || CASE WHEN v_place IN ('p', 'u') THEN item.created ELSE item.scheduled END;
             ELSIF v_taken THEN

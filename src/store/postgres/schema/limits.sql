@@ -11,7 +11,7 @@ $$;
 -- How many more jobs of a queue may run; null if as many as like. Under the lock.
 CREATE FUNCTION goflow.room(p_queue int) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
-    RETURN (SELECT q.concurrency - (SELECT count(*) FROM goflow.running r WHERE r.queue = p_queue)
+    RETURN (SELECT q.concurrency - (SELECT count(*) FROM goflow.lease r WHERE r.queue = p_queue)
             FROM goflow.queue q WHERE q.id = p_queue);
 END
 $$;
@@ -30,8 +30,8 @@ BEGIN
 END
 $$;
 
--- Leases those of some jobs that have a concurrency key, as far as it lets them run; the others of
--- them are blocked. Answers which are not: true for those that run, with a key or without.
+-- Leases some jobs one by one; those whose concurrency key does not let them run are blocked. Answers true for
+-- those that run.
 CREATE FUNCTION goflow.lease_keyed(p_now bigint, p_ids uuid[], p_base bigint, p_queue int, p_worker uuid, p_grace bigint)
 RETURNS boolean[] LANGUAGE plpgsql AS $$
 DECLARE
@@ -42,14 +42,12 @@ BEGIN
     FOR i IN 1 .. cardinality(p_ids) LOOP
         SELECT j.ckey, j.climit, j.timeout_ms INTO job FROM goflow.job j WHERE j.id = p_ids[i];
         fits[i] := true;
-        IF job.ckey IS NOT NULL THEN
-            IF goflow.key_runs(job.ckey) < job.climit THEN
-                INSERT INTO goflow.running (epoch, since, expires, queue, id, worker, ckey)
-                VALUES (p_base + i - 1, p_now, p_now + job.timeout_ms + p_grace, p_queue, p_ids[i], p_worker, job.ckey);
-            ELSE
-                PERFORM goflow.block(p_now, p_ids[i]);
-                fits[i] := false;
-            END IF;
+        IF job.ckey IS NULL OR goflow.key_runs(job.ckey) < job.climit THEN
+            INSERT INTO goflow.running (epoch, since, expires, queue, id, worker, ckey)
+            VALUES (p_base + i - 1, p_now, p_now + job.timeout_ms + p_grace, p_queue, p_ids[i], p_worker, job.ckey);
+        ELSE
+            PERFORM goflow.block(p_now, p_ids[i]);
+            fits[i] := false;
         END IF;
     END LOOP;
     RETURN fits;
@@ -78,7 +76,7 @@ BEGIN
     v_lane := (first.lane | 1) - 1;
     UPDATE goflow.job j SET place = 'p', at = p_now, turn = -v_turn, lane = v_lane WHERE j.id = first.id;
     INSERT INTO goflow.lane (queue, lane) VALUES (first.queue, v_lane) ON CONFLICT DO NOTHING;
-    INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (-v_turn, first.queue, v_lane, first.id);
+    INSERT INTO goflow.waiting (turn, queue, lane, ids) VALUES (-v_turn, first.queue, v_lane, ARRAY[first.id]);
     INSERT INTO goflow.delta (n, queue, place) VALUES (-1, first.queue, 'b'), (1, first.queue, 'p');
 END
 $$;

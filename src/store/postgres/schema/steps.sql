@@ -13,12 +13,58 @@ RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
     moved bigint[];
+    freed bigint[];
     ckeys bytea[];
 BEGIN
-    PERFORM pg_current_xact_id();
-    base := nextval('goflow.turn');
+    base := goflow.next_turn();
     -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
     -- walks all of a table that was empty when it last looked.
+    WITH kept AS MATERIALIZED (
+        SELECT b.ctid AS row, b.block, b.held, b.ids, b.spots FROM goflow.leased b
+        WHERE b.block = ANY (ARRAY(SELECT DISTINCT goflow.block_of(e) FROM unnest(s_epochs) AS e))
+        ORDER BY b.block FOR UPDATE
+    ), fit AS MATERIALIZED (
+        SELECT u.ord, u.id, k.row, k.held, 1::bigint << (u.epoch - k.block)::int AS bit, k.spots[u.epoch - k.block + 1] AS spot
+        FROM unnest(s_ids, s_epochs) WITH ORDINALITY AS u(id, epoch, ord) JOIN kept k ON k.block = goflow.block_of(u.epoch)
+        WHERE k.ids[u.epoch - k.block + 1] = u.id AND (k.held >> (u.epoch - k.block)::int) & 1 = 1
+    ), rest AS MATERIALIZED (
+        SELECT f.row, f.held & ~bit_or(f.bit) AS held FROM fit f GROUP BY f.row, f.held
+    ), gone AS (
+        DELETE FROM goflow.leased b USING rest r WHERE b.ctid = r.row AND r.held = 0
+    ), fewer AS (
+        UPDATE goflow.leased b SET held = r.held FROM rest r WHERE b.ctid = r.row AND r.held <> 0
+    ), ended AS (
+        UPDATE goflow.job j SET place = s_places[f.ord], at = p_now + s_delays[f.ord],
+            turn = base + f.ord - 1, rev = s_revs[f.ord], suspect = s_suspects[f.ord], body = s_bodies[f.ord]
+        FROM fit f WHERE j.ctid = f.spot AND j.id = f.id
+        RETURNING f.ord, j.queue, j.place
+    ), counted AS (
+        INSERT INTO goflow.delta (n, queue, place)
+        SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
+        UNION ALL
+        SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
+    )
+    SELECT array_agg(e.ord), (SELECT array_agg(f.ord) FROM fit f) INTO moved, freed FROM ended e;
+    IF cardinality(moved) = cardinality(s_ids) THEN
+        RETURN moved;
+    END IF;
+    IF cardinality(freed) > coalesce(cardinality(moved), 0) THEN
+        -- Rows that are not where they were: somebody has rewritten the table.
+        WITH ended AS (
+            UPDATE goflow.job j SET place = s_places[f.ord], at = p_now + s_delays[f.ord],
+                turn = base + f.ord - 1, rev = s_revs[f.ord], suspect = s_suspects[f.ord], body = s_bodies[f.ord]
+            FROM unnest(freed) AS f(ord)
+            WHERE j.id = s_ids[f.ord] AND NOT f.ord = ANY (coalesce(moved, '{}'))
+            RETURNING f.ord, j.queue, j.place
+        ), counted AS (
+            INSERT INTO goflow.delta (n, queue, place)
+            SELECT count(*), e.queue, e.place FROM ended e GROUP BY e.queue, e.place
+            UNION ALL
+            SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
+        )
+        SELECT coalesce(moved, '{}') || array_agg(e.ord) INTO moved FROM ended e;
+    END IF;
+    -- Leases that are kept one by one.
     WITH freed AS (
         DELETE FROM goflow.running r
         WHERE r.epoch = ANY (s_epochs) AND r.id = s_ids[array_position(s_epochs, r.epoch)]
@@ -36,8 +82,8 @@ BEGIN
         UNION ALL
         SELECT -count(*), e.queue, 'r' FROM ended e GROUP BY e.queue
     )
-    SELECT array_agg(e.ord), array_agg(e.ckey ORDER BY e.ord) FILTER (WHERE e.ckey IS NOT NULL) INTO moved, ckeys
-    FROM ended e;
+    SELECT coalesce(moved, '{}') || array_agg(e.ord::bigint), array_agg(e.ckey ORDER BY e.ord) FILTER (WHERE e.ckey IS NOT NULL)
+    INTO moved, ckeys FROM ended e;
     IF moved IS NULL THEN
         RETURN '{}';
     END IF;

@@ -74,8 +74,15 @@ LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
-    RETURN QUERY SELECT r.epoch, r.id, r.worker, q.name FROM goflow.running r JOIN goflow.queue q ON q.id = r.queue
-        WHERE r.epoch = ANY (p_epochs) ORDER BY r.epoch FOR UPDATE OF r;
+    PERFORM goflow.hold_leases(p_epochs);
+    RETURN QUERY
+        SELECT l.epoch, l.id, l.worker, q.name FROM (
+            SELECT r.epoch, r.id, r.worker, r.queue FROM goflow.running r WHERE r.epoch = ANY (p_epochs)
+            UNION ALL
+            SELECT e, b.ids[e - b.block + 1], b.worker, b.queues[e - b.block + 1]
+            FROM (SELECT DISTINCT u FROM unnest(p_epochs) AS u) AS d(e) JOIN goflow.leased b ON b.block = goflow.block_of(e)
+            WHERE (b.held >> (e - b.block)::int) & 1 = 1) l
+        JOIN goflow.queue q ON q.id = l.queue ORDER BY l.epoch;
 END
 $$;
 
@@ -92,6 +99,15 @@ BEGIN
     FOR i IN 1 .. cardinality(p_ids) LOOP
         IF p_progress[i] IS NOT NULL THEN
             UPDATE goflow.running r SET progress = p_progress[i] WHERE r.epoch = p_epochs[i];
+            IF NOT FOUND THEN
+                INSERT INTO goflow.running (epoch, since, expires, queue, id, worker, progress)
+                SELECT p_epochs[i], b.since, b.expires[p_epochs[i] - b.block + 1], b.queues[p_epochs[i] - b.block + 1],
+                       p_ids[i], b.worker, p_progress[i]
+                FROM goflow.leased b WHERE b.block = goflow.block_of(p_epochs[i]);
+                UPDATE goflow.leased b SET held = b.held & ~(1::bigint << (p_epochs[i] - b.block)::int)
+                WHERE b.block = goflow.block_of(p_epochs[i]);
+                DELETE FROM goflow.leased b WHERE b.block = goflow.block_of(p_epochs[i]) AND b.held = 0;
+            END IF;
         END IF;
         CONTINUE WHEN p_texts[i] IS NULL;
         INSERT INTO goflow.job_log (id, bytes, seq, truncated) VALUES (p_ids[i], length(p_texts[i]), 1, false)

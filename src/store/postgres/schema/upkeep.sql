@@ -32,11 +32,11 @@ BEGIN
         END IF;
         UPDATE goflow.job j SET place = 'p', turn = v_turn, lane = (parked.lane | 1) - 1, at = now WHERE j.id = parked.id;
         INSERT INTO goflow.lane (queue, lane) VALUES (parked.queue, (parked.lane | 1) - 1) ON CONFLICT DO NOTHING;
-        INSERT INTO goflow.waiting (turn, queue, lane, id) VALUES (v_turn, parked.queue, (parked.lane | 1) - 1, parked.id);
+        INSERT INTO goflow.waiting (turn, queue, lane, ids) VALUES (v_turn, parked.queue, (parked.lane | 1) - 1, ARRAY[parked.id]);
         INSERT INTO goflow.delta (n, queue, place) VALUES (-1, parked.queue, 'k'), (1, parked.queue, 'p');
     END LOOP;
     SELECT array_agg(r.id ORDER BY r.epoch), array_agg(r.epoch ORDER BY r.epoch) INTO ids, epochs
-    FROM goflow.running r WHERE r.worker = p_worker;
+    FROM goflow.lease r WHERE r.worker = p_worker;
 END
 $$;
 
