@@ -225,10 +225,10 @@ fn carried_away(ground: Ground) {
     assert!(time(&parent, "finished_at") <= time(&child, "started_at"), "{parent:#} {child:#}");
     for (run, flow) in &scene.runs {
         let steps: &[&str] = if *flow == "works" { &["a", "slow", "b"] } else { &["a", "b"] };
-        for step in steps {
-            assert_eq!(scene.witnessed(step, run), (1, 1), "{step} of {run}, {flow}");
-        }
         let history = scene.site.env.run(&format!("workflow history {run} -o json")).ok().json();
+        for step in steps {
+            assert_eq!(scene.witnessed(step, run), (1, 1), "{step} of {run}, {flow}: {history:#}");
+        }
         let events = history.as_array().expect("a list");
         for kind in ["run.started", "run.completed"] {
             assert_eq!(events.iter().filter(|event| event["type"] == kind).count(), 1, "{kind} of {run}: {history:#}");
