@@ -1,7 +1,7 @@
 //! The arguments of the scripts that write. `scripts/*.lua` say at their heads what they take and answer. It
 //! sends nothing itself; what comes back is read in `answers`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use redis::Cmd;
@@ -494,7 +494,9 @@ pub fn exchange<'a>(keys: &Keys, exchange: &'a Exchange, more: &'a [Name]) -> Re
         wish.extend_from_slice(&(claim.want.min(limits::CLAIM_BATCH) as u16).to_be_bytes());
         wish.push(u8::from(claim.alone));
         wish.extend_from_slice(&(millis(limits::LEASE_GRACE) as u64).to_be_bytes());
-        for queue in &claim.queues {
+        // Each once: the script takes from every queue that is named.
+        let mut named = BTreeSet::new();
+        for queue in claim.queues.iter().filter(|queue| named.insert(*queue)) {
             wish.extend_from_slice(&queues.number(queue).to_be_bytes());
         }
     }

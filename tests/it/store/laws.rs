@@ -40,6 +40,19 @@ pub async fn queues_are_served_in_the_order_asked(subject: &Subject) {
     assert_eq!(names, ["a", "b", "c"].map(name));
 }
 
+pub async fn a_queue_that_is_asked_twice_gives_each_job_once(subject: &Subject) {
+    let store = &*subject.store;
+    enqueue(store, (0..5).map(|_| now(job())).collect()).await;
+    let worker = hired(store).await;
+    let claimed = exchange(store, vec![], Some(wish(worker, &["default", "other", "default"], 9))).await.claimed;
+    let ids: BTreeSet<JobId> = claimed.iter().map(|one| one.job.id).collect();
+    assert_eq!((claimed.len(), ids.len()), (5, 5));
+    for one in &claimed {
+        assert_eq!(make(store, settle(one, done())).await, Moved::Applied);
+    }
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+}
+
 pub async fn a_batch_sent_again_is_one_batch(subject: &Subject) {
     let store = &*subject.store;
     let taken = job_with_key("k");

@@ -175,3 +175,39 @@ async fn one_of_several_leases_may_have_more_to_say() {
     assert_eq!(make(&*store, settle(&claimed[1], done())).await, Moved::Stale);
     verified(&*store).await;
 }
+
+/// Two that end jobs of one claim at the same time: the second waits for the first, and both leases are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settle_that_waits_for_another_of_its_claim_ends_its_own_lease() {
+    let cluster = Cluster::start();
+    let store = open(&cluster).await;
+    let worker = hired(&*store).await;
+    put_all(&*store, 3).await;
+    let claimed = claim(&*store, worker, 3).await;
+    let (other, connection) = tokio_postgres::connect(&cluster.url(), NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    let (watcher, connection) = tokio_postgres::connect(&cluster.url(), NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    // As another session that has changed the lease of the first and has not committed.
+    let touch = "BEGIN; UPDATE goflow.leased SET since = since";
+    other.batch_execute(touch).await.expect("it is held");
+    let settling = tokio::spawn({
+        let (store, second) = (store.clone(), claimed[1].clone());
+        async move { make(&*store, settle(&second, done())).await }
+    });
+    let waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%exchange%'";
+    let mut patience = 3_000;
+    while watcher.query(waits, &[]).await.expect("a look").is_empty() {
+        patience -= 1;
+        assert!(patience > 0 && !settling.is_finished(), "nobody waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.batch_execute("COMMIT").await.expect("it is let go");
+    assert_eq!(settling.await.expect("it ends"), Moved::Applied);
+    verified(&*store).await;
+    let stats = store.stats().await.expect("stats").remove(0);
+    assert_eq!((stats.running, stats.completed), (2, 1));
+    assert_eq!(make(&*store, settle(&claimed[1], done())).await, Moved::Stale);
+    settle_all(&*store, &[claimed[0].clone(), claimed[2].clone()]).await;
+    verified(&*store).await;
+}

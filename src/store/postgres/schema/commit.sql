@@ -179,11 +179,10 @@ BEGIN
         PERFORM goflow.hold_leases(p_epochs);
     END IF;
     IF cardinality(p_line) > 0 THEN
-        PERFORM FROM goflow.waiting w
-        WHERE w.ctid = ANY (ARRAY(SELECT h.ctid FROM goflow.job j, LATERAL (
-            SELECT h.ctid FROM goflow.waiting h WHERE h.queue = j.queue AND h.lane = j.lane AND h.turn = j.turn LIMIT 1) h
-            WHERE j.id = ANY (p_line) AND j.place = 'p'))
-        ORDER BY w.queue, w.lane, w.turn FOR UPDATE;
+        -- By key, so that a stretch that has changed meanwhile is held all the same.
+        PERFORM FROM (SELECT DISTINCT j.queue, j.lane, j.turn FROM goflow.job j WHERE j.id = ANY (p_line) AND j.place = 'p') k
+        JOIN goflow.waiting w ON w.queue = k.queue AND w.lane = k.lane AND w.turn = k.turn
+        ORDER BY w.queue, w.lane, w.turn FOR UPDATE OF w;
     END IF;
 END
 $$;

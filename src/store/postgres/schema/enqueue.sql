@@ -48,7 +48,7 @@ BEGIN
     states := '{}';
     holders := '{}';
     IF given > 0 THEN
-        base := nextval('goflow.turn');
+        base := goflow.next_turn();
         INSERT INTO goflow.lane SELECT q, l FROM unnest(p_new_queues, p_new_lanes) AS u(q, l) ON CONFLICT DO NOTHING;
     END IF;
     IF given > 0 AND p_plain THEN

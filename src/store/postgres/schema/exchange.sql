@@ -76,11 +76,11 @@ BEGIN
 END
 $$;
 
--- Waits until nobody has their hands on the head of the line of some queues, for a second at most. It holds
--- nothing meanwhile.
+-- Waits until nobody has their hands on the head of the line of some queues, for 700 ms each at most. It
+-- holds nothing meanwhile.
 CREATE FUNCTION goflow.await_line(p_queues int[]) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan SET lock_timeout = '1s' AS $$
+SET plan_cache_mode = force_generic_plan SET lock_timeout = '700ms' AS $$
 DECLARE
     v_queue int;
 BEGIN
@@ -262,7 +262,7 @@ BEGIN
                         END IF;
                         v_count := cardinality(taken_ids);
                         EXIT WHEN v_count >= v_most OR v_seen < v_step;
-                        v_step := greatest((v_most - v_count) * v_seen / v_count, 1);
+                        v_step := greatest((v_most - v_count) * v_seen / greatest(v_count, 1), 1);
                     END LOOP;
                     -- Nobody else's hands are on the line of a queue with a limit.
                     IF v_count < v_most AND NOT more THEN

@@ -20,19 +20,20 @@ BEGIN
     -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
     -- walks all of a table that was empty when it last looked.
     WITH kept AS MATERIALIZED (
-        SELECT b.ctid AS row, b.block, b.held, b.ids, b.spots FROM goflow.leased b
+        SELECT b.block, b.held, b.ids, b.spots FROM goflow.leased b
         WHERE b.block = ANY (ARRAY(SELECT DISTINCT goflow.block_of(e) FROM unnest(s_epochs) AS e))
         ORDER BY b.block FOR UPDATE
     ), fit AS MATERIALIZED (
-        SELECT u.ord, u.id, k.row, k.held, 1::bigint << (u.epoch - k.block)::int AS bit, k.spots[u.epoch - k.block + 1] AS spot
+        SELECT u.ord, u.id, k.block, k.held, 1::bigint << (u.epoch - k.block)::int AS bit, k.spots[u.epoch - k.block + 1] AS spot
         FROM unnest(s_ids, s_epochs) WITH ORDINALITY AS u(id, epoch, ord) JOIN kept k ON k.block = goflow.block_of(u.epoch)
         WHERE k.ids[u.epoch - k.block + 1] = u.id AND (k.held >> (u.epoch - k.block)::int) & 1 = 1
     ), rest AS MATERIALIZED (
-        SELECT f.row, f.held & ~bit_or(f.bit) AS held FROM fit f GROUP BY f.row, f.held
+        SELECT f.block, f.held & ~bit_or(f.bit) AS held FROM fit f GROUP BY f.block, f.held
     ), gone AS (
-        DELETE FROM goflow.leased b USING rest r WHERE b.ctid = r.row AND r.held = 0
+        -- By key: where `kept` has waited, the row it has locked lies elsewhere than this statement sees it.
+        DELETE FROM goflow.leased b USING rest r WHERE b.block = r.block AND r.held = 0
     ), fewer AS (
-        UPDATE goflow.leased b SET held = r.held FROM rest r WHERE b.ctid = r.row AND r.held <> 0
+        UPDATE goflow.leased b SET held = r.held FROM rest r WHERE b.block = r.block AND r.held <> 0
     ), ended AS (
         UPDATE goflow.job j SET place = s_places[f.ord], at = p_now + s_delays[f.ord],
             turn = base + f.ord - 1, rev = s_revs[f.ord], suspect = s_suspects[f.ord], body = s_bodies[f.ord]
