@@ -194,7 +194,9 @@ fn what_runs_and_dead_jobs_hold_does_not_disturb_the_screen() {
     assert!(screen.contains("1 Overview") && screen.contains("LOG shout"), "{screen}");
     // Over every view, with what is beside and over it: the screen keeps its form, and nobody else's words
     // reach the terminal as orders.
-    for (view, there) in [("1", "LATEST FAILURES"), ("2", "QUEUE"), ("3", "owned"), ("7", "owned"), ("8", "job.dead")] {
+    for (view, there) in
+        [("1", "LATEST FAILURES"), ("2", "2 queues"), ("3", "owned"), ("7", "1 group of 1 dead"), ("8", "job.dead")]
+    {
         pane.types(view);
         for seen in [there, "JSON"] {
             let screen = pane.shows(seen);
