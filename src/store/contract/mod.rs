@@ -20,7 +20,8 @@
 //! # The line of a queue
 //!
 //! A claim takes, from each queue in the order given and until it has enough: higher priority first,
-//! within a priority first come first served. [`To::Front`] puts a job before all others of its
+//! within a priority first come first served; of two claims at the same moment the second may pass by a
+//! batch that the first has its hands on. [`To::Front`] puts a job before all others of its
 //! priority (the last one put there is the first one out). A job becomes pending when it is enqueued
 //! without a delay, when its delay is over (in the order of due time), or by a move. Suspects, that
 //! is jobs whose worker died ([`Job::is_suspect`]), wait in a line of their own: whatever would put
