@@ -176,13 +176,11 @@ impl PostgresStore {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let (mut answer, mut more) = again!(self.try_exchange(&mut connection, exchange))?;
         let only_claims = exchange.commits.is_empty() && answer.claimed.is_empty();
-        if let (true, true, Some(claim)) = (more, only_claims, &exchange.claim) {
+        if let (true, Some(claim)) = (more && only_claims, &exchange.claim) {
             // All that waits is in others' hands, who may take only some of it. (What has been committed is not put
             // at risk by a second call: its answer goes out, and a hint.)
             again!(self.await_line(&mut connection, claim))?;
-            let claim = Exchange { commits: Vec::new(), claim: Some(claim.clone()) };
-            let (found, yet) = again!(self.try_exchange(&mut connection, &claim))?;
-            (answer, more) = (found, yet);
+            (answer, more) = again!(self.try_exchange(&mut connection, exchange))?;
         }
         if more {
             self.hint();

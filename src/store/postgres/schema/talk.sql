@@ -104,9 +104,7 @@ BEGIN
                 SELECT p_epochs[i], b.since, b.expires[p_epochs[i] - b.block + 1], b.queues[p_epochs[i] - b.block + 1],
                        p_ids[i], b.worker, p_progress[i]
                 FROM goflow.leased b WHERE b.block = goflow.block_of(p_epochs[i]);
-                UPDATE goflow.leased b SET held = b.held & ~(1::bigint << (p_epochs[i] - b.block)::int)
-                WHERE b.block = goflow.block_of(p_epochs[i]);
-                DELETE FROM goflow.leased b WHERE b.block = goflow.block_of(p_epochs[i]) AND b.held = 0;
+                PERFORM goflow.end_lease(p_epochs[i]);
             END IF;
         END IF;
         CONTINUE WHEN p_texts[i] IS NULL;
