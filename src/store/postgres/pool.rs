@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime};
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
@@ -49,7 +49,9 @@ pub(super) fn config(url: &str) -> Result<(Config, Connector)> {
 
 pub(super) fn pool(config: Config, connector: Connector) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    // The one that came back last is the one whose server process has its plans and its caches at hand.
     Pool::builder(Manager::from_config(config, connector, recycling))
+        .queue_mode(QueueMode::Lifo)
         .max_size(CONNECTIONS)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(DEADLINE))
