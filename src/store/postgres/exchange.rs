@@ -1,6 +1,6 @@
 //! The core verb. A batch of settles, of jobs and of steps with the advances of their runs, and a claim
-//! are one statement; as soon as one commit is anything else, all commits go one by one through
-//! `goflow.commit`, in one transaction whose statements are sent in one flight.
+//! are one statement. A commit that is anything else goes through `goflow.commit` by itself, and what is before and
+//! after it as batches, in one transaction whose statements are sent in one flight.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ use super::errors::Fault;
 use super::floors::{Lane, Sight};
 use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
-use super::steps::{Settles, reaches_out};
+use super::steps::{Settles, plain_ones, reaches_out};
 use super::{CLAIM, PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
-use crate::domain::{Epoch, Ms, Name, Place, RunId, RunState, To, limits};
+use crate::domain::{Epoch, Ms, Name, Place, RunId, RunState, limits};
 use crate::store::codec::read_job;
 use crate::store::contract::*;
 
@@ -72,6 +72,11 @@ async fn ask_with_steps(client: &Client, settles: &Settles, wish: &Wish) -> Resu
     Ok(client.query_typed_one(&sql, &params).await?)
 }
 
+/// A claim after settles, of steps or of jobs alone.
+async fn ask_for(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
+    if settles.has_runs() { ask_with_steps(client, settles, wish).await } else { ask(client, settles, wish).await }
+}
+
 fn effects_of(commit: &Commit) -> Option<&Effects> {
     Some(&commit.run.as_ref()?.advance.as_ref()?.effects)
 }
@@ -116,56 +121,108 @@ impl Holds {
     }
 }
 
+/// Commits that are carried out by one call, in their order with the others.
+struct Part<'a> {
+    commits: &'a [Commit],
+    way: Way,
+}
+
+enum Way {
+    Batch(Box<Settles>),
+    Alone(Box<super::commit::Columns>),
+}
+
+impl Part<'_> {
+    fn all<'a>(commits: &'a [Commit], names: &Names) -> Result<Vec<Part<'a>>, Fault> {
+        let plain = plain_ones(commits);
+        let (mut parts, mut at) = (Vec::new(), 0);
+        while at < commits.len() {
+            let batch = plain[at..].iter().take_while(|is_plain| **is_plain).count();
+            let commits = &commits[at..at + batch.max(1)];
+            let way = match batch {
+                0 => Way::Alone(Box::new(super::commit::Columns::new(&commits[0], names)?)),
+                _ => Way::Batch(Box::new(Settles::new(commits, names)?)),
+            };
+            at += commits.len();
+            parts.push(Part { commits, way });
+        }
+        Ok(parts)
+    }
+
+    /// The last one claims as well; it is a batch, of nothing at least.
+    async fn send(&self, client: &Client, wish: &Wish) -> Result<Row, Fault> {
+        match &self.way {
+            Way::Batch(settles) => ask_for(client, settles, wish).await,
+            Way::Alone(columns) => columns.send(client).await,
+        }
+    }
+
+    fn read(&self, row: &Row) -> Vec<Committed> {
+        match &self.way {
+            Way::Batch(settles) => settles.read(row, self.commits),
+            Way::Alone(_) => self.commits.iter().map(|commit| super::commit::read(row, commit)).collect(),
+        }
+    }
+
+    fn woke(&self, row: &Row) -> bool {
+        match &self.way {
+            Way::Batch(settles) => settles.brings_work() || settles.has_runs() && row.get("woke"),
+            Way::Alone(_) => row.get("woke"),
+        }
+    }
+}
+
 type Carried = (Vec<Committed>, Row, bool);
 
-/// Commits and a claim as one transaction, sent without waiting for each other.
-async fn at_once(
-    client: &Client,
-    commits: &[Commit],
-    columns: &[super::commit::Columns],
-    holds: &Holds,
-    wish: &Wish,
-) -> Result<Carried, Fault> {
-    let none = Settles::default();
-    let (begun, locked, rows, last, ended) = tokio::join!(
+/// All parts and a claim as one transaction, sent without waiting for each other.
+async fn at_once(client: &Client, parts: &[Part<'_>], holds: &Holds, wish: &Wish) -> Result<Carried, Fault> {
+    let none = Part { commits: &[], way: Way::Batch(Box::default()) };
+    let (last, before) = match parts.split_last() {
+        Some((last @ Part { way: Way::Batch(_), .. }, before)) => (last, before),
+        _ => (&none, parts),
+    };
+    let nothing = Wish::default();
+    let (begun, locked, rows, claimed, ended) = tokio::join!(
         biased;
         client.simple_query("BEGIN"),
         holds.take(client),
-        join_all(columns.iter().map(|columns| columns.send(client))),
-        ask(client, &none, wish),
+        join_all(before.iter().map(|part| part.send(client, &nothing))),
+        last.send(client, wish),
         client.simple_query("COMMIT"),
     );
     begun?;
     locked?;
     let rows = rows.into_iter().collect::<Result<Vec<Row>, Fault>>()?;
-    let last = last?;
+    let claimed = claimed?;
     ended?;
-    let woke = rows.iter().any(|row| row.get("woke"));
-    Ok((rows.iter().zip(commits).map(|(row, commit)| super::commit::read(row, commit)).collect(), last, woke))
+    let all = || before.iter().zip(&rows).chain([(last, &claimed)]);
+    let committed = all().flat_map(|(part, row)| part.read(row)).collect();
+    let woke = all().any(|(part, row)| part.woke(row));
+    Ok((committed, claimed, woke))
 }
 
 /// The same in an open transaction, where what an advance does to other runs follows it.
 async fn in_turn(
     client: &Client,
-    commits: &[Commit],
-    columns: &[super::commit::Columns],
+    parts: &[Part<'_>],
     holds: &Holds,
     wish: &Wish,
     names: &Names,
 ) -> Result<Carried, Fault> {
     holds.take(client).await?;
     let (mut answers, mut woke) = (Vec::new(), false);
-    for (commit, columns) in commits.iter().zip(columns) {
-        let row = columns.send(client).await?;
-        woke |= row.get::<_, bool>("woke");
-        let mut answer = super::commit::read(&row, commit);
-        let effects = effects_of(commit).filter(|effects| reaches_out(effects));
-        if let (RunAnswer::Advanced { .. }, Some(effects)) = (answer.run, effects) {
-            starts::reach_out(client, effects, names).await?;
-            answer.run = RunAnswer::Advanced { more: starts::look_again(client, effects.record.id).await? };
-            woke = true;
+    for part in parts {
+        let row = part.send(client, &Wish::default()).await?;
+        woke |= part.woke(&row);
+        for (commit, mut answer) in part.commits.iter().zip(part.read(&row)) {
+            let effects = effects_of(commit).filter(|effects| reaches_out(effects));
+            if let (RunAnswer::Advanced { .. }, Some(effects)) = (answer.run, effects) {
+                starts::reach_out(client, effects, names).await?;
+                answer.run = RunAnswer::Advanced { more: starts::look_again(client, effects.record.id).await? };
+                woke = true;
+            }
+            answers.push(answer);
         }
-        answers.push(answer);
     }
     let last = ask(client, &Settles::default(), wish).await?;
     Ok((answers, last, woke))
@@ -199,41 +256,33 @@ impl PostgresStore {
     /// Whether something waits that a claim has left, because others had their hands on it.
     async fn try_exchange(&self, connection: &mut Connection, exchange: &Exchange) -> Result<(Exchanged, bool), Fault> {
         let wish = self.wish(connection, exchange.claim.as_ref()).await?;
-        let advances = exchange.commits.iter().filter_map(|commit| commit.run.as_ref()?.advance.as_ref());
-        self.names.make(connection, advances.flat_map(|advance| &advance.effects.jobs).map(|job| &job.queue)).await?;
-        let Some(settles) = Settles::new(&exchange.commits, &self.names)? else {
-            return self.one_by_one(connection, exchange, &wish).await;
+        self.make_queues(connection, &exchange.commits).await?;
+        let parts = Part::all(&exchange.commits, &self.names)?;
+        let none = Box::default();
+        let settles = match parts.as_slice() {
+            [] => &none,
+            [Part { way: Way::Batch(settles), .. }] => settles,
+            parts => return self.in_parts(connection, exchange, parts, &wish).await,
         };
-        let is_suspect = |commit: &Commit| commit.moves.iter().any(|step| step.to == To::Suspect);
-        let sure = settles.brings_work() || exchange.commits.iter().any(is_suspect);
-        let with_steps = settles.has_runs();
+        let sure = settles.brings_work();
         let row = connection
             .run(async |client| {
                 // The notification is a transaction of its own behind the first, in the same flight.
-                let call = async {
-                    if with_steps {
-                        ask_with_steps(client, &settles, &wish).await
-                    } else {
-                        ask(client, &settles, &wish).await
-                    }
-                };
                 let notify = async {
                     if sure {
                         let _ = client.simple_query(WAKE).await;
                     }
                 };
-                let (row, ()) = tokio::join!(biased; call, notify);
+                let (row, ()) = tokio::join!(biased; ask_for(client, settles, &wish), notify);
                 row
             })
             .await?;
-        let (moved, parts): (Vec<i64>, Vec<i16>) =
-            if with_steps { (row.get("settled"), row.get("parts")) } else { (row.get("moved"), Vec::new()) };
         if sure {
             self.hint();
-        } else if with_steps && row.get("woke") {
+        } else if settles.has_runs() && row.get("woke") {
             self.wake(connection).await;
         }
-        let answer = self.read_exchanged(&row, Settles::answers(&exchange.commits, &moved, &parts))?;
+        let answer = self.read_exchanged(&row, settles.read(&row, &exchange.commits))?;
         Ok((answer, row.get("more")))
     }
 
@@ -251,30 +300,33 @@ impl PostgresStore {
         })
     }
 
-    /// The general way. Statements of a transaction, sent without waiting for each other.
-    async fn one_by_one(
+    /// Makes the queues known that commits name.
+    async fn make_queues(&self, connection: &mut Connection, commits: &[Commit]) -> Result<(), Fault> {
+        let mut queues: Vec<&Name> =
+            commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue).collect();
+        commits.iter().filter_map(effects_of).for_each(|effects| starts::queues(effects, &mut queues));
+        self.names.make(connection, queues.into_iter()).await
+    }
+
+    /// The general way. Statements of a transaction, sent without waiting for each other where that can be.
+    async fn in_parts(
         &self,
         connection: &mut Connection,
         exchange: &Exchange,
+        parts: &[Part<'_>],
         wish: &Wish,
     ) -> Result<(Exchanged, bool), Fault> {
-        let mut queues: Vec<&Name> =
-            exchange.commits.iter().flat_map(|commit| &commit.moves).map(|step| &step.job.queue).collect();
-        exchange.commits.iter().filter_map(effects_of).for_each(|effects| starts::queues(effects, &mut queues));
-        self.names.make(connection, queues.into_iter()).await?;
-        let columns = exchange.commits.iter().map(|commit| super::commit::Columns::new(commit, &self.names));
-        let columns = columns.collect::<Result<Vec<_>, Fault>>()?;
         let holds = Holds::of(&exchange.commits);
         let reaches_out = exchange.commits.iter().filter_map(effects_of).any(reaches_out);
         let (committed, last, woke) = connection
             .run(async |client| {
                 let (committed, last, woke) = if reaches_out {
                     client.simple_query("BEGIN").await?;
-                    let done = in_turn(client, &exchange.commits, &columns, &holds, wish, &self.names).await;
+                    let done = in_turn(client, parts, &holds, wish, &self.names).await;
                     client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
                     done?
                 } else {
-                    at_once(client, &exchange.commits, &columns, &holds, wish).await?
+                    at_once(client, parts, &holds, wish).await?
                 };
                 if woke {
                     let _ = client.simple_query(WAKE).await;

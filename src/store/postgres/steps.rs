@@ -1,8 +1,9 @@
 //! A batch of commits whose moves are plain settles, each with at most a part for a run of its own: what
 //! a worker sends when all goes well. As columns for `goflow.settle` and `goflow.settle_steps`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::commit::run_answer;
 use super::errors::Fault;
 use super::names::Names;
 use super::pool::Param;
-use crate::domain::{Epoch, RunId, To};
+use crate::domain::{Epoch, JobId, RunId, To};
 use crate::store::codec::encode;
 use crate::store::contract::*;
 
@@ -34,6 +35,8 @@ pub(super) struct Settles {
     from_revs: Vec<Option<i64>>,
     drained: Vec<Option<i64>>,
     effects: EffectColumns,
+    /// One of them waits to be leased alone now.
+    suspect: bool,
 }
 
 /// The epoch of a move that is a plain settle: a lease ends outside the line, and no key is concerned.
@@ -43,17 +46,24 @@ fn plain(step: &Move) -> Option<Epoch> {
     (outside && step.job.unique_key.is_none()).then_some(epoch)
 }
 
-/// Whether all of these can be carried out as one batch: then the order among them says nothing, for no
-/// two are about the same job or the same run, and none touches other runs.
-fn independent(commits: &[Commit]) -> bool {
-    let (mut jobs, mut runs) = (BTreeSet::new(), BTreeSet::<RunId>::new());
-    commits.iter().all(|commit| {
-        let whole = commit.run.as_ref().is_none_or(|part| {
-            let alone = part.advance.as_ref().is_none_or(|advance| !reaches_out(&advance.effects));
-            alone && part.facts.len() == commit.moves.len() && runs.insert(part.run)
-        });
-        whole && commit.moves.iter().all(|step| plain(step).is_some() && jobs.insert(step.job.id))
-    })
+/// Which of these can be carried out as one batch, at any time beside the others: the order says nothing of those whose
+/// jobs and runs no other is about. None, if one touches other runs: who that may be is not looked for.
+pub(super) fn plain_ones(commits: &[Commit]) -> Vec<bool> {
+    let (mut jobs, mut runs) = (BTreeMap::<JobId, usize>::new(), BTreeMap::<RunId, usize>::new());
+    let mut reaches = false;
+    for commit in commits {
+        commit.moves.iter().for_each(|step| *jobs.entry(step.job.id).or_default() += 1);
+        if let Some(part) = &commit.run {
+            *runs.entry(part.run).or_default() += 1;
+            reaches |= part.advance.as_ref().is_some_and(|advance| reaches_out(&advance.effects));
+        }
+    }
+    let is_plain = |commit: &Commit| {
+        let whole =
+            commit.run.as_ref().is_none_or(|part| part.facts.len() == commit.moves.len() && runs[&part.run] == 1);
+        !reaches && whole && commit.moves.iter().all(|step| plain(step).is_some() && jobs[&step.job.id] == 1)
+    };
+    commits.iter().map(is_plain).collect()
 }
 
 /// Whether effects touch runs beside their own.
@@ -62,17 +72,15 @@ pub(super) fn reaches_out(effects: &Effects) -> bool {
 }
 
 impl Settles {
-    /// `None` if one of the commits needs the general way.
-    pub fn new(commits: &[Commit], names: &Names) -> Result<Option<Settles>, Fault> {
-        if !independent(commits) {
-            return Ok(None);
-        }
+    /// Of [`plain_ones`].
+    pub fn new(commits: &[Commit], names: &Names) -> Result<Settles, Fault> {
         let mut settles = Settles::default();
         for commit in commits {
             let part = commit.run.as_ref().map_or(0, |_| settles.runs.len() as i32 + 1);
             for step in &commit.moves {
-                let Some(epoch) = plain(step) else { return Ok(None) };
+                let Some(epoch) = plain(step) else { continue };
                 let (place, delay) = destination(step.to, &step.job);
+                settles.suspect |= step.to == To::Suspect;
                 settles.ids.push(job_uuid(step.job.id));
                 settles.epochs.push(number(epoch.0));
                 settles.places.push(place);
@@ -88,7 +96,7 @@ impl Settles {
                 None => settles.facts.resize(settles.ids.len(), Vec::new()),
             }
         }
-        Ok(Some(settles))
+        Ok(settles)
     }
 
     fn push_run(&mut self, part: &RunCommit, names: &Names) -> Result<(), Fault> {
@@ -107,7 +115,7 @@ impl Settles {
 
     /// Whether somebody is sure to be woken if everything applies.
     pub fn brings_work(&self) -> bool {
-        self.effects.is_news()
+        self.suspect || self.effects.is_news()
     }
 
     /// What `goflow.exchange` takes first.
@@ -139,8 +147,15 @@ impl Settles {
         params
     }
 
+    /// What became of the commits that these are of, by the answer to the claim after them.
+    pub fn read(&self, row: &Row, commits: &[Commit]) -> Vec<Committed> {
+        let (moved, parts): (Vec<i64>, Vec<i16>) =
+            if self.has_runs() { (row.get("settled"), row.get("parts")) } else { (row.get("moved"), Vec::new()) };
+        Settles::answers(commits, &moved, &parts)
+    }
+
     /// What became of the commits: `moved` numbers the settles that applied, from 1.
-    pub fn answers(commits: &[Commit], moved: &[i64], parts: &[i16]) -> Vec<Committed> {
+    fn answers(commits: &[Commit], moved: &[i64], parts: &[i16]) -> Vec<Committed> {
         let moved: BTreeSet<i64> = moved.iter().copied().collect();
         let (mut nth, mut parts) = (0, parts.iter());
         let mut told = |_: &Move| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use goflow::domain::job::Outcome;
-use goflow::domain::{EventKind, JobId, Place, QueueSettings, QueueStats, RetryPolicy, To};
+use goflow::domain::{Epoch, EventKind, JobId, Place, QueueSettings, QueueStats, RetryPolicy, To};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -50,6 +50,38 @@ pub async fn a_queue_that_is_asked_twice_gives_each_job_once(subject: &Subject) 
     for one in &claimed {
         assert_eq!(make(store, settle(one, done())).await, Moved::Applied);
     }
+    assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
+}
+
+pub async fn commits_of_all_kinds_are_answered_in_their_order(subject: &Subject) {
+    let store = &*subject.store;
+    let worker = hired(store).await;
+    let jobs = [job(), job_with_key("a"), job(), job(), job(), job_with_key("b"), job()];
+    let ids = jobs.clone().map(|job| job.id);
+    enqueue(store, jobs.into_iter().map(now).collect()).await;
+    let claimed = claim(store, worker, 9).await;
+    let lease = |nth: usize| claimed.iter().find(|one| one.job.id == ids[nth]).expect("all are claimed");
+    let late = Epoch(lease(2).epoch.0 + 1_000);
+    let moves = vec![
+        settle(lease(0), done()),
+        settle(lease(1), done()),
+        settle_at(lease(2), late, done()),
+        settle(lease(3), failed()),
+        settle(lease(4), Outcome::Released),
+        settle(lease(5), hopeless()),
+        settle(lease(6), done()),
+        settle(lease(6), hopeless()),
+    ];
+    let answer = exchange(store, moves.into_iter().map(alone).collect(), None).await;
+    let moved: Vec<Moved> = answer.commits.into_iter().flat_map(|one| one.moves).collect();
+    let (yes, no) = (Moved::Applied, Moved::Stale);
+    assert_eq!(moved, [yes, yes, no, yes, yes, yes, yes, no]);
+    let mut places = Vec::new();
+    for id in ids {
+        places.push(place(store, id).await);
+    }
+    let (completed, running) = (Place::Completed, Place::Running);
+    assert_eq!(places, [completed, completed, running, Place::Retrying, Place::Pending, Place::Dead, completed]);
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }
 

@@ -52,6 +52,7 @@ macro_rules! laws_of_all {
             what_is_given_back_is_first_again
             a_paused_queue_gives_nothing
             a_queue_that_is_asked_twice_gives_each_job_once
+            commits_of_all_kinds_are_answered_in_their_order
             an_operator_moves_only_what_it_saw
             every_place_can_be_left_by_an_operator
             a_deleted_job_is_gone
