@@ -12,7 +12,7 @@ use super::names::Names;
 use super::pool::{Connection, DEADLINE, Param, again};
 use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
-use crate::domain::{EventKind, Name};
+use crate::domain::{EventKind, JobId, Name};
 use crate::store::contract::{Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
 
 /// A batch of jobs as columns.
@@ -21,7 +21,8 @@ pub(super) struct Batch {
     /// Nobody: nothing is remembered of it.
     producer: Option<Uuid>,
     sequence: i64,
-    plain: bool,
+    /// The jobs to be added one by one.
+    odd: Option<Vec<bool>>,
     last: bool,
     lane_queues: Vec<i32>,
     lanes: Vec<i16>,
@@ -67,8 +68,10 @@ fn start(new: &NewJob) -> i64 {
 impl Batch {
     /// Jobs that nobody sends again by their number.
     pub fn of(jobs: &[NewJob], names: &Names) -> Result<Batch, Fault> {
-        let mut batch = Batch { plain: true, last: true, ..Batch::default() };
-        let mut seen = BTreeSet::new();
+        let mut batch = Batch { last: true, ..Batch::default() };
+        // A parent counts for those that come after it.
+        let (mut seen, mut parents) = (BTreeSet::new(), BTreeSet::<JobId>::new());
+        let mut odd = Vec::with_capacity(jobs.len());
         for (nth, new) in (1..).zip(jobs) {
             let job = &new.job;
             batch.jobs.push(job, names)?;
@@ -80,8 +83,11 @@ impl Batch {
             batch.created.push(packed(&[new.log_entry(EventKind::JobCreated)])?);
             let waits = start != 0 || !job.after.is_empty();
             batch.scheduled.push(if waits { packed(&[new.log_entry(EventKind::JobScheduled)])? } else { Vec::new() });
-            batch.plain &= job.unique_key.is_none() && job.after.is_empty() && seen.insert(job.id);
+            let is_first = seen.insert(job.id);
+            odd.push(!is_first || job.unique_key.is_some() || !job.after.is_empty() || parents.contains(&job.id));
+            parents.extend(&job.after);
         }
+        batch.odd = Some(odd).filter(|odd| odd.contains(&true));
         let lanes: BTreeSet<_> = batch.jobs.queues.iter().copied().zip(batch.jobs.lanes.iter().copied()).collect();
         (batch.lane_queues, batch.lanes) = lanes.into_iter().unzip();
         Ok(batch)
@@ -92,7 +98,7 @@ impl Batch {
         let mut params: Vec<Param<'_>> = vec![
             (&self.producer, Type::UUID),
             (&self.sequence, Type::INT8),
-            (&self.plain, Type::BOOL),
+            (&self.odd, Type::BOOL_ARRAY),
             (&self.last, Type::BOOL),
             (&self.lane_queues, Type::INT4_ARRAY),
             (&self.lanes, Type::INT2_ARRAY),

@@ -1,10 +1,11 @@
-//! The packed line and the packed leases of PostgreSQL: what leaves a stretch in the middle, a head that somebody
-//! else holds, rows that are not where they were, one of several leases that has more to say.
+//! The packed line and the packed leases of PostgreSQL: what a stretch is made of, what leaves it in the middle, a
+//! head that somebody else holds, a limit that concerns nothing that waits, rows that are not where they were, one of
+//! several leases that has more to say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use goflow::domain::{EventKind, Job, JobId, Place, Progress, To};
+use goflow::domain::{EventKind, Job, JobId, Place, Progress, QueueSettings, To};
 use goflow::store::*;
 use tokio_postgres::NoTls;
 
@@ -209,5 +210,76 @@ async fn a_settle_that_waits_for_another_of_its_claim_ends_its_own_lease() {
     assert_eq!((stats.running, stats.completed), (2, 1));
     assert_eq!(make(&*store, settle(&claimed[1], done())).await, Moved::Stale);
     settle_all(&*store, &[claimed[0].clone(), claimed[2].clone()]).await;
+    verified(&*store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mixed_batch_keeps_its_order_and_is_packed() {
+    let cluster = Cluster::start();
+    let store = open(&cluster).await;
+    let worker = hired(&*store).await;
+    let taken = put(&*store, Job { unique_key: Some("taken".into()), ..job() }).await;
+    let mut jobs: Vec<Job> = (0..300).map(|nth| with_priority((nth % 3) as i8)).collect();
+    for nth in [40, 100, 160] {
+        jobs[nth].unique_key = Some(format!("key {nth}"));
+    }
+    jobs[161].unique_key = Some("taken".into());
+    // A parent counts for what comes after it, and an id once.
+    jobs[200].after = vec![jobs[10].id];
+    jobs[201].after = vec![jobs[220].id];
+    jobs[250] = jobs[249].clone();
+    let mut line = jobs.clone();
+    let answers = enqueue(&*store, jobs.into_iter().map(now).collect()).await;
+    for (nth, answer) in answers.iter().enumerate() {
+        let wanted = match nth {
+            161 => Enqueued::Conflict(taken),
+            201 => Enqueued::NoParent(line[220].id),
+            250 => Enqueued::Exists,
+            _ => Enqueued::Created,
+        };
+        assert_eq!(*answer, wanted, "job {nth}");
+    }
+    verified(&*store).await;
+    let (looker, connection) = tokio_postgres::connect(&cluster.url(), NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    let rows: i64 = looker.query_one("SELECT count(*) FROM goflow.waiting", &[]).await.expect("a count").get(0);
+    assert!(rows < 20, "{rows} rows for 297 jobs of three priorities");
+    for nth in [250, 201, 200, 161] {
+        line.remove(nth);
+    }
+    // It was there before all others of its priority.
+    line.insert(0, stored(&*store, taken).await.job);
+    line.sort_by_key(|job| -job.priority);
+    let mut claimed = Vec::new();
+    for _ in 0..10 {
+        claimed.extend(claim(&*store, worker, 40).await);
+    }
+    assert!(ids(&claimed) == line.iter().map(|job| job.id).collect::<Vec<_>>(), "in the order of the line");
+    verified(&*store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_work_with_a_limit_waits_for_the_lock_of_limits() {
+    let cluster = Cluster::start();
+    let store = open(&cluster).await;
+    let worker = hired(&*store).await;
+    let narrow = QueueSettings { concurrency: Some(1), ..QueueSettings::default() };
+    store.set_queue(&name("narrow"), &narrow).await.expect("set");
+    let line = put_all(&*store, 3).await;
+    let (other, connection) = tokio_postgres::connect(&cluster.url(), NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    other.batch_execute("BEGIN; SELECT goflow.lock_limits()").await.expect("it is held");
+    let both = || Some(wish(worker, &["narrow", "default"], 2));
+    let soon = tokio::time::timeout(Duration::from_secs(10), exchange(&*store, vec![], both())).await;
+    assert_eq!(ids(&soon.expect("nothing waits that has a limit").claimed), line[..2]);
+    let limited = put(&*store, job_in("narrow", "noop")).await;
+    let mut claiming = tokio::spawn({
+        let store = store.clone();
+        async move { exchange(&*store, vec![], Some(wish(worker, &["narrow", "default"], 5))).await.claimed }
+    });
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut claiming).await;
+    assert!(early.is_err(), "the limit was judged beside whoever holds the lock");
+    other.batch_execute("ROLLBACK").await.expect("it is let go");
+    assert_eq!(ids(&claiming.await.expect("a claim")), [limited, line[2]]);
     verified(&*store).await;
 }

@@ -153,7 +153,7 @@ BEGIN
         FROM generate_series(1, 2) AS kind);
     INSERT INTO goflow.queue (name) VALUES (v_queue) ON CONFLICT (name) DO NOTHING;
     SELECT q.id INTO v_queue_id FROM goflow.queue q WHERE q.name = v_queue;
-    SELECT * INTO told FROM goflow.enqueue(NULL::uuid, 0::bigint, false, true,
+    SELECT * INTO told FROM goflow.enqueue(NULL::uuid, 0::bigint, ARRAY[true], true,
         ARRAY[v_queue_id], ARRAY[(1 - 2 * v_priority)::smallint], ARRAY[v_id], ARRAY[v_queue_id], ARRAY[v_type],
         ARRAY[(1 - 2 * v_priority)::smallint], ARRAY[v_start], ARRAY[0::bigint], ARRAY[v_timeout], ARRAY[NULL::uuid],
         ARRAY[convert_to(v_key, 'UTF8')], ARRAY[NULL::boolean], ARRAY[convert_to(v_ckey, 'UTF8')], ARRAY[v_limit::int], ARRAY[v_body],

@@ -46,21 +46,44 @@ BEGIN
 END
 $$;
 
--- The turn of the nth job of a batch that goes into the line: that of its stretch, out of blocks of 1,024.
-CREATE FUNCTION goflow.seat(p_bases bigint[], p_nth bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-    SELECT p_bases[(p_nth - 1) / 1024 + 1] + (p_nth - 1) % 1024 / 64 * 64
+-- Where the stretches of a batch begin: for each of its jobs the number, from 1, of the first one of its stretch. Those
+-- that are `p_odd` are a stretch each, and no other goes past them. Null if all belong to one lane and none is odd: then it
+-- is each 64th.
+CREATE FUNCTION goflow.cut(p_queues int[], p_lanes smallint[], p_odd boolean[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF p_odd IS NULL AND p_queues[1] = ALL (p_queues) AND p_lanes[1] = ALL (p_lanes) THEN
+        RETURN NULL;
+    END IF;
+    RETURN ARRAY(
+        SELECT CASE WHEN n.odd THEN n.ord ELSE min(n.ord) OVER (PARTITION BY n.queue, n.lane, n.odd, n.part, (n.nth - 1) / 64) END FROM (
+            SELECT m.*, row_number() OVER (PARTITION BY m.queue, m.lane, m.odd, m.part ORDER BY m.ord) AS nth FROM (
+                SELECT u.queue, u.lane, u.ord, coalesce(u.odd, false) AS odd,
+                       count(*) FILTER (WHERE u.odd) OVER (PARTITION BY u.queue, u.lane ORDER BY u.ord) AS part
+                FROM unnest(p_queues, p_lanes, p_odd) WITH ORDINALITY AS u(queue, lane, odd, ord)) m) n
+        ORDER BY n.ord);
+END
+$$;
+
+CREATE FUNCTION goflow.first_of(p_firsts bigint[], p_nth bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_firsts IS NULL THEN (p_nth - 1) / 64 * 64 + 1 ELSE p_firsts[p_nth] END
+$$;
+
+-- The turn of a stretch of a batch by the number of its first job, out of blocks of 1,024.
+CREATE FUNCTION goflow.seat(p_bases bigint[], p_first bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_bases[(p_first - 1) / 1024 + 1] + (p_first - 1) % 1024
 $$;
 
 -- Puts jobs of a batch into the line, in their order; where `p_fits` is given, those of them that it names.
-CREATE FUNCTION goflow.line_up(p_bases bigint[], p_ids uuid[], p_spots tid[], p_queues int[], p_lanes smallint[], p_fits boolean[])
+CREATE FUNCTION goflow.line_up(p_bases bigint[], p_firsts bigint[], p_ids uuid[], p_spots tid[], p_queues int[], p_lanes smallint[],
+    p_fits boolean[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO goflow.waiting (turn, queue, lane, ids, spots)
-    SELECT goflow.seat(p_bases, min(u.ord)), u.queue, u.lane, array_agg(u.id ORDER BY u.ord),
+    SELECT goflow.seat(p_bases, goflow.first_of(p_firsts, min(u.ord))), u.queue, u.lane, array_agg(u.id ORDER BY u.ord),
            CASE WHEN p_spots IS NOT NULL THEN array_agg(u.spot ORDER BY u.ord) END
     FROM unnest(p_ids, p_spots, p_queues, p_lanes) WITH ORDINALITY AS u(id, spot, queue, lane, ord)
     WHERE p_fits IS NULL OR p_fits[u.ord]
-    GROUP BY u.queue, u.lane, (u.ord - 1) / 64;
+    GROUP BY u.queue, u.lane, goflow.first_of(p_firsts, u.ord);
 END
 $$;
 
@@ -71,6 +94,7 @@ CREATE FUNCTION goflow.add_jobs(p_now bigint, p_ids uuid[], p_queues int[], p_ty
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     bases bigint[];
+    firsts bigint[] := goflow.cut(p_queues, p_lanes, NULL);
     kept uuid[];
     spots tid[];
     fits boolean[];
@@ -81,7 +105,7 @@ BEGIN
     INSERT INTO goflow.lane SELECT DISTINCT q, l FROM unnest(p_queues, p_lanes) AS u(q, l) ON CONFLICT DO NOTHING;
     WITH new AS (
         INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, suspect, ckey, climit, body)
-        SELECT u.id, CASE WHEN u.suspect THEN nextval('goflow.turn') ELSE goflow.seat(bases, u.ord) END,
+        SELECT u.id, CASE WHEN u.suspect THEN nextval('goflow.turn') ELSE goflow.seat(bases, goflow.first_of(firsts, u.ord)) END,
                p_now, u.rev, u.queue, u.lane, CASE WHEN u.suspect THEN 'u' ELSE 'p' END, u.type, u.timeout_ms, u.run_id,
                u.suspect, u.ckey, u.climit, u.body
         FROM unnest(p_ids, p_queues, p_types, p_lanes, p_revs, p_timeouts, p_runs, p_suspects, p_ckeys, p_climits, p_bodies)
@@ -105,6 +129,6 @@ BEGIN
         fits := ARRAY(SELECT u.id = ANY (kept) AND array_position(p_ids, u.id) = u.ord AND u.suspect IS NOT TRUE
                       FROM unnest(p_ids, p_suspects) WITH ORDINALITY AS u(id, suspect, ord) ORDER BY u.ord);
     END IF;
-    PERFORM goflow.line_up(bases, p_ids, CASE WHEN kept = p_ids THEN spots END, p_queues, p_lanes, fits);
+    PERFORM goflow.line_up(bases, firsts, p_ids, CASE WHEN kept = p_ids THEN spots END, p_queues, p_lanes, fits);
 END
 $$;

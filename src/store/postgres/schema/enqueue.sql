@@ -1,11 +1,13 @@
 -- New work. One call a batch; the producer's row is locked for its length, so that a batch that is
 -- sent again while the first is still under way waits and finds its answer.
 
--- A negative start is a moment (negated), any other a delay; both in milliseconds. `p_plain` says
--- that no id comes twice and no job has a unique key or parents. Without a producer nothing is remembered.
+-- A negative start is a moment (negated), any other a delay; both in milliseconds. `p_odd`: the jobs that are added one by
+-- one after the others, because they have a unique key or parents, come again, or come after a child of theirs; null if none
+-- is. Without a producer nothing is remembered.
 -- `p_key_for`: how long a unique key stays taken at least. `p_after`: parents, each with the number of its
--- job. States: 0 created, 1 exists, 2 conflict with the holder, 3 the holder's place names a parent that is not kept. `p_last` says that no runs follow.
-CREATE FUNCTION goflow.enqueue(p_producer uuid, p_sequence bigint, p_plain boolean, p_last boolean,
+-- job. States: 0 created, 1 exists, 2 conflict with the holder, 3 the holder's place names a parent that is not kept.
+-- `p_last` says that no runs follow.
+CREATE FUNCTION goflow.enqueue(p_producer uuid, p_sequence bigint, p_odd boolean[], p_last boolean,
     p_new_queues int[], p_new_lanes smallint[],
     p_ids uuid[], p_queues int[], p_types text[], p_lanes smallint[], p_starts bigint[], p_revs bigint[],
     p_timeouts bigint[], p_runs uuid[], p_keys bytea[], p_suspects boolean[], p_ckeys bytea[], p_climits int[],
@@ -30,6 +32,8 @@ DECLARE
     kept_ids uuid[];
     spots tid[];
     fits boolean[];
+    firsts bigint[];
+    plain uuid[];
 BEGIN
     again := false;
     IF p_producer IS NOT NULL THEN
@@ -50,22 +54,31 @@ BEGIN
     IF given > 0 THEN
         base := goflow.next_turn();
         INSERT INTO goflow.lane SELECT q, l FROM unnest(p_new_queues, p_new_lanes) AS u(q, l) ON CONFLICT DO NOTHING;
+        states := array_fill(1::smallint, ARRAY[given]);
+        holders := array_fill(NULL::uuid, ARRAY[given]);
+        firsts := goflow.cut(p_queues, p_lanes, p_odd);
+        IF p_odd IS NULL THEN
+            plain := p_ids;
+        ELSE
+            plain := ARRAY(SELECT u.id FROM unnest(p_ids, p_odd) WITH ORDINALITY AS u(id, odd, ord) WHERE NOT u.odd ORDER BY u.ord);
+        END IF;
     END IF;
-    IF given > 0 AND p_plain THEN
+    IF cardinality(plain) > 0 THEN
         WITH new AS (
             INSERT INTO goflow.job (id, turn, at, rev, queue, lane, place, type, timeout_ms, run_id, suspect, ckey, climit, body)
             SELECT u.id,
                    -- In the line that of its stretch.
                    CASE WHEN (u.start = 0 OR (u.start < 0 AND -u.start <= v_now)) AND u.suspect IS NOT TRUE
-                        THEN goflow.seat(ARRAY[base], u.ord) ELSE base + u.ord - 1 END,
+                        THEN goflow.seat(ARRAY[base], goflow.first_of(firsts, u.ord)) ELSE base + u.ord - 1 END,
                    CASE WHEN u.start < 0 THEN greatest(-u.start, v_now) ELSE v_now + u.start END,
                    u.rev, u.queue, u.lane,
                    CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now)
                         THEN CASE WHEN u.suspect THEN 'u' ELSE 'p' END ELSE 's' END,
                    u.type, u.timeout_ms, u.run_id, u.suspect, u.ckey, u.climit, u.body
             FROM unnest(p_ids, p_queues, p_types, p_lanes, p_starts, p_revs, p_timeouts, p_runs, p_suspects, p_ckeys,
-                        p_climits, p_bodies)
-                 WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, suspect, ckey, climit, body, ord)
+                        p_climits, p_bodies, p_odd)
+                 WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, suspect, ckey, climit, body, odd, ord)
+            WHERE u.odd IS NOT TRUE
             ORDER BY u.ord
             ON CONFLICT (id) DO NOTHING
             RETURNING id, ctid, queue, place
@@ -73,25 +86,29 @@ BEGIN
             INSERT INTO goflow.delta (n, queue, place) SELECT count(*), n.queue, n.place FROM new n GROUP BY n.queue, n.place
         )
         SELECT count(*), array_agg(n.id), array_agg(n.ctid) INTO made, kept_ids, spots FROM new n;
+        IF kept_ids IS DISTINCT FROM plain THEN
+            spots := NULL;
+        ELSIF p_odd IS NOT NULL THEN
+            spots := ARRAY(SELECT CASE WHEN u.odd IS NOT TRUE THEN spots[count(*) FILTER (WHERE u.odd IS NOT TRUE) OVER (ORDER BY u.ord)] END
+                           FROM unnest(p_odd) WITH ORDINALITY AS u(odd, ord) ORDER BY u.ord);
+        END IF;
         IF made = given THEN
             states := array_fill(0::smallint, ARRAY[given]);
         ELSE
-            SELECT array_agg(CASE WHEN u.id = ANY (kept_ids) THEN 0 ELSE 1 END ORDER BY u.ord) INTO states
-            FROM unnest(p_ids) WITH ORDINALITY AS u(id, ord);
+            SELECT array_agg(CASE WHEN u.odd IS NOT TRUE AND (made = cardinality(plain) OR u.id = ANY (kept_ids)) THEN 0 ELSE 1 END ORDER BY u.ord)
+            INTO states FROM unnest(p_ids, p_odd) WITH ORDINALITY AS u(id, odd, ord);
         END IF;
         IF made < given OR NOT 0 = ALL (p_starts) OR array_position(p_suspects, true) IS NOT NULL THEN
             fits := ARRAY(SELECT u.state = 0 AND (u.start = 0 OR (u.start < 0 AND -u.start <= v_now)) AND u.suspect IS NOT TRUE
                           FROM unnest(states, p_starts, p_suspects) WITH ORDINALITY AS u(state, start, suspect, ord) ORDER BY u.ord);
         END IF;
-        PERFORM goflow.line_up(ARRAY[base], p_ids, CASE WHEN kept_ids = p_ids THEN spots END, p_queues, p_lanes, fits);
-        holders := array_fill(NULL::uuid, ARRAY[given]);
+        PERFORM goflow.line_up(ARRAY[base], firsts, p_ids, spots, p_queues, p_lanes, fits);
         SELECT array_agg(CASE WHEN u.start = 0 OR (u.start < 0 AND -u.start <= v_now) THEN u.created ELSE u.scheduled END
                          ORDER BY u.ord) INTO logged
         FROM unnest(states, p_starts, p_created, p_scheduled) WITH ORDINALITY AS u(state, start, created, scheduled, ord)
         WHERE u.state = 0;
-    ELSIF given > 0 THEN
-        states := array_fill(1::smallint, ARRAY[given]);
-        holders := array_fill(NULL::uuid, ARRAY[given]);
+    END IF;
+    IF p_odd IS NOT NULL THEN
         -- By key, so that two batches with the same keys do not wait for each other in a ring. Where there
         -- are parents, in order: one that comes before its child counts.
         FOR item IN
@@ -99,6 +116,7 @@ BEGIN
                                  p_suspects, p_ckeys, p_climits, p_bodies, p_key_for, p_created, p_scheduled)
             WITH ORDINALITY AS u(id, queue, type, lane, start, rev, timeout_ms, run_id, key, suspect, ckey, climit, body,
                                  key_for, created, scheduled, ord)
+            WHERE p_odd[u.ord]
             ORDER BY CASE WHEN cardinality(p_after) = 0 THEN u.key END NULLS FIRST, u.ord
         LOOP
             v_state := 0;

@@ -55,14 +55,17 @@ CREATE FUNCTION goflow.claim_suspect(p_now bigint, p_queue int, p_limited boolea
 DECLARE
     job goflow.job;
 BEGIN
-    IF p_limited AND goflow.room(p_queue) <= 0 THEN
-        RETURN NULL;
-    END IF;
     LOOP
         SELECT j.* INTO job FROM goflow.job j WHERE j.place = 'u' AND j.queue = p_queue
         ORDER BY j.at, j.turn LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             RETURN NULL;
+        END IF;
+        IF p_limited THEN
+            PERFORM goflow.lock_limits();
+            IF goflow.room(p_queue) <= 0 THEN
+                RETURN NULL;
+            END IF;
         END IF;
         IF job.ckey IS NOT NULL THEN
             PERFORM goflow.lock_limits();
@@ -129,6 +132,8 @@ DECLARE
     v_leased int;
     has_runs boolean := false;
     is_limited boolean := false;
+    v_limited boolean;
+    has_lock boolean := false;
     is_keyed boolean;
     fits boolean[];
     v_most bigint;
@@ -181,9 +186,6 @@ BEGIN
             PERFORM goflow.promote(now, c_queues);
             due := goflow.next_due(c_queues);
         END IF;
-        IF is_limited THEN
-            PERFORM goflow.lock_limits();
-        END IF;
         IF c_alone AND c_want > 0 THEN
             FOR v_queue IN SELECT q.id FROM unnest(c_queues) WITH ORDINALITY AS u(id, ord)
                            JOIN goflow.queue q ON q.id = u.id WHERE NOT q.paused ORDER BY u.ord
@@ -206,8 +208,8 @@ BEGIN
             END LOOP;
         END IF;
         IF v_have = 0 AND c_want > 0 THEN
-            FOR v_queue, v_lane, v_floor IN
-                SELECT l.queue, l.lane, coalesce(f.turn, -9223372036854775807)
+            FOR v_queue, v_lane, v_floor, v_limited IN
+                SELECT l.queue, l.lane, coalesce(f.turn, -9223372036854775807), q.concurrency IS NOT NULL
                 FROM unnest(c_queues) WITH ORDINALITY AS u(id, ord)
                 JOIN goflow.queue q ON q.id = u.id AND NOT q.paused
                 JOIN goflow.lane l ON l.queue = u.id
@@ -217,7 +219,14 @@ BEGIN
                 -- A block of epochs at a time; again if it was full, or some of what came was blocked.
                 LOOP
                     v_most := least(c_want - v_have, 64);
-                    IF is_limited THEN
+                    IF v_limited THEN
+                        -- Only for work that has the limit does one claim wait for the other.
+                        IF NOT has_lock THEN
+                            EXIT WHEN NOT EXISTS (SELECT FROM goflow.waiting h
+                                                  WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor);
+                            PERFORM goflow.lock_limits();
+                            has_lock := true;
+                        END IF;
                         -- What this claim has taken of the queue and not written down yet runs too.
                         v_most := least(v_most, goflow.room(v_queue) - CASE WHEN v_queue = v_last THEN v_unkept ELSE 0 END);
                         EXIT WHEN v_most <= 0;
@@ -357,8 +366,9 @@ BEGIN
         END IF;
     END IF;
     SELECT c_worker IS NOT NULL AND EXISTS (SELECT FROM unnest(c_queues) AS q(id), LATERAL (
-               SELECT FROM goflow.job j WHERE j.place = 'u' AND j.queue = q.id LIMIT 1) s
-               WHERE NOT is_limited OR coalesce(goflow.room(q.id) > 0, true)),
+               SELECT j.queue FROM goflow.job j WHERE j.place = 'u' AND j.queue = q.id LIMIT 1) s
+               -- Counting what runs is dear: for the queue of a suspect, not for each.
+               WHERE NOT is_limited OR coalesce(goflow.room(s.queue) > 0, true)),
            CASE WHEN c_worker IS NOT NULL THEN least(exchange.due, (SELECT t.due FROM goflow.timer t ORDER BY t.due LIMIT 1)) END,
            EXISTS (SELECT FROM goflow.dirty d WHERE d.until <= exchange.now), EXISTS (SELECT FROM goflow.ask),
            EXISTS (SELECT FROM goflow.tie)
