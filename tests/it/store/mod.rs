@@ -150,6 +150,7 @@ macro_rules! wide_laws {
             an_advance_asks_starts_and_tells
             a_gate_lets_so_many_in
             a_full_gate_turns_away
+            who_is_let_in_while_it_moves_on_learns_of_it
             a_parent_run_learns_of_a_refusal
         }
         $with! { $to schedule_laws:

@@ -136,6 +136,24 @@ pub async fn a_gate_lets_so_many_in(subject: &Subject) {
     assert_eq!(inboxes(store).await, [go(next)]);
 }
 
+pub async fn who_is_let_in_while_it_moves_on_learns_of_it(subject: &Subject) {
+    let store = &*subject.store;
+    let (inside, waits) = (run_id(), run_id());
+    start(store, gated(inside, 1, None)).await;
+    start(store, gated(waits, 1, None)).await;
+    let work = store.take_dirty(100, Duration::ZERO).await.expect("take_dirty").remove(0);
+    let drained = work.inbox.last().map(|(seq, _)| *seq);
+    let part = |run, state, drained| {
+        let advance = Some(Advance { from_rev: 1, drained, effects: Effects::of(record(run, 2, state)) });
+        Commit { moves: vec![], run: Some(RunCommit { run, facts: vec![], advance }) }
+    };
+    let both = vec![part(inside, RunState::Completed, drained), part(waits, RunState::Pending, None)];
+    for one in exchange(store, both, None).await.commits {
+        assert!(matches!(one.run, RunAnswer::Advanced { .. }), "{one:?}");
+    }
+    assert_eq!(inboxes(store).await, [(waits, vec!["go".to_owned()])]);
+}
+
 pub async fn a_full_gate_turns_away(subject: &Subject) {
     let store = &*subject.store;
     let (first, second) = (run_id(), run_id());

@@ -252,11 +252,12 @@ BEGIN
                   LATERAL (SELECT h.ctid AS row FROM goflow.run h WHERE h.id = n.id LIMIT 1) k
               WHERE n.is_on) u
         WHERE r.ctid = u.row;
+        -- Before the rest: a run that ends may let another one of these through a gate, which makes that one dirty again.
+        DELETE FROM goflow.dirty d WHERE d.run_id = ANY (ARRAY(
+            SELECT u.id FROM unnest(r_ids, parts) AS u(id, part) WHERE u.part = 1));
         PERFORM goflow.apply(v_now, r_ids, r_on, e_terminal, e_events, j_parts, j_ids, j_queues, j_types, j_lanes, j_revs,
             j_timeouts, j_runs, j_keys, j_suspects, j_ckeys, j_climits, j_bodies, v_parts, v_keys, v_values,
             d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
-        DELETE FROM goflow.dirty d WHERE d.run_id = ANY (ARRAY(
-            SELECT u.id FROM unnest(r_ids, parts) AS u(id, part) WHERE u.part = 1));
         logged := ARRAY(SELECT u.events FROM unnest(e_events, r_on) WITH ORDINALITY AS u(events, is_on, ord)
                         WHERE u.is_on AND u.events IS NOT NULL ORDER BY u.ord) || logged;
         woke := woke OR cardinality(j_parts) > 0;
