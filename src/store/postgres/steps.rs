@@ -80,7 +80,7 @@ impl Settles {
             for step in &commit.moves {
                 let Some(epoch) = plain(step) else { continue };
                 let (place, delay) = destination(step.to, &step.job);
-                settles.suspect |= step.to == To::Suspect;
+                settles.suspect |= goal(step.to, &step.job) == To::Suspect;
                 settles.ids.push(job_uuid(step.job.id));
                 settles.epochs.push(number(epoch.0));
                 settles.places.push(place);

@@ -55,17 +55,21 @@ CREATE FUNCTION goflow.claim_suspect(p_now bigint, p_queue int, p_limited boolea
 DECLARE
     job goflow.job;
 BEGIN
+    IF p_limited THEN
+        -- The lock comes before the row: whoever waits for it then finds the first one, not what is left beside it.
+        IF NOT EXISTS (SELECT FROM goflow.job j WHERE j.place = 'u' AND j.queue = p_queue) THEN
+            RETURN NULL;
+        END IF;
+        PERFORM goflow.lock_limits();
+        IF goflow.room(p_queue) <= 0 THEN
+            RETURN NULL;
+        END IF;
+    END IF;
     LOOP
         SELECT j.* INTO job FROM goflow.job j WHERE j.place = 'u' AND j.queue = p_queue
         ORDER BY j.at, j.turn LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             RETURN NULL;
-        END IF;
-        IF p_limited THEN
-            PERFORM goflow.lock_limits();
-            IF goflow.room(p_queue) <= 0 THEN
-                RETURN NULL;
-            END IF;
         END IF;
         IF job.ckey IS NOT NULL THEN
             PERFORM goflow.lock_limits();
