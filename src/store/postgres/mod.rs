@@ -6,7 +6,7 @@
 //!  exchange ─→ goflow.exchange   plain settles (arrays) + due + claim: one statement, one commit
 //!           ├→ goflow.settle_steps  before it in the same statement: settles of steps, and what their
 //!           │                    runs make of them
-//!           └→ goflow.commit ×n  everything else, one flight, one commit
+//!           └→ goflow.commit ×n  each that is anything else, batches between them; one flight, one commit
 //!  enqueue  ─→ goflow.enqueue    a batch (arrays), its answer kept for the producer
 //!  hints    ←─ LISTEN            one direct connection of its own; a NOTIFY follows each batch
 //! ```
