@@ -43,7 +43,8 @@ impl Client {
             }
             let place = Placed::of_enqueue(job.id.as_bytes(), given);
             job.metadata.insert(TRACEPARENT.to_owned(), place.trace.to_string());
-            let mut span = span(place, format!("enqueue {}", job.kind), now);
+            // Its life begins with its id, which may be a millisecond older.
+            let mut span = span(place, format!("enqueue {}", job.kind), now.min(job.id.created_at()));
             span.attributes.push(("goflow.job.id", job.id.to_string()));
             span.attributes.push(("messaging.destination.name", job.queue.to_string()));
             spans.push(span);
