@@ -20,27 +20,44 @@ struct Produced {
     doubtful: BTreeSet<String>,
 }
 
+/// How long a producer waits for an answer before it goes on with the next batch.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Feeds batches until it is told to stop: plain and delayed ones, or by the third producer what stays in its
-/// order, which waits for the one shard where it belongs while that is away.
+/// order, which waits for the one shard where it belongs while that is away. So does a batch that was under way to a
+/// shard when it died, as nobody can say whether it had arrived: the producer goes on meanwhile, as there would be
+/// nothing left to do if that happened to all of them.
 fn produce(site: &Site, who: usize, stop: &AtomicBool) -> Produced {
-    let mut produced = Produced::default();
-    for batch in 0.. {
-        if stop.load(Ordering::SeqCst) {
-            break;
+    let keeps_order = who == 2;
+    std::thread::scope(|scope| {
+        let mut sent = Vec::new();
+        for batch in 0.. {
+            if stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let names: Vec<String> = (0..6).map(|nth| format!("{who}-{batch}-{nth}")).collect();
+            let lines = names.join("\n") + "\n";
+            let line = match batch % 4 {
+                _ if keeps_order => format!("enqueue work --text-lines --partition p{}", batch % 9),
+                0 => "enqueue work --text-lines --delay 3s".to_owned(),
+                _ => "enqueue work --text-lines".to_owned(),
+            };
+            let asked = Instant::now();
+            let answer = scope.spawn(move || site.env.feed(&line, lines));
+            while !answer.is_finished() && (keeps_order || asked.elapsed() < PATIENCE) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            sent.push((names, answer));
+            std::thread::sleep(Duration::from_millis(150));
         }
-        let names: Vec<String> = (0..6).map(|nth| format!("{who}-{batch}-{nth}")).collect();
-        let lines = names.join("\n") + "\n";
-        let line = match (who, batch % 4) {
-            (2, _) => format!("enqueue work --text-lines --partition p{}", batch % 9),
-            (_, 0) => "enqueue work --text-lines --delay 3s".to_owned(),
-            _ => "enqueue work --text-lines".to_owned(),
-        };
-        let answer = site.env.feed(&line, lines);
-        let into = if answer.status == Some(0) { &mut produced.acknowledged } else { &mut produced.doubtful };
-        into.extend(names);
-        std::thread::sleep(Duration::from_millis(150));
-    }
-    produced
+        let mut produced = Produced::default();
+        for (names, answer) in sent {
+            let is_in = answer.join().expect("goflow answers").status == Some(0);
+            let into = if is_in { &mut produced.acknowledged } else { &mut produced.doubtful };
+            into.extend(names);
+        }
+        produced
+    })
 }
 
 /// Watches the witness: the longest time without an end, without what this thread itself was held up.
@@ -49,7 +66,8 @@ fn longest_still(site: &Site, stop: &AtomicBool, most: &AtomicU64) {
         let text = std::fs::read_to_string(site.env.path().join("witness")).unwrap_or_default();
         text.lines().filter(|line| line.starts_with("end ")).count()
     };
-    let (mut last, mut since, mut held_up) = (ends(), Instant::now(), Duration::ZERO);
+    let begin = Instant::now();
+    let (mut last, mut since, mut held_up) = (ends(), begin, Duration::ZERO);
     while !stop.load(Ordering::SeqCst) {
         let asleep = Instant::now();
         std::thread::sleep(Duration::from_millis(50));
@@ -57,6 +75,9 @@ fn longest_still(site: &Site, stop: &AtomicBool, most: &AtomicU64) {
         let now = ends();
         if now > last {
             let still = since.elapsed().saturating_sub(held_up);
+            if still > STILL / 2 {
+                println!("{still:?} without an end until {:?} after the start", begin.elapsed());
+            }
             most.fetch_max(u64::try_from(still.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
             (last, since, held_up) = (now, Instant::now(), Duration::ZERO);
         }
