@@ -2,6 +2,7 @@
 //! end, everything must drain, and the books must balance.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ impl Story {
             handlers.set(name(kind), scripted.clone());
         }
         let concurrency = 1 + self.dice.below(6) as usize;
-        let options = WorkerOptions { concurrency, ..WorkerOptions::default() };
+        let (lease, poll) = (self.dice.millis(3_000, 15_000), self.dice.millis(500, 6_000));
+        let options = WorkerOptions { concurrency, lease, poll, ..WorkerOptions::default() };
         let seed = self.dice.next();
         let worker = Worker::new(self.store.clone(), options, handlers, self.clock.clone(), Seeded::new(seed));
         let task = tokio::spawn(async move {
@@ -232,10 +234,9 @@ impl Story {
         }
         self.report.runs = self.runs.len();
         let (events, _) = self.real.events(None, usize::MAX).await.expect("events");
-        let text = format!("{events:?}");
-        self.report.story = text
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let mut story = DefaultHasher::new();
+        format!("{events:?}").hash(&mut story);
+        self.report.story = story.finish();
         self.report.jobs = ids.len();
         self.report.executions = self.witness.total();
         self.report.faults = self.faults.fired();
