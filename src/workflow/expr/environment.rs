@@ -144,13 +144,6 @@ pub fn environment() -> &'static Environment<'static> {
             Ok::<_, minijinja::Error>(text)
         });
         environment
-            .add_filter("tojson", |value: Value| value::to_json(&value).map(|json| json.to_string()).map_err(invalid));
-        environment.add_filter("join", |values: Value, between: Option<String>| {
-            let parts: Result<Vec<String>, minijinja::Error> =
-                values.try_iter()?.map(|value| to_text(&value)).collect();
-            parts.map(|parts| parts.join(between.as_deref().unwrap_or("")))
-        });
-        environment
     })
 }
 

@@ -111,3 +111,10 @@ fn a_template_prints_what_it_was_made_from() {
         assert_eq!(Template::parse(&json).expect("a template").source(), json);
     }
 }
+
+/// Fuel counts steps, not bytes: what a filter makes is bounded while it is made, also where little of it would be left.
+#[test]
+fn a_filter_makes_no_more_than_may_be() {
+    let told = error("${{ range(999)|join(range(999)|join('0123456789'))|length }}");
+    assert!(told.contains("larger than 1 MiB"), "{told}");
+}
