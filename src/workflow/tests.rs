@@ -45,6 +45,24 @@ fn every_bad_manifest_is_told_in_full() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The page for users shows nothing that would be refused, and leaves no verb and no key out.
+#[test]
+fn the_page_for_users_tells_the_whole_language() {
+    let page = include_str!("../../docs/workflows.md");
+    let mut shown = 0;
+    for part in page.split("```yaml\n").skip(1) {
+        let text = part.split("```").next().expect("a part");
+        parse("docs/workflows.md", text).unwrap_or_else(|problems| panic!("{}", problems.render()));
+        shown += 1;
+    }
+    assert_eq!(shown, 2);
+    let keys = step_read::KEYS.iter().chain(workflow_read::KEYS).chain(workflow_read::INPUT_KEYS);
+    let names = verb_read::VERBS.iter().chain(keys);
+    let missing: Vec<_> =
+        names.filter(|name| !["`", ": "].iter().any(|end| page.contains(&format!("{name}{end}")))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_good_manifest_reads_back_as_the_same_from_its_canonical_form() {
     let mut kinds = std::collections::BTreeSet::new();

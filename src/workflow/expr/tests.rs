@@ -118,3 +118,11 @@ fn a_filter_makes_no_more_than_may_be() {
     let told = error("${{ range(999)|join(range(999)|join('0123456789'))|length }}");
     assert!(told.contains("larger than 1 MiB"), "{told}");
 }
+
+#[test]
+fn the_page_for_users_names_every_function_filter_and_test() {
+    let page = include_str!("../../../docs/workflows.md");
+    let names = environment::FUNCTIONS.iter().chain(environment::FILTERS).chain(environment::TESTS);
+    let missing: Vec<_> = names.filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
