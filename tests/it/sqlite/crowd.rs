@@ -64,12 +64,6 @@ async fn eight_processes_share_one_file() {
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }
 
-/// Who waits for the file waits long: a disk that stands still for half a minute is another test's.
-fn open(path: &Path) -> goflow::store::Result<SqliteStore> {
-    let options = SqliteOptions { busy: Duration::from_secs(180), ..SqliteOptions::default() };
-    SqliteStore::open(path, Arc::new(Wall), options)
-}
-
 fn witness(path: &Path, nth: usize) -> std::path::PathBuf {
     path.with_file_name(format!("witness-{nth}"))
 }
