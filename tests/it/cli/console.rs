@@ -136,6 +136,21 @@ fn it_shows_the_queues_and_goes_by_q() {
 }
 
 #[test]
+fn a_key_that_comes_with_a_new_size_does_not_wait_for_the_next_key() {
+    let env = TestEnvironment::new();
+    with_work(&env);
+    let pane = Pane::open(&env, 100, 30);
+    pane.console("");
+    pane.shows("LATEST FAILURES");
+    for (columns, (key, there)) in (101..).zip([("2", "2 queues"), ("1", "LATEST FAILURES")].repeat(8)) {
+        pane.tmux(&["resize-window", "-x", &columns.to_string(), ";", "send-keys", "-l", key]);
+        pane.shows(there);
+    }
+    pane.types("q");
+    pane.ended(&env, 0);
+}
+
+#[test]
 fn ctrl_c_ends_it_whatever_is_open() {
     let env = TestEnvironment::new();
     with_work(&env);

@@ -91,9 +91,6 @@ const VIEWS: [(&str, &str); 8] = [
 fn each_view_at_each_size(pane: &Pane) {
     for (columns, rows) in [(80, 24), (120, 40), (200, 60)] {
         pane.resize(columns, rows);
-        // A key that comes together with the signal would wait for the next one.
-        let wide = "─".repeat(columns);
-        pane.sees("its size", |screen| screen.lines().any(|line| line == wide));
         for (key, there) in VIEWS {
             pane.types(key);
             pane.sees(&format!("{there} at {columns}x{rows}"), |screen| {
