@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use crate::domain::trace::{Spans, Trace};
 use crate::domain::{Clock, Entropy, JobId, Name, ProducerId, RunId, Shard};
+use crate::runs::Runs;
 use crate::store::{Near, Store};
 
 pub use crate::store::{Cursor, NewJob, StoreError, Stored};
@@ -90,6 +91,8 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Takes in what it tells them.
+    runs: Arc<Runs>,
     /// Takes the spans of what is enqueued and started.
     spans: Option<Arc<dyn Spans>>,
     /// What it enqueues and starts belongs to this trace, unless it says another.
@@ -100,7 +103,8 @@ pub struct Client {
 
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
-        Client { store, clock, entropy, spans: None, trace: None, once: None }
+        let runs = Arc::new(Runs::new(store.clone(), None));
+        Client { store, clock, entropy, runs, spans: None, trace: None, once: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

@@ -1,8 +1,10 @@
 //! What a server does for a goflow that has no store: its calls, and its wait for new work.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Client;
+use crate::domain::RunId;
 use crate::store::wire::{self, Call, HINTS_WAIT_MS, HintWish, Refusal, Right};
 
 impl Client {
@@ -11,7 +13,15 @@ impl Client {
     /// # Errors
     /// [`Refusal`].
     pub async fn serve(&self, call: Call, message: &[u8], may: Right) -> Result<Vec<u8>, Refusal> {
-        wire::answer(&**self.store(), call, message, may).await
+        let answer = wire::answer(&**self.store(), call, message, may).await?;
+        if call == Call::Inform && may < Right::Admin {
+            // Whoever is not trusted advances no run.
+            let (told,): (Vec<(RunId, Vec<u8>)>,) = wire::decode(message).map_err(Refusal::Malformed)?;
+            for run in told.into_iter().map(|(run, _)| run).collect::<BTreeSet<_>>() {
+                self.runs.take_in(run, self.clock().now()).await;
+            }
+        }
+        Ok(answer)
     }
 
     /// Waits until new work may be there, or for as long as is wished: the number of hints so far. It

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::Client;
 use crate::domain::trace::{Placed, Span, SpanKind, Spans, TRACEPARENT, Trace};
 use crate::domain::{Ms, Name, RunId};
+use crate::runs::Runs;
 use crate::store::NewJob;
 
 impl Client {
-    /// A client that sends the spans of what it enqueues and starts.
+    /// A client that sends the spans of what it enqueues and starts, and of the runs that it brings to their end.
     #[must_use]
     pub fn with_spans(self, spans: Option<Arc<dyn Spans>>) -> Client {
-        Client { spans, ..self }
+        let runs = Arc::new(Runs::new(self.store.clone(), spans.clone()));
+        Client { spans, runs, ..self }
     }
 
     /// Who takes them.

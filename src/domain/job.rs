@@ -187,6 +187,9 @@ pub struct Job {
     /// A rate limit has given it its permit: the next claim asks for none.
     #[serde(rename = "b", default, skip_serializing_if = "is_default")]
     pub permitted: bool,
+    /// It came to its turn while its run was paused, and waits for that to end.
+    #[serde(rename = "j", default, skip_serializing_if = "is_default")]
+    pub withheld: bool,
     /// What a store kept as this job and this goflow cannot read. Then most of the other fields are not
     /// known; see [`Job::unreadable`].
     #[serde(rename = "raw", default, with = "super::raw", skip_serializing_if = "Option::is_none")]
@@ -219,6 +222,10 @@ pub enum Outcome {
     },
     /// Not started: the rate limit gave a permit for later.
     Limited {
+        delay: Duration,
+    },
+    /// Not started: its run is paused. It is looked at again after this time, or let go before.
+    Withheld {
         delay: Duration,
     },
     /// Somebody asked for its end, and it was ended.
@@ -277,6 +284,7 @@ impl Job {
             deadline_ms: None,
             progress: None,
             permitted: false,
+            withheld: false,
             raw: None,
         }
     }
@@ -324,6 +332,7 @@ impl Job {
     /// what to call it. `random` is uniform in 0..1, for the jitter of a retry's delay.
     pub fn settle(mut self, outcome: Outcome, now: Ms, random: f64) -> Settled {
         self.permitted = matches!(outcome, Outcome::Limited { .. });
+        self.withheld = matches!(outcome, Outcome::Withheld { .. });
         self.crashes.retain(|at| now.since(*at) < limits::CRASH_WINDOW);
         match outcome {
             Outcome::Completed { result } => {
@@ -339,7 +348,7 @@ impl Job {
             }
             Outcome::Unhandled => self.ended(JobEvent::Park, To::Parked, EventKind::JobReleased, now),
             Outcome::Crashed => self.crashed(now),
-            Outcome::Snoozed { delay } | Outcome::Limited { delay } => {
+            Outcome::Snoozed { delay } | Outcome::Limited { delay } | Outcome::Withheld { delay } => {
                 self.ended(JobEvent::Snooze, To::Scheduled(delay), EventKind::JobScheduled, now)
             }
             Outcome::Cancelled { reason } => {
@@ -432,6 +441,14 @@ impl Job {
         Some(self.left(JobState::Scheduled, JobEvent::Cancel, To::Cancelled, EventKind::JobCancelled, now))
     }
 
+    /// The run of a step that was withheld goes on: it goes back to its line. `None` for any other job.
+    pub fn let_go(mut self, place: Place, now: Ms) -> Option<Settled> {
+        if !std::mem::take(&mut self.withheld) || place != Place::Scheduled {
+            return None;
+        }
+        Some(self.left(JobState::Scheduled, JobEvent::Due, To::Pending, EventKind::JobReady, now))
+    }
+
     /// An operator's retry: a new life, with the old one kept in the history.
     ///
     /// # Errors
@@ -441,7 +458,7 @@ impl Job {
         self.failures = 0;
         self.crashes.clear();
         self.after.clear();
-        self.permitted = false;
+        (self.permitted, self.withheld) = (false, false);
         self.progress = None;
         (self.started_at, self.finished_at) = (None, None);
         self.error = None;

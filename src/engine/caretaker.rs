@@ -13,10 +13,10 @@ use tracing::{debug, error, warn};
 
 use super::housekeeping::{Done, Housekeeper};
 use super::options::WorkerOptions;
-use super::runs::Runs;
 use super::time::StoreTime;
 use crate::domain::trace::Spans;
 use crate::domain::{Clock, Entropy, Shard, WorkerId};
+use crate::runs::Runs;
 use crate::store::{Exchange, Result, Store};
 
 /// Jobs whose end was asked for, looked at in one go.

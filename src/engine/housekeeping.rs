@@ -10,11 +10,11 @@ use tracing::{info, warn};
 
 use crate::domain::job::{Outcome, Settled};
 use crate::domain::{Entropy, Epoch, JobId, Ms, To, limits};
+use crate::runs::Runs;
 use crate::store::{Commit, Expect, Freed, Move, Result, RunAnswer, Store, Stored};
 
 use super::ledger::ASKED;
 use super::options::WorkerOptions;
-use super::runs::Runs;
 use super::settle::{Batch, Decided, commits};
 use super::time::StoreTime;
 
@@ -28,6 +28,8 @@ const FREE_BATCH: usize = 256;
 const JUMP: Duration = Duration::from_secs(5);
 /// How long a dirty run is left to the one who took it.
 const HOLD: Duration = Duration::from_secs(2);
+/// How long a new worker waits for the inboxes that it found before it takes work.
+const TAKE_IN: Duration = Duration::from_secs(2);
 /// At least so much lies between two looks into inboxes that nobody but a hint has asked for.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -62,7 +64,7 @@ pub enum Done {
     Reaped(Result<bool>),
     /// The store's clock ran ahead of ours: nothing was reaped.
     Jumped,
-    Ticked(Result<(bool, Option<Ms>)>),
+    Ticked(Result<(usize, Option<Ms>)>),
     Drained(Result<bool>),
     Trimmed(Result<bool>),
     GivenBack(Result<()>),
@@ -82,6 +84,11 @@ pub struct Housekeeper {
     trim: Option<Instant>,
     draining: bool,
     dirty: bool,
+    born: Instant,
+    /// Every timer that was due has fired; the last drain found no more; both were so at once.
+    ticked: bool,
+    drained: bool,
+    taken_in: bool,
     /// When inboxes are to be looked into although no answer has named them, and when they were.
     look: Option<Instant>,
     looked: Option<Instant>,
@@ -106,6 +113,10 @@ impl Housekeeper {
             trim: Some(now + options.trim_every.mul_f64(means.entropy.fraction())),
             draining: false,
             dirty: true,
+            born: now,
+            ticked: false,
+            drained: false,
+            taken_in: false,
             look: None,
             looked: None,
             orphans: Vec::new(),
@@ -124,6 +135,16 @@ impl Housekeeper {
     /// Whether something may come of what waits here: a run that goes on, a held job that is let go.
     pub fn is_dirty(&self) -> bool {
         self.dirty || self.draining || self.freed || self.freeing
+    }
+
+    /// Whether what had been told to runs before this worker began has been taken in, or is more than can be
+    /// waited for: timers that were due have fired, and inboxes were empty once.
+    pub fn has_taken_in(&self, now: Instant) -> bool {
+        self.taken_in || now >= self.born + TAKE_IN
+    }
+
+    fn look_whether_taken_in(&mut self) {
+        self.taken_in |= self.ticked && self.drained && !self.dirty;
     }
 
     /// A timer of some run is due then.
@@ -230,7 +251,9 @@ impl Housekeeper {
             Done::Ticked(result) => {
                 self.tick = Some(now + self.tick_every);
                 let (fired, next) = result?;
-                self.dirty |= fired;
+                self.dirty |= fired > 0;
+                self.ticked |= fired < TICK_BATCH;
+                self.look_whether_taken_in();
                 // A hint may have been lost.
                 self.hinted(now);
                 if let Some(due) = next {
@@ -240,6 +263,8 @@ impl Housekeeper {
             }
             Done::Drained(result) => {
                 self.draining = false;
+                self.drained = matches!(result, Ok(false));
+                self.look_whether_taken_in();
                 // After an error the run's hold passes by itself; the next answer will say dirty.
                 self.dirty |= *result.as_ref().unwrap_or(&true);
                 result.map(drop)
@@ -359,9 +384,9 @@ impl Means {
         Ok(more)
     }
 
-    async fn tick(&self) -> Result<(bool, Option<Ms>)> {
+    async fn tick(&self) -> Result<(usize, Option<Ms>)> {
         let ticked = self.store.tick(TICK_BATCH).await?;
-        Ok((ticked.fired > 0, ticked.next_due))
+        Ok((ticked.fired, ticked.next_due))
     }
 
     /// Advances dirty runs by what waits in their inboxes; answers whether there is more to do.

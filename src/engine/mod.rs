@@ -34,7 +34,6 @@ mod pace;
 mod permits;
 mod plan;
 pub mod pull;
-mod runs;
 mod scheduler;
 mod settle;
 mod shares;

@@ -11,12 +11,12 @@ use tracing::{error, warn};
 
 use super::options::WorkerOptions;
 use super::permits::{Permits, batch, of_queue};
-use super::runs::Runs;
-use super::settle::{Decided, commits, unreadable};
+use super::settle::{Decided, commits, unreadable, unwanted};
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::limits::CLAIM_BATCH;
 use crate::domain::trace::Spans;
 use crate::domain::{Clock, Entropy, Epoch, Job, JobId, JobState, Ms, Name, Place, Rate, Shard, WorkerId};
+use crate::runs::Runs;
 use crate::store::{
     Claim, Claimed, Exchange, Expect, Heartbeat, ListQuery, Move, Moved, Note, PermitRequest, Result, Store, Stored,
     WorkerInfo,
@@ -223,8 +223,13 @@ impl Pull {
         let due = answer.next_due.map(|due| Instant::now() + due.since(now) + Duration::from_millis(1));
         let (mut kept, mut decided) = (Vec::new(), Vec::new());
         for mut claimed in answer.claimed {
-            claimed.job.claimed(who.id, claimed.epoch, now);
-            let outcome = if claimed.job.raw.is_some() {
+            let unwanted = unwanted(&claimed, answer.asked, &self.runs, now);
+            if unwanted.is_none() {
+                claimed.job.claimed(who.id, claimed.epoch, now);
+            }
+            let outcome = if unwanted.is_some() {
+                unwanted
+            } else if claimed.job.raw.is_some() {
                 error!(job = %claimed.job.id, queue = %claimed.job.queue, "the job's record cannot be read: set apart");
                 Some(unreadable(&mut claimed))
             } else if !who.types.contains(&claimed.job.kind) {

@@ -3,19 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::job::{JobError, Link, Outcome, RetryHint};
 use crate::domain::trace::{Span, Spans};
 use crate::domain::{Entropy, EventKind, JobId, Ms, RunId, To};
+use crate::runs::Runs;
 use crate::store::{
     Claim, Claimed, Commit, Committed, Exchange, Exchanged, Expect, Move, Moved, Result, RunRecord, Store,
 };
-use crate::workflow::{Run, StepRecord};
+use crate::workflow::{Run, StepRecord, Wanted};
 
-use super::ledger::Finished;
+use super::ledger::{ASKED, Finished};
 use super::options::Summary;
-use super::runs::Runs;
 use super::traces;
+
+/// Until a step of a paused run is looked at again: at least, and at most.
+const WITHHELD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 /// A job's next move, and the run it is a step of, as far as it is known.
 #[derive(Clone, Debug)]
@@ -53,6 +57,21 @@ pub fn unreadable(claimed: &mut Claimed) -> Outcome {
     }
     let error = job.error.take().unwrap_or_else(|| JobError::new("unreadable", "its record cannot be read"));
     Outcome::Failed { error, retry: RetryHint::Never }
+}
+
+/// How a step that was just leased goes back unstarted, if its run does not want it to begin now. `asked`:
+/// the store said with the lease that the end of some job is asked for.
+pub fn unwanted(claimed: &Claimed, asked: bool, runs: &Runs, now: Ms) -> Option<Outcome> {
+    match runs.wants(claimed, asked) {
+        Wanted::Now => None,
+        Wanted::Later => {
+            // Whoever lets the run go on lets its steps go, unless that one dies: so they look by
+            // themselves too, the oldest seldom.
+            let age = now.since(claimed.job.id.created_at());
+            Some(Outcome::Withheld { delay: (age / 10).clamp(WITHHELD.0, WITHHELD.1) })
+        }
+        Wanted::NoMore => Some(Outcome::Cancelled { reason: ASKED.to_owned() }),
+    }
 }
 
 /// What came of a batch.

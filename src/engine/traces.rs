@@ -1,11 +1,10 @@
-//! The spans of what a worker commits: the wait, the attempt and the life of a job, and the life of a run.
-//! Made only where somebody takes them, and told only once the store has committed what they are of.
-//! Which trace they belong to is `domain::trace`; where they are sent is `sys`.
+//! The spans of what a worker commits: the wait, the attempt and the life of a job. Made only where somebody
+//! takes them, and told only once the store has committed what they are of. Which trace they belong to is
+//! `domain::trace`; where they are sent is `sys`; those of runs are made where runs advance.
 
-use crate::domain::trace::{Placed, Span, SpanKind, Spans};
-use crate::domain::{Job, Ms, RunState, To};
+use crate::domain::trace::{Placed, Span, SpanKind};
+use crate::domain::{Job, Ms, To};
 use crate::store::{Expect, Move};
-use crate::workflow::{Run, StepRecord};
 
 /// The spans that a move ends, if it is applied. `waited_from` is when the job came to wait for the
 /// attempt.
@@ -36,9 +35,9 @@ pub fn of_move(step: &Move, waited_from: Option<Ms>) -> Vec<Span> {
     spans
 }
 
-/// Whether the handler was called at all: not where there is none, or the job waits for a permit.
+/// Whether the handler was called at all: not where there is none, or the job waits for a permit or for its run.
 fn was_started(step: &Move) -> bool {
-    step.to != To::Parked && !step.job.permitted
+    step.to != To::Parked && !step.job.permitted && !step.job.withheld
 }
 
 /// An item of a list has its step's name: the names of spans are few.
@@ -76,51 +75,6 @@ fn span(place: Placed, name: String, kind: SpanKind, (start, end): (Ms, Ms), job
     }
     // Clocks of two machines may disagree by a little; a span never ends before it starts.
     Span { place, name, kind, start, end: end.max(start), attributes, error: None }
-}
-
-/// Tells the life of a run that is over, and of those of its steps that were no jobs, such as a wait.
-pub fn tell_run(spans: &dyn Spans, run: &Run) {
-    let life = Placed::of_run(run.id, run.trace.as_deref());
-    if !life.trace.sampled {
-        return;
-    }
-    for step in run.steps.iter().filter(|step| step.job.is_none()) {
-        if let Some(span) = of_step(life, run, step) {
-            spans.record(span);
-        }
-    }
-    let failed = matches!(run.state, RunState::Failed | RunState::Compensated | RunState::Cancelled);
-    spans.record(Span {
-        place: life,
-        name: format!("run {}", run.workflow),
-        kind: SpanKind::Internal,
-        start: run.created_at,
-        end: run.finished_at.unwrap_or(run.created_at).max(run.created_at),
-        attributes: vec![
-            ("goflow.run.id", run.id.to_string()),
-            ("goflow.workflow", run.workflow.to_string()),
-            ("goflow.workflow.version", run.version.clone()),
-            ("goflow.state", run.state.to_string()),
-        ],
-        error: failed.then(|| run.error.as_ref().map_or_else(|| run.state.to_string(), ToString::to_string)),
-    });
-}
-
-fn of_step(life: Placed, run: &Run, step: &StepRecord) -> Option<Span> {
-    let (start, end) = (step.started_at?, step.finished_at?);
-    Some(Span {
-        place: life.step(run.id, &step.id),
-        name: format!("step {}", step.id),
-        kind: SpanKind::Internal,
-        start,
-        end: end.max(start),
-        attributes: vec![
-            ("goflow.run.id", run.id.to_string()),
-            ("goflow.step", step.id.clone()),
-            ("goflow.state", step.state.to_string()),
-        ],
-        error: step.error.as_ref().map(ToString::to_string),
-    })
 }
 
 #[cfg(test)]

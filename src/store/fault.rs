@@ -239,6 +239,7 @@ delegate! {
     set_queue(queue: &Name, settings: &QueueSettings) -> ();
     workers() -> Vec<WorkerStatus>;
     run(id: RunId) -> Option<RunRecord>;
+    run_work(id: RunId) -> Option<RunWork>;
     find_runs(part: &str, limit: usize) -> Vec<RunId>;
     runs(query: &RunQuery) -> Page<RunRecord>;
     values(run: RunId, keys: &[String]) -> Vec<Option<Json>>;

@@ -45,7 +45,7 @@ pub use outline::{Outline, outline};
 pub use record::{Body, Slot, StepRecord};
 pub use request::{Request, RequestBody};
 pub use rows::{Row, rows};
-pub use run::Run;
+pub use run::{Run, Wanted};
 pub use simulate::{Failure, Script, SimulateError, Simulated, simulate};
 pub use spec::Outputs;
 

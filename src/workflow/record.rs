@@ -284,6 +284,14 @@ impl StepRecord {
         }
     }
 
+    /// The record of the step whose job this is: this one, or one inside.
+    pub fn of_job(&self, job: JobId) -> Option<&StepRecord> {
+        if self.job == Some(job) {
+            return Some(self);
+        }
+        self.frames().find_map(|(_, steps)| steps.iter().find_map(|step| step.of_job(job)))
+    }
+
     /// The steps inside, by branch, item or round.
     pub fn frames(&self) -> impl Iterator<Item = (u32, &[StepRecord])> {
         let (frames, each, round) = match self.body.as_deref() {

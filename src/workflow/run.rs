@@ -109,6 +109,16 @@ pub struct Run {
     pub held: Vec<String>,
 }
 
+/// Whether a run still wants a step of its own to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Now,
+    /// Once the run goes on: it is paused.
+    Later,
+    /// It has asked for the end of the job.
+    NoMore,
+}
+
 /// The step that called a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Parent {
@@ -308,6 +318,17 @@ impl Run {
     /// Whether it is paused and nobody has cancelled it since.
     pub fn is_held(&self) -> bool {
         self.state == RunState::Paused && self.cancel.is_none()
+    }
+
+    /// Whether a job that it has made, and that has not begun, is to begin. Undos always are: nothing holds up
+    /// a run that compensates.
+    pub fn wants(&self, job: JobId, undo: bool) -> Wanted {
+        let stop = if undo { None } else { self.steps.iter().find_map(|step| step.of_job(job)).and_then(|of| of.stop) };
+        match stop {
+            Some(stop) if stop.closes() => Wanted::NoMore,
+            _ if self.is_held() && !undo => Wanted::Later,
+            _ => Wanted::Now,
+        }
     }
 
     /// Whether it has failed, was cancelled or has ended itself: nothing new starts but what ends it.

@@ -9,6 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["sys", "workflow"],
     &["exec", "store"],
+    &["runs"],
     &["api", "engine"],
     &["server", "library"],
     &["tui"],

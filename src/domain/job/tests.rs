@@ -155,3 +155,17 @@ fn a_job_that_was_stopped_while_it_ran_has_had_an_attempt() {
     let again = stopped(begun(1, job())).requeue(JobState::Cancelled, Ms(40)).expect("it may").job;
     assert_eq!((again.attempt(JobState::Pending), again.started_at), (0, None), "a new life");
 }
+
+#[test]
+fn a_withheld_job_waits_uncounted_and_is_let_go_only_from_there() {
+    let withheld = job().settle(Outcome::Withheld { delay: Duration::from_secs(5) }, Ms(20), 0.5);
+    assert_eq!((withheld.to, withheld.event), (To::Scheduled(Duration::from_secs(5)), EventKind::JobScheduled));
+    let job = withheld.job;
+    assert!(job.withheld && job.failures == 0 && job.history.is_empty());
+    assert!(job.clone().let_go(Place::Pending, Ms(20)).is_none(), "it has come to its turn by itself");
+    let gone = job.clone().let_go(Place::Scheduled, Ms(20)).expect("it was withheld");
+    assert_eq!((gone.to, gone.event, gone.job.withheld), (To::Pending, EventKind::JobReady, false));
+    assert_eq!(gone.job.rev, job.rev + 1);
+    let snoozed = self::job().settle(Outcome::Snoozed { delay: Duration::from_secs(5) }, Ms(20), 0.5).job;
+    assert!(snoozed.let_go(Place::Scheduled, Ms(20)).is_none(), "its handler has asked for that time");
+}

@@ -161,7 +161,7 @@ impl Life {
             }
             let patience = self.worker.entropy.fraction();
             self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
-            self.accept(answer.claimed, wish.alone, now);
+            self.accept(answer.claimed, wish.alone, answer.asked, now);
         }
         Ok(())
     }

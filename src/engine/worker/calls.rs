@@ -122,7 +122,9 @@ impl Life {
     pub(super) fn may_take(&self, now: Instant) -> bool {
         let registered = self.plan.registered.is_some_and(|until| now < until);
         let ready = self.plan.handlers_known || !self.worker.handlers.follows_store();
-        registered && ready && self.plan.queues_known && self.stopping.is_none()
+        // A run may have been cancelled, or its time may be over, while nobody worked.
+        let fresh = self.housekeeper.has_taken_in(now);
+        registered && ready && fresh && self.plan.queues_known && self.stopping.is_none()
     }
 
     pub(super) fn may_claim(&self, now: Instant) -> bool {

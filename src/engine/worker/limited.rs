@@ -130,7 +130,7 @@ impl Life {
             line.idle = answer.claimed.len() < wish.want && hinted == self.hinted;
             line.look = due.unwrap_or(now + self.worker.options.poll).min(now + self.worker.options.poll).max(now);
         }
-        self.accept(answer.claimed, wish.alone, now);
+        self.accept(answer.claimed, wish.alone, answer.asked, now);
         Ok(())
     }
 

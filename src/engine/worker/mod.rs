@@ -22,6 +22,7 @@ use tracing::{debug, error};
 
 use crate::domain::job::Outcome;
 use crate::domain::{Clock, Entropy, Epoch, JobId, Ms, Name, QueueSettings, Shard, WorkerId};
+use crate::runs::Runs;
 use crate::store::{Beat, Definition, Exchanged, PermitRequest, Result, Store, StoreError, Stored};
 
 use self::emptiness::Left;
@@ -34,7 +35,6 @@ use super::notes::NoteBook;
 use super::options::{Summary, WorkerOptions};
 use super::permits::Permits;
 use super::plan::Plan;
-use super::runs::Runs;
 use super::settle::Answered;
 use super::shares::{Shares, Weighted};
 use super::time::StoreTime;

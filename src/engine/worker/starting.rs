@@ -13,7 +13,7 @@ use super::super::handlers::{Ending, Task};
 use super::super::ledger::Ready;
 use super::super::notes::JobNotes;
 use super::super::permits::{Permits, of_type};
-use super::super::settle::unreadable;
+use super::super::settle::{unreadable, unwanted};
 use super::{Happened, Life};
 use crate::domain::job::{JobError, Outcome, RetryHint};
 use crate::domain::trace::{Placed, TRACEPARENT};
@@ -51,6 +51,11 @@ impl Life {
     /// Answers whether there is room for another.
     fn start_one(&mut self, mut claimed: Claimed) -> bool {
         let now = self.time.now();
+        // What this worker itself has committed since the lease may have changed that.
+        if let Some(outcome) = unwanted(&claimed, false, &self.runs, now) {
+            self.ledger.finish(claimed, outcome);
+            return true;
+        }
         claimed.job.claimed(self.id, claimed.epoch, now);
         if claimed.job.raw.is_some() {
             error!(job = %claimed.job.id, queue = %claimed.job.queue, "the job's record cannot be read: set apart");
@@ -144,10 +149,14 @@ impl Life {
         Task { job, stop, notes, trace }
     }
 
-    /// Takes new leases in.
-    pub(super) fn accept(&mut self, claimed: Vec<Claimed>, alone: bool, now: Instant) {
+    /// Takes new leases in. `asked`: the end of some job was asked for when they were given.
+    pub(super) fn accept(&mut self, claimed: Vec<Claimed>, alone: bool, asked: bool, now: Instant) {
         let alone = alone && claimed.len() == 1;
         for one in claimed {
+            if let Some(outcome) = unwanted(&one, asked, &self.runs, self.time.now()) {
+                self.ledger.finish(one, outcome);
+                continue;
+            }
             match judge(&self.worker.handlers, &mut self.permits, &one.job, now) {
                 Ok(ready) => self.ledger.accept(one, alone, ready),
                 Err(outcome) => self.ledger.finish(one, outcome),

@@ -190,7 +190,7 @@ pub struct ScheduleCommit {
     pub events: Vec<Event>,
 }
 
-/// A dirty run with what waits in its inbox, oldest first, at most
+/// A run with what waits in its inbox, oldest first, at most
 /// [`crate::domain::limits::DRAIN_BATCH`] entries.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunWork {

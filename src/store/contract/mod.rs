@@ -73,6 +73,7 @@
 //! | `asked`, `freed`, `schedules` | O(answer) | 1 indexed read | 1 script | 1 indexed read |
 //! | `tick`, `take_dirty` | O(log w) | a share of one commit | 1 script | 1 transaction |
 //! | `get`, `run`, `values`, `log` | O(1) | 1 read | 1 command | 1 read |
+//! | `run_work` | O(answer) | 2 reads | 2 commands | 1 read |
 //! | `list` | O(budget) | 1 indexed read | 2 commands | 1 indexed read |
 //! | `newest` | O(n) | 1 indexed read | 1 command in 200 records of the log | 1 indexed read |
 //! | `since` | O(log, from its end) | O(log of the log) reads | 1 command | O(log of the log) reads |
@@ -331,6 +332,10 @@ pub trait Store: Send + Sync + 'static {
     async fn workers(&self) -> Result<Vec<WorkerStatus>>;
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>>;
+
+    /// A run with the head of its inbox, as [`Store::take_dirty`] would give it, but hidden from nobody. The
+    /// record is not newer than the inbox: an advance from it by what had left the inbox is contended.
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>>;
 
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>>;
 

@@ -399,6 +399,10 @@ impl Store for MemoryStore {
         Ok(self.state().runs.get(&id).map(|kept| kept.record.clone()))
     }
 
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        Ok(self.state().runs.get(&id).map(runs::work))
+    }
+
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
         let state = self.state();
         let matches = |id: &&RunId| id.to_string().replace('-', "").contains(part);

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use super::*;
 
+pub(super) fn work(kept: &KeptRun) -> RunWork {
+    let inbox = kept.inbox.iter().take(limits::DRAIN_BATCH).map(|(seq, fact)| (*seq, fact.clone())).collect();
+    RunWork { record: kept.record.clone(), inbox }
+}
+
 impl State {
     pub(super) fn start_run(&mut self, new: &NewRun, now: Ms, events: &mut Vec<Event>) -> Enqueued {
         let id = new.effects.record.id;
@@ -129,8 +134,7 @@ impl State {
                 self.dirty.remove(&run);
                 continue;
             };
-            let inbox = kept.inbox.iter().take(limits::DRAIN_BATCH).map(|(seq, fact)| (*seq, fact.clone())).collect();
-            work.push(RunWork { record: kept.record.clone(), inbox });
+            work.push(self::work(kept));
             self.dirty.insert(run, now.after(hold));
         }
         work

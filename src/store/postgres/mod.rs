@@ -341,6 +341,10 @@ impl Store for PostgresStore {
         self.get_run(id).await
     }
 
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        self.get_run_work(id).await
+    }
+
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
         Ok(self.find_ids("run", part, limit).await?.into_iter().map(run_id).collect())
     }

@@ -22,6 +22,14 @@ fn read_record(row: &Row) -> Result<RunRecord> {
     record(run_id(row.get(0)), row.get(1), row.get(2), row.get(3), row.get(4))
 }
 
+/// A record, with the numbers and the facts of its inbox in two columns behind it.
+fn read_work(row: &Row) -> Result<RunWork> {
+    let seqs: Vec<i64> = row.get(5);
+    let facts: Vec<Vec<u8>> = row.get(6);
+    let inbox = seqs.into_iter().map(|seq| seq as u64).zip(facts).collect();
+    Ok(RunWork { record: read_record(row)?, inbox })
+}
+
 impl PostgresStore {
     pub(super) async fn fire(&self, limit: usize) -> Result<Ticked> {
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
@@ -40,13 +48,19 @@ impl PostgresStore {
         let entries = limits::DRAIN_BATCH as i32;
         let params: [Param<'_>; 3] = [(&most, Type::INT4), (&hold, Type::INT8), (&entries, Type::INT4)];
         let rows = again!(connection.rows("SELECT * FROM goflow.take_dirty($1, $2, $3)", &params))?;
-        let work = |row: &Row| {
-            let seqs: Vec<i64> = row.get(5);
-            let facts: Vec<Vec<u8>> = row.get(6);
-            let inbox = seqs.into_iter().map(|seq| seq as u64).zip(facts).collect();
-            Ok(RunWork { record: read_record(row)?, inbox })
-        };
-        rows.iter().map(work).collect()
+        rows.iter().map(read_work).collect()
+    }
+
+    pub(super) async fn get_run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        let mut connection = Connection::take(&self.pool, DEADLINE).await?;
+        let sql = "SELECT id, rev, workflow, state, body,
+                ARRAY(SELECT b.seq FROM goflow.inbox b WHERE b.run_id = r.id ORDER BY b.seq LIMIT $2),
+                ARRAY(SELECT b.fact FROM goflow.inbox b WHERE b.run_id = r.id ORDER BY b.seq LIMIT $2)
+            FROM goflow.run r WHERE r.id = $1";
+        let (id, entries) = (run_uuid(id), limits::DRAIN_BATCH as i64);
+        let params: [Param<'_>; 2] = [(&id, Type::UUID), (&entries, Type::INT8)];
+        let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
+        rows.first().map(read_work).transpose()
     }
 
     pub(super) async fn get_run(&self, id: RunId) -> Result<Option<RunRecord>> {

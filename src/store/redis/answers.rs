@@ -94,6 +94,12 @@ pub fn read_enqueued(codes: &[u8]) -> Result<Vec<Enqueued>> {
 }
 
 /// Reads dirty runs with their inboxes.
+/// What follows the run in a member of the inboxes.
+pub fn inbox_entry(bytes: &[u8]) -> Result<(u64, Vec<u8>)> {
+    let mut reader = pack::Reader(bytes);
+    Ok((reader.u64()?, reader.0.to_vec()))
+}
+
 pub fn read_dirty(answer: Value) -> Result<Vec<RunWork>> {
     let mut work = Vec::new();
     for taken in reply::array(answer)? {
@@ -103,9 +109,7 @@ pub fn read_dirty(answer: Value) -> Result<Vec<RunWork>> {
         let record = pack::read_run(id, &reply::bytes(next()?)?)?;
         let mut inbox = Vec::new();
         for entry in reply::array(next()?)? {
-            let bytes = reply::bytes(entry)?;
-            let mut reader = pack::Reader(&bytes);
-            inbox.push((reader.u64()?, reader.0.to_vec()));
+            inbox.push(inbox_entry(&reply::bytes(entry)?)?);
         }
         work.push(RunWork { record, inbox });
     }

@@ -455,6 +455,10 @@ impl Store for RedisStore {
         self.read_run(id).await
     }
 
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        self.read_run_work(id).await
+    }
+
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
         let ids = self.scan_ids(self.keys.runs(), part, limit).await?;
         Ok(ids.into_iter().map(RunId::from_bytes).collect())

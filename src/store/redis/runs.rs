@@ -6,7 +6,7 @@ use redis::{Pipeline, Value, cmd};
 
 use super::list::{lex_before, read_claims, stream_position, stream_time};
 use super::pack::{self, Defaults, Reader};
-use super::{RedisStore, reply};
+use super::{RedisStore, answers, reply};
 use crate::domain::{Event, EventKind, JobId, Json, Ms, Name, RunId, limits};
 use crate::store::codec;
 use crate::store::contract::*;
@@ -32,6 +32,20 @@ impl RedisStore {
     pub(super) async fn read_run(&self, id: RunId) -> Result<Option<RunRecord>> {
         let answer = self.link.command(cmd("HGET").arg(self.keys.runs()).arg(id.as_bytes())).await?;
         reply::maybe_bytes(answer)?.map(|bytes| pack::read_run(id, &bytes)).transpose()
+    }
+
+    /// The record is read first: an inbox that is newer than it does no harm.
+    pub(super) async fn read_run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        let Some(record) = self.read_run(id).await? else { return Ok(None) };
+        let run = &id.as_bytes()[..];
+        let mut range = cmd("ZRANGEBYLEX");
+        range.arg(self.keys.inbox()).arg([b"[", run].concat()).arg([b"(", run, b"\xff"].concat());
+        range.arg("LIMIT").arg(0).arg(limits::DRAIN_BATCH);
+        let inbox = reply::array(self.link.command(&range).await?)?.into_iter().map(|member| {
+            let member = reply::bytes(member)?;
+            answers::inbox_entry(member.get(run.len()..).unwrap_or_default())
+        });
+        Ok(Some(RunWork { record, inbox: inbox.collect::<Result<_>>()? }))
     }
 
     pub(super) async fn read_runs(&self, query: &RunQuery) -> Result<Page<RunRecord>> {

@@ -484,6 +484,10 @@ impl Store for ShardedStore {
         self.inner.look_for_run(id, |store| async move { store.run(id).await }).await
     }
 
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        self.inner.look_for_run(id, |store| async move { store.run_work(id).await }).await
+    }
+
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
         let ask = |store: Arc<dyn Store>| async move { store.find_runs(part, limit).await };
         let found = self.inner.find(limit, ask).await?;

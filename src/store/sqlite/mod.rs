@@ -367,6 +367,10 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| runs::read_run(conn, id)).await
     }
 
+    async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
+        self.readers.read(move |conn| runs::read_run_work(conn, id)).await
+    }
+
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {
         let part = part.to_owned();
         self.readers.read(move |conn| read::find_runs(conn, &part, limit)).await

@@ -31,6 +31,22 @@ pub(super) fn read_run(conn: &Connection, id: RunId) -> Result<Option<RunRecord>
     rows.next()?.map(run_record).transpose()
 }
 
+/// The record is read first: an inbox that is newer than it does no harm.
+pub(super) fn read_run_work(conn: &Connection, id: RunId) -> Result<Option<RunWork>, Fault> {
+    let mut get = conn.prepare_cached("SELECT id, workflow, state, rev, body, n FROM runs WHERE id = ?1")?;
+    let mut rows = get.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (record, n) = (run_record(row)?, row.get(5)?);
+    Ok(Some(RunWork { record, inbox: head_of_inbox(conn, n)? }))
+}
+
+fn head_of_inbox(conn: &Connection, run: i64) -> Result<Vec<(u64, Vec<u8>)>, Fault> {
+    let mut read = conn.prepare_cached("SELECT seq, fact FROM inbox WHERE run = ?1 ORDER BY seq LIMIT ?2")?;
+    let facts =
+        read.query_map(params![run, DRAIN_BATCH as i64], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
+    Ok(facts.collect::<rusqlite::Result<_>>()?)
+}
+
 impl Tx<'_> {
     pub(super) fn start_run(&mut self, new: &NewRunRow) -> Result<Enqueued, Fault> {
         let effects = &new.effects;
@@ -200,11 +216,7 @@ impl Tx<'_> {
         }
         drop(rows);
         for (n, taken) in &mut work {
-            let mut read =
-                self.conn.prepare_cached("SELECT seq, fact FROM inbox WHERE run = ?1 ORDER BY seq LIMIT ?2")?;
-            let facts =
-                read.query_map(params![*n, DRAIN_BATCH as i64], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
-            taken.inbox = facts.collect::<rusqlite::Result<_>>()?;
+            taken.inbox = head_of_inbox(self.conn, *n)?;
             let mut hide = self.conn.prepare_cached("UPDATE dirty SET hidden_until = ?2 WHERE run = ?1")?;
             hide.execute([*n, self.now.after(hold).0])?;
         }

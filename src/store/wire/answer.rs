@@ -55,6 +55,7 @@ macro_rules! pass_on {
     (enqueue $($rest:tt)*) => {};
     (exchange $($rest:tt)*) => {};
     (take_dirty $($rest:tt)*) => {};
+    (run_work $($rest:tt)*) => {};
     (reshard $($rest:tt)*) => {};
     (definitions $($rest:tt)*) => {};
     (definition $($rest:tt)*) => {};

@@ -59,6 +59,7 @@ macro_rules! with_calls {
                 -> () as (), Operate;
             workers Workers () -> Vec<WorkerStatus> as Vec<WorkerStatus>, Read;
             run Run (id: RunId = RunId => id) -> Option<RunRecord> as Option<RunRecord>, Read;
+            run_work RunWork (id: RunId = RunId => id) -> Option<RunWork> as Option<RunWork>, Operate;
             find_runs FindRuns (part: &str = String => &part, limit: usize = usize => limit)
                 -> Vec<RunId> as Vec<RunId>, Read;
             runs Runs (query: &RunQuery = RunQuery => &query) -> Page<RunRecord> as Page<RunRecord>, Read;

@@ -82,6 +82,13 @@ impl<'a> Guard<'a> {
         }
     }
 
+    pub async fn run_work(&self, id: RunId) -> Guarded<Option<RunWork>> {
+        match self.trusted() {
+            true => Ok(self.store.run_work(id).await?),
+            false => Ok(None),
+        }
+    }
+
     /// To see the shards is to look; where they are, and the verbs on them, are for who says what work is.
     pub async fn reshard(&self, verb: ShardVerb) -> Guarded<ShardAnswer> {
         let looks = matches!(verb, ShardVerb::List | ShardVerb::Left(_));

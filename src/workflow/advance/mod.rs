@@ -226,15 +226,15 @@ impl<'a> Advance<'a> {
             What::Undo => self.undo_run()?,
             What::Signal { key: Some(key), .. } if !self.hears(key) => false,
             What::Signal { name, data, .. } => self.signal(name, data, fact.at)?,
+            What::Answer { approved, by, comment } => {
+                self.answer(&fact.step, *approved, by, comment.as_deref(), fact.at)?
+            }
             _ if self.out.run.state.is_terminal() => false,
             What::Go => self.go()?,
             What::Timer { key } => self.timer(key, fact.at)?,
             What::Cancel { compensate } => self.cancel(*compensate)?,
             What::Pause => self.pause(),
             What::Resume => self.resume()?,
-            What::Answer { approved, by, comment } => {
-                self.answer(&fact.step, *approved, by, comment.as_deref(), fact.at)?
-            }
             What::Ended { .. } => self.child_ended(fact)?,
             What::Completed { .. } | What::Failed { .. } | What::Cancelled if fact.undo => self.undo_ended(fact),
             What::Completed { .. } | What::Failed { .. } | What::Cancelled => self.job_ended(fact)?,

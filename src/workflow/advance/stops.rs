@@ -3,6 +3,7 @@
 use super::tests::{Bench, done, failed};
 use super::*;
 use crate::domain::run::{RunState, StepState};
+use crate::workflow::Wanted;
 
 const MIX: &str = "
 name: t
@@ -151,5 +152,43 @@ fn a_wait_is_tried_again_and_stale_timers_find_nothing() {
     assert_eq!(bench.take(&[Fact::timer(first, Ms(1))]), 1);
     bench.signals("s", "1");
     assert_eq!(bench.states(), "completed w:completed");
+    bench.check_history();
+}
+
+#[test]
+fn a_job_in_its_line_is_wanted_now_or_later_or_no_more() {
+    let mut bench = Bench::start(MIX, "null");
+    bench.completes("a", "null");
+    let job = |bench: &Bench, step: &str| {
+        let of = |job: &&Job| job.link.as_ref().is_some_and(|link| link.step == step);
+        bench.jobs.iter().rfind(of).expect("it was started").id
+    };
+    let (x, item) = (job(&bench, "g/x"), job(&bench, "each[0]"));
+    assert_eq!((bench.run().wants(x, false), bench.run().wants(item, false)), (Wanted::Now, Wanted::Now));
+    bench.tells(What::Pause);
+    assert_eq!((bench.run().wants(x, false), bench.run().wants(item, true)), (Wanted::Later, Wanted::Now));
+    bench.tells(What::Resume);
+    assert_eq!(bench.run().wants(x, false), Wanted::Now);
+    bench.tells(What::Cancel { compensate: true });
+    assert_eq!((bench.run().wants(x, false), bench.run().wants(item, false)), (Wanted::NoMore, Wanted::NoMore));
+    bench.stops("g/x").stops("each[0]");
+    let undo = job(&bench, "a");
+    assert_eq!((bench.open().as_str(), bench.run().wants(undo, true)), ("-a", Wanted::Now));
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_told_and_changes_nothing() {
+    let mut bench = Bench::start("name: t\nsteps: [{id: ok, approval: {}}, {id: b, needs: [ok], job: noop}]", "null");
+    let answer = |step: &str, approved| Fact::answer(step, approved, vec!["ann".into()], None, Ms(1));
+    assert_eq!(bench.take(&[answer("ok", true), answer("ok", false), answer("b", false), answer("nowhere", true)]), 2);
+    let said = |bench: &Bench| {
+        let answers = bench.events.iter().filter(|event| event.kind == EventKind::RunAnswered);
+        answers.filter_map(|event| event.data.clone()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(said(&bench), "approved by ann; rejected by ann, too late");
+    bench.completes("b", "null");
+    assert_eq!(bench.take(&[answer("ok", false)]), 0, "after the end too");
+    assert_eq!(said(&bench), "approved by ann; rejected by ann, too late; rejected by ann, too late");
+    assert_eq!(bench.states(), "completed ok:completed b:completed");
     bench.check_history();
 }

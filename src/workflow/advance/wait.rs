@@ -131,7 +131,13 @@ impl Advance<'_> {
         }
     }
 
-    /// Somebody says yes or no. Who may not is not heard.
+    /// Whether it is an approval that was open once, and is not any more.
+    fn was_answerable(&self, addr: &Addr) -> bool {
+        let begun = self.record(addr).is_some_and(|record| record.started_at.is_some());
+        begun && matches!(self.node(addr).spec.verb, Verb::Approval(_)) && self.state(addr) != StepState::Waiting
+    }
+
+    /// Somebody says yes or no. Who may not is not heard; who comes too late is told of, and changes nothing.
     pub(super) fn answer(
         &mut self,
         step: &str,
@@ -148,11 +154,21 @@ impl Advance<'_> {
         if !step.is_empty() {
             waiting.retain(|addr| self.path(addr) == step);
         }
-        let Some(addr) = waiting.first() else { return Ok(false) };
         let said = if approved { "approved" } else { "rejected" };
         let who = by.first().map_or(String::new(), |by| format!(" by {by}"));
-        let told = Event { data: Some(format!("{said}{who}")), ..Event::new(EventKind::RunAnswered) };
-        self.tell(Event { step: Some(self.path(addr)), ..told });
+        let told = |path: &str, late: &str| Event {
+            step: Some(path.to_owned()),
+            data: Some(format!("{said}{who}{late}")),
+            ..Event::new(EventKind::RunAnswered)
+        };
+        let Some(addr) = waiting.first() else {
+            let late = self.parse(step).is_some_and(|addr| self.was_answerable(&addr));
+            if late {
+                self.tell(told(step, ", too late"));
+            }
+            return Ok(late);
+        };
+        self.tell(told(&self.path(addr), ""));
         self.answered(addr, approved, by.first().map(String::as_str), comment, at)?;
         Ok(true)
     }

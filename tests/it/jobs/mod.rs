@@ -1,9 +1,10 @@
-//! The features of a queue, seen from outside: real processes over a real store, and a witness file in
+//! The features of a queue, and of runs that an operator steers, seen from outside: real processes over a real store, and a witness file in
 //! which the handlers themselves say when they begin and end.
 
 mod ending;
 mod limits;
 mod order;
+mod steering;
 mod talk;
 
 use std::collections::BTreeMap;

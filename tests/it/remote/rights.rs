@@ -265,6 +265,25 @@ async fn a_workers_token_settles_steps_and_makes_no_commands() {
     assert!(refused(store.definition(&kept.hash).await).contains("admin"));
 }
 
+#[tokio::test]
+async fn what_a_run_is_told_with_a_workers_token_the_server_takes_in() {
+    let place = place().await;
+    let definition = applied(&place).await;
+    let input = Json::parse(r#"{"n": 7}"#, 100).expect("JSON");
+    let id = place.client.start(&definition, input).await.expect("it begins");
+    let token = place.token(&[Scope::Operate]).await;
+    let asks = client(place.store_with(&token).await.expect("it opens"));
+    let state = async || place.client.run_header(id).await.expect("it is kept").state;
+    asks.pause_run(id).await.expect("it runs");
+    assert_eq!(state().await, RunState::Paused);
+    asks.resume_run(id).await.expect("it is paused");
+    assert_eq!(state().await, RunState::Running);
+    asks.cancel_run(id, true).await.expect("it runs");
+    assert!(place.client.run_header(id).await.expect("it is kept").is_stopping());
+    assert!(asks.cancel_run(id, true).await.is_err(), "it is about to end");
+    assert_eq!(asks.store().run_work(id).await.expect("an answer"), None, "nobody is to advance it from there");
+}
+
 const SECRETS: &str = r#"
 {kind: Handler, name: pay, run: [pay, "${{ payload }}"], env: {API_TOKEN: t0p53cret, MODE: test}}
 ---

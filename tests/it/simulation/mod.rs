@@ -8,6 +8,7 @@ mod moments;
 mod sagas;
 mod scenario;
 mod schedules;
+mod steering;
 pub mod world;
 
 use std::time::Duration;

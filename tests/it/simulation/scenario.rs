@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use goflow::api::Client;
 use goflow::domain::{Clock, JobState, Place, RunId, RunState};
 use goflow::domain::{Entropy, Job, JobId, Json, Ms, ProducerId, RetryPolicy, Shard};
 use goflow::engine::{Handlers, Worker, WorkerOptions};
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::sagas;
+use super::steering::Steering;
 use super::world::{Execution, PausedClock, Script, Scripted, Seeded, Witness, name};
 
 /// What happened in a story; sums tell whether the faults were worth their name.
@@ -32,6 +34,9 @@ pub struct Report {
     pub runs: usize,
     pub compensated: usize,
     pub failed_runs: usize,
+    /// Runs that somebody cancelled, or paused, and that had taken it in when the answer came.
+    pub cancelled_runs: usize,
+    pub paused_runs: usize,
     /// The whole story as the event log tells it, so that a replay can be compared.
     pub story: u64,
 }
@@ -49,11 +54,13 @@ impl Report {
         self.runs += other.runs;
         self.compensated += other.compensated;
         self.failed_runs += other.failed_runs;
+        self.cancelled_runs += other.cancelled_runs;
+        self.paused_runs += other.paused_runs;
     }
 
     pub fn everything_happened(&self) -> bool {
         let jobs = [self.kills, self.faults as usize, self.completed, self.dead, self.crashes, self.doubles];
-        let runs = [self.runs, self.compensated, self.failed_runs];
+        let runs = [self.runs, self.compensated, self.failed_runs, self.cancelled_runs, self.paused_runs];
         jobs.iter().chain(&runs).all(|n| *n > 0)
     }
 }
@@ -73,6 +80,7 @@ struct Story {
     expected: BTreeMap<JobId, Job>,
     definitions: Vec<workflow::Definition>,
     runs: Vec<(RunId, usize)>,
+    steering: Steering,
     report: Report,
 }
 
@@ -94,6 +102,7 @@ pub async fn play(seed: u64) -> Report {
         expected: BTreeMap::new(),
         definitions: Vec::new(),
         runs: Vec::new(),
+        steering: Steering::default(),
         report: Report::default(),
     };
     story.with_faults().await;
@@ -175,12 +184,23 @@ impl Story {
             let jobs = (0..self.dice.below(10)).map(|_| self.random_job()).collect();
             self.enqueue(sequence, jobs).await;
             tokio::time::sleep(self.dice.millis(1, 8_000)).await;
+            self.steer().await;
             match self.dice.below(4) {
                 0 if !self.processes.is_empty() => self.kill_one(),
                 1 if self.processes.len() < 4 => self.spawn_worker(),
                 _ => {}
             }
         }
+    }
+
+    /// Somebody does something to one of the runs.
+    async fn steer(&mut self) {
+        let client = Client::new(self.store.clone(), self.clock.clone(), self.dice.clone());
+        let verb = self.dice.below(5);
+        // One of the latest: the others are over.
+        let nth = self.runs.len().checked_sub(1 + self.dice.below(3) as usize);
+        let Some((run, _)) = nth.and_then(|nth| self.runs.get(nth)).copied() else { return };
+        self.steering.act(verb, run, &client, &*self.real, self.clock.now()).await;
     }
 
     /// As kill -9: nothing of the worker runs on, nothing is said to the store.
@@ -193,6 +213,9 @@ impl Story {
     async fn without_faults(&mut self) {
         self.faults.set_active(false);
         self.spawn_worker();
+        let client = Client::new(self.store.clone(), self.clock.clone(), self.dice.clone());
+        let runs: Vec<RunId> = self.runs.iter().map(|(run, _)| *run).collect();
+        self.steering.resume_all(&runs, &client, &*self.real, self.clock.now()).await;
         // Suspects wait for a worker that is alone: lease, reaping, patience, retries. An hour of
         // virtual time is more than all of these together.
         for _ in 0..3_600 {
@@ -233,6 +256,7 @@ impl Story {
             self.report.failed_runs += usize::from(state == RunState::Failed);
         }
         self.report.runs = self.runs.len();
+        (self.report.cancelled_runs, self.report.paused_runs) = self.steering.check(&self.witness);
         let (events, _) = self.real.events(None, usize::MAX).await.expect("events");
         let mut story = DefaultHasher::new();
         format!("{events:?}").hash(&mut story);

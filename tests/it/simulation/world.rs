@@ -106,6 +106,13 @@ impl Witness {
         found
     }
 
+    /// Every execution for a run.
+    pub fn of_run(&self, run: RunId) -> Vec<Execution> {
+        let executions = self.executions.lock().expect("no panic holds it");
+        let mine = |execution: &&Execution| execution.link.as_ref().is_some_and(|link| link.run == run);
+        executions.values().flatten().filter(mine).cloned().collect()
+    }
+
     pub fn total(&self) -> usize {
         self.executions.lock().expect("no panic holds it").values().map(Vec::len).sum()
     }

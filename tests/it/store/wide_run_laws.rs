@@ -48,6 +48,11 @@ pub async fn facts_reach_any_run(subject: &Subject) {
     let mut expected = vec![(live, vec!["one".to_owned(), "two".into()]), (over, vec!["late".into()])];
     expected.sort();
     assert_eq!(inboxes(store).await, expected);
+    let work = store.run_work(live).await.expect("run_work").expect("it is kept");
+    let facts: Vec<&[u8]> = work.inbox.iter().map(|(_, fact)| fact.as_slice()).collect();
+    assert_eq!((Some(&work.record), facts), (store.run(live).await.expect("run").as_ref(), vec![&b"one"[..], b"two"]));
+    assert!(work.inbox[0].0 < work.inbox[1].0);
+    assert_eq!(store.run_work(run_id()).await.expect("run_work"), None);
     assert_eq!(
         advance(store, Effects::of(record(over, 2, RunState::Completed))).await,
         RunAnswer::Advanced { more: false }

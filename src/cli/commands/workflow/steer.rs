@@ -19,7 +19,7 @@ struct Done {
     step: Option<String>,
 }
 
-/// Pause runs: nothing new starts until they are resumed; what runs goes on
+/// Pause runs: nothing starts until they are resumed, what waits in line neither; what runs goes on
 #[derive(Debug, Args)]
 #[command(after_long_help = "Examples:\n  Until the partner's system is back:\n    goflow workflow pause 7c3092b1")]
 pub struct PauseArgs {

@@ -1,18 +1,21 @@
-//! The advance of runs, as a worker does it: definitions and the latest headers are kept at hand,
-//! values are loaded when an expression looks at them, and outcomes become facts.
+//! The advance of runs over a store: definitions and the latest headers are kept at hand, values are loaded
+//! when an expression looks at them, and outcomes become facts. A worker does it with what it commits, and
+//! whoever sends a run a fact does it too ([`Runs::take_in`]): what it is told then holds before the sender
+//! has its answer, whether a worker lives or not. Knows nothing of leases and loops.
+
+mod spans;
+mod take_in;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::trace::{Placed, Spans};
-use crate::domain::{Job, JobState, Json, Ms, RunId, To};
+use crate::domain::{Job, JobState, Json, Ms, RunId, RunState, To};
 use crate::store::advanced::{Called, effects_with};
 use crate::store::{
-    Advance, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
+    Advance, Claimed, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
 };
-use crate::workflow::{self, Definition, Fact, Run, What};
-
-use super::traces;
+use crate::workflow::{self, Definition, Fact, Run, Wanted, What};
 
 /// Headers kept at hand; a run that is not among them is decoded from its record.
 const HEADERS: usize = 1_024;
@@ -119,6 +122,23 @@ impl Runs {
         }
     }
 
+    /// Whether a step that was just leased is to be started, as far as its run says. With `look` the run is
+    /// looked at closely: somebody has asked for the end of some job. Whoever is not a step is started.
+    pub fn wants(&self, claimed: &Claimed, look: bool) -> Wanted {
+        let Some((record, link)) = claimed.run.as_ref().zip(claimed.job.link.as_ref()) else { return Wanted::Now };
+        let newer = self.known().headers.get(&record.id).filter(|kept| kept.rev > record.rev).cloned();
+        let header = match newer {
+            Some(kept) => kept,
+            None if look || record.state == RunState::Paused => match record.header() {
+                Ok(header) => Arc::new(header),
+                // Whoever settles it says so.
+                Err(_) => return Wanted::Now,
+            },
+            None => return Wanted::Now,
+        };
+        header.wants(claimed.job.id, link.undo)
+    }
+
     /// The store has failed and may have lost its latest writes: nothing that was committed before is
     /// sure any more.
     pub fn forget(&self) {
@@ -193,7 +213,7 @@ impl Runs {
             if let (Some(spans), RunAnswer::Advanced { .. }, Some(header)) = (self.spans(), answer.run, &header)
                 && header.state.is_terminal()
             {
-                traces::tell_run(spans, header);
+                spans::tell_run(spans, header);
             }
             match (answer.run, header) {
                 (RunAnswer::Advanced { .. }, Some(header)) if !header.state.is_terminal() => {
