@@ -10,6 +10,7 @@ pub mod enqueue;
 pub mod events;
 pub mod filter;
 pub mod gather;
+pub mod held_up;
 pub mod jobs;
 pub mod live;
 pub mod locks;

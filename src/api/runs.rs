@@ -18,6 +18,11 @@ use crate::workflow::{self, Definition, Run, Slot};
 
 /// What the queues of runs in the foreground are called, before their number.
 const FOREGROUND: &str = "run.";
+/// Whether it is a queue of runs in the foreground: see [`Client::foreground_queue`].
+pub fn is_foreground(queue: &Name) -> bool {
+    queue.as_str().strip_prefix(FOREGROUND).is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Outputs of a longer list are not loaded to be shown: an expression of the workflow may.
 const SHOWN_OUTPUTS: usize = 1_000;
 
@@ -167,16 +172,25 @@ impl Client {
         advanced.run.trace = start.as_ref().map(|(trace, _)| trace.clone());
         let gate = gate_of(&advanced.run, definition, now).map_err(ApiError::from)?;
         let key = advanced.run.key.clone().unwrap_or_default();
+        let gate_key = advanced.run.gate_key().unwrap_or_default();
         let called = called(&**self.store(), &advanced).await.map_err(ApiError::from)?;
         let effects = effects_with(advanced, &called, now).map_err(ApiError::from)?;
+        let gated = gate.is_some();
         let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
         if answers.first() == Some(&Enqueued::Busy) {
             let name = definition.name();
-            let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`");
+            let holders = self.holders_of(&gate_key).await?;
+            let which: Vec<String> = holders.iter().map(|run| run.id.short()).collect();
+            let which = if which.is_empty() { String::new() } else { format!(": {}", which.join(", ")) };
+            let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`{which}");
             return Err(ApiError::Conflict(message).into());
         }
         // Another server was given the same, and was quicker.
         let again = answers.first() == Some(&Enqueued::Exists);
+        if gated {
+            // If it was its turn at once, it has found so in its inbox.
+            self.runs.take_in(id, now).await;
+        }
         if !again {
             self.tell_spans(start.and_then(|(_, span)| span));
         }

@@ -200,6 +200,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What is said of a job whose end somebody asked for.
+pub const ASKED: &str = "somebody asked for its end";
+
 /// How an execution ended, as the engine tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

@@ -8,12 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::domain::job::{Outcome, Settled};
+use crate::domain::job::{ASKED, Outcome, Settled};
 use crate::domain::{Entropy, Epoch, JobId, Ms, To, limits};
 use crate::runs::Runs;
 use crate::store::{Commit, Expect, Freed, Move, Result, RunAnswer, Store, Stored};
 
-use super::ledger::ASKED;
 use super::options::WorkerOptions;
 use super::settle::{Batch, Decided, commits};
 use super::time::StoreTime;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::job::Outcome;
+use crate::domain::job::{ASKED, Outcome};
 use crate::domain::limits::CLAIM_BATCH;
 use crate::domain::{Epoch, Job, JobId, Name, RunId};
 use crate::store::{Claimed, RunRecord};
@@ -93,9 +93,6 @@ pub struct Wish {
     pub want: usize,
     pub alone: bool,
 }
-
-/// What is said to a job whose end somebody asked for.
-pub const ASKED: &str = "somebody asked for its end";
 
 impl Ledger {
     pub fn new(concurrency: usize) -> Self {

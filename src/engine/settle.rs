@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::job::{JobError, Link, Outcome, RetryHint};
+use crate::domain::job::{ASKED, JobError, Link, Outcome, RetryHint};
 use crate::domain::trace::{Span, Spans};
 use crate::domain::{Entropy, EventKind, JobId, Ms, RunId, To};
 use crate::runs::Runs;
@@ -14,7 +14,7 @@ use crate::store::{
 };
 use crate::workflow::{Run, StepRecord, Wanted};
 
-use super::ledger::{ASKED, Finished};
+use super::ledger::Finished;
 use super::options::Summary;
 use super::traces;
 

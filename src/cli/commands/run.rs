@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use tokio::time::Instant;
 
 use super::enqueue;
 use super::worker::{STOPPING, Stop};
@@ -19,6 +20,7 @@ use crate::cli::manifests::Found;
 use crate::cli::output::Listed;
 use crate::cli::tree::Tree;
 use crate::cli::{handlers, log, manifests};
+use crate::domain::text::display_safe;
 use crate::domain::{Json, Name, RunId, RunState};
 use crate::engine::{Worker, WorkerOptions};
 use crate::workflow::{self, Manifest};
@@ -187,11 +189,11 @@ async fn work_and_follow(
     let mut working = tokio::spawn(worker.run(stop.gently.clone(), stop.at_once.clone()));
     let mut tree = Tree::new(&context.ui, id);
     let mut hints = client.store().hints();
-    let mut seen = 0;
+    let (mut seen, mut still) = (0, Still::new());
     let ended = loop {
         match look(context, client, id, &mut tree, &mut seen).await {
             Ok(true) if seen > after => break true,
-            Ok(_) => {}
+            Ok(_) => still.look(client, id, seen, &tree).await,
             // The worker waits for the store too; whoever follows does not give up before it.
             Err(ApiError::Store(error)) if error.is_transient() => {}
             Err(error) => return Err(error.into()),
@@ -218,6 +220,41 @@ async fn work_and_follow(
     stop.gently.cancel();
     working.await.map_err(|error| fail(Code::Bug, format!("the worker broke: {error}")))??;
     tell(context, &client.run(id).await?)
+}
+
+/// Says once what holds up a run that stands still.
+struct Still {
+    rev: u64,
+    next: Instant,
+    told: BTreeSet<String>,
+}
+
+impl Still {
+    /// A run that does not move for so long is looked at, and then every so often.
+    const LOOK: Duration = Duration::from_secs(2);
+
+    fn new() -> Still {
+        Still { rev: 0, next: Instant::now() + Still::LOOK, told: BTreeSet::new() }
+    }
+
+    async fn look(&mut self, client: &Client, id: RunId, rev: u64, tree: &Tree<'_>) {
+        let (now, moved) = (Instant::now(), std::mem::replace(&mut self.rev, rev) != rev);
+        if !moved && now < self.next {
+            return;
+        }
+        self.next = now + Still::LOOK;
+        if moved {
+            return;
+        }
+        // It is only told: whatever fails here fails elsewhere too.
+        for why in client.held_up(id).await.unwrap_or_default() {
+            let why = why.to_string();
+            if !self.told.contains(&why) {
+                tree.say(&format!("run {}: {}", id.short(), display_safe(&why)));
+                self.told.insert(why);
+            }
+        }
+    }
 }
 
 /// Looks at the run and shows what is new since `seen`, its `rev`; answers whether it has ended.

@@ -1,6 +1,11 @@
 //! `goflow run`: to the end, in one command, with the exit code and the object that scripts rely on.
 
+use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::TestEnvironment;
 
@@ -87,4 +92,75 @@ fn bench_measures_a_store_of_its_own() {
     assert!(left.is_empty(), "{left:?}");
     let named = env.run("bench jobs -n 10 --store sqlite:named.db").ok();
     assert!(named.stdout.contains("/named.db"), "{}", named.stdout);
+}
+
+/// Runs it until it has said all of this, and then stops it as `ctrl-c` does that is pressed twice.
+fn says(env: &TestEnvironment, line: &str, all: &[&str]) {
+    let told = env.path().join("told");
+    let out = File::create(&told).expect("a file");
+    let mut command = env.command(line.split_whitespace());
+    let mut child = command.stdout(Stdio::null()).stderr(out).stdin(Stdio::null()).spawn().expect("goflow starts");
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = std::fs::read_to_string(&told).unwrap_or_default();
+        if all.iter().all(|one| text.contains(one)) {
+            break;
+        }
+        assert!(
+            Instant::now() < until && child.try_wait().expect("its state").is_none(),
+            "{all:?} was not said:\n{text}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..2 {
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it lives");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+}
+
+#[test]
+fn what_holds_a_run_up_is_said_while_it_stands_still() {
+    let env = TestEnvironment::new();
+    let file =
+        env.file("one.yaml", "name: one\nconcurrency: {key: k, on_conflict: queue}\nsteps: [{id: a, job: noop}]\n");
+    env.args(["apply".as_ref(), file.as_os_str()]).ok();
+    let first = env.run("workflow start one").ok().line().to_owned();
+    let why = format!(
+        "it waits for its turn: run {} is under way with the key `one/k`, and its step `a` waits in the queue `default`, \
+         which no worker serves",
+        &first[first.len() - 8..]
+    );
+    says(&env, "run one.yaml", &[&why]);
+    let waiting = env.run("workflow list -o json --where state:pending").ok().json();
+    let second = waiting[0]["id"].as_str().expect("it waits").to_owned();
+    let shown = env.run(&format!("workflow show {second}")).ok().stdout;
+    assert!(shown.contains(&format!("held up   {why}\n")), "{shown}");
+    env.run(&format!("workflow pause {first}")).ok();
+    let shown = env.run(&format!("workflow show {first}")).ok().stdout;
+    assert!(shown.contains("held up   it is paused: `goflow workflow resume "), "{shown}");
+    // A type that nobody handles, and a run that is cut and whose queue was its own.
+    env.file("two.yaml", "name: two\nsteps: [{id: a, job: nobody-does}]\n");
+    says(&env, "run two.yaml", &["its step `a` waits for a worker that handles the type `nobody-does`"]);
+    env.file("three.yaml", "name: three\nsteps: [{id: a, run: [sleep, 600]}]\n");
+    says(&env, "run three.yaml", &["step a started"]);
+    let cut =
+        env.run("workflow list -o json --where workflow:three").ok().json()[0]["id"].as_str().expect("it").to_owned();
+    let shown = env.run(&format!("workflow show {cut}")).ok().stdout;
+    assert!(shown.contains("which no worker serves: `goflow run --id "), "{shown}");
+}
+
+#[test]
+fn who_is_refused_because_of_a_key_is_told_who_has_it() {
+    let env = TestEnvironment::new();
+    env.file("one.yaml", "name: one\nconcurrency: {key: k, on_conflict: reject}\nsteps: [{id: a, job: noop}]\n");
+    env.run("apply one.yaml").ok();
+    let first = env.run("workflow start one").ok().line().to_owned();
+    let refused = env.run("workflow start one");
+    assert_eq!(refused.status, Some(4), "{}", refused.text());
+    assert!(
+        refused.stderr.contains(&format!("with the key `k`: {} [GF0022]", &first[first.len() - 8..])),
+        "{}",
+        refused.text()
+    );
 }

@@ -5,6 +5,7 @@ use clap_complete::ArgValueCompleter;
 
 use super::list::tone;
 use crate::api::RunView;
+use crate::api::held_up::HeldUp;
 use crate::api::runs::StepView;
 use crate::cli::args::Format;
 use crate::cli::complete;
@@ -46,7 +47,8 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result {
         if !matches!(ui.format, Format::Table | Format::Wide) {
             return ui.one(&run, &[]);
         }
-        for line in head(&run, ui) {
+        let held_up = client.held_up(id).await?;
+        for line in head(&run, &held_up, ui) {
             ui.line(&line)?;
         }
         ui.line("")?;
@@ -54,7 +56,7 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result {
     })
 }
 
-fn head(run: &RunView, ui: &crate::cli::ui::Ui) -> Vec<String> {
+fn head(run: &RunView, held_up: &[HeldUp], ui: &crate::cli::ui::Ui) -> Vec<String> {
     let (on, off) = tone(run.state).map_or(("", ""), |tone| ui.ink(tone));
     let value = |value: &Option<crate::api::wire::Value>| value.as_ref().map(|value| value.0.to_string());
     let time = |time: &Option<crate::api::wire::Time>| time.map(|time| time.0.rfc3339());
@@ -74,7 +76,8 @@ fn head(run: &RunView, ui: &crate::cli::ui::Ui) -> Vec<String> {
         let data = clip(&signal.data.0.to_string(), SHOWN).into_owned();
         ("signal", format!("{}{late} at {}: {data}", signal.name, signal.at.0.rfc3339()))
     });
-    let shown = fields.into_iter().filter_map(|(name, text)| Some((name, text?))).chain(signals);
+    let held_up = held_up.iter().map(|why| ("held up", why.to_string()));
+    let shown = fields.into_iter().filter_map(|(name, text)| Some((name, text?))).chain(held_up).chain(signals);
     shown
         .map(|(name, text)| {
             // The state is painted already; everything else may hold anything.

@@ -1,0 +1,128 @@
+//! Why a run does not move, as far as a store can tell: it waits for its turn, somebody has paused it or a
+//! queue, or no worker that lives would take its steps. Looks at jobs and workers as they are at this moment,
+//! and decides nothing.
+
+use std::fmt;
+
+use super::{Client, Result};
+use crate::domain::limits::LIST_BUDGET;
+use crate::domain::text::clip;
+use crate::domain::{JobId, Name, Place, RunId, RunState};
+use crate::store::{RunQuery, Stored};
+use crate::workflow::Run;
+
+/// Jobs of a run that are looked at, and runs that hold a key.
+const JOBS: usize = 200;
+const HOLDERS: usize = 3;
+/// Of a key so many bytes are shown.
+const KEY: usize = 100;
+
+/// One reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldUp {
+    /// It waits for its turn under its key, which another run has; and what holds up that one.
+    Turn { key: String, holder: RunId, why: Vec<HeldUp> },
+    /// Somebody has paused the run.
+    Paused(RunId),
+    /// A step waits in a queue that somebody has paused.
+    PausedQueue { step: String, queue: Name },
+    /// A step waits in a queue that no worker serves.
+    Unserved { run: RunId, step: String, queue: Name },
+    /// A step was given back by a worker that does not handle its type.
+    Unhandled { step: String, kind: Name },
+}
+
+impl fmt::Display for HeldUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeldUp::Turn { key, holder, why } => {
+                write!(f, "it waits for its turn: run {} is under way with the key `{key}`", holder.short())?;
+                why.first().map_or(Ok(()), |why| write!(f, ", and {why}"))
+            }
+            HeldUp::Paused(run) => write!(f, "it is paused: `goflow workflow resume {}` lets it go on", run.short()),
+            HeldUp::PausedQueue { step, queue } => {
+                write!(f, "its step `{step}` waits in the queue `{queue}`, which is paused")
+            }
+            HeldUp::Unserved { run, step, queue } => {
+                write!(f, "its step `{step}` waits in the queue `{queue}`, which no worker serves")?;
+                match super::runs::is_foreground(queue) {
+                    true => write!(f, ": `goflow run --id {}` takes it up", run.short()),
+                    false => Ok(()),
+                }
+            }
+            HeldUp::Unhandled { step, kind } => {
+                write!(f, "its step `{step}` waits for a worker that handles the type `{kind}`")
+            }
+        }
+    }
+}
+
+impl Client {
+    /// What holds up a run that has not ended; nothing if it goes on, or waits for what its steps wait for.
+    ///
+    /// # Errors
+    /// [`super::ApiError::NotFound`].
+    pub async fn held_up(&self, id: RunId) -> Result<Vec<HeldUp>> {
+        let run = self.run_header(id).await?;
+        let mut found = self.run_held_up(&run).await?;
+        if run.state == RunState::Pending
+            && let Some(key) = run.gate_key()
+        {
+            for holder in self.holders_of(&key).await? {
+                let why = self.run_held_up(&holder).await?;
+                found.push(HeldUp::Turn { key: clip(&key, KEY).into_owned(), holder: holder.id, why });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The runs that have begun under a key, the latest first.
+    pub(super) async fn holders_of(&self, key: &str) -> Result<Vec<Run>> {
+        let page = self.store().runs(&RunQuery { finished: false, after: None, budget: LIST_BUDGET }).await?;
+        let begun = page.items.iter().filter(|record| record.state != RunState::Pending);
+        let mut holders = Vec::new();
+        for record in begun {
+            let run = record.header()?;
+            if run.gate_key().as_deref() == Some(key) && holders.len() < HOLDERS {
+                holders.push(run);
+            }
+        }
+        Ok(holders)
+    }
+
+    async fn run_held_up(&self, run: &Run) -> Result<Vec<HeldUp>> {
+        if run.is_held() {
+            return Ok(vec![HeldUp::Paused(run.id)]);
+        }
+        let jobs: Vec<JobId> = run.jobs().into_iter().take(JOBS).collect();
+        if jobs.is_empty() || run.state.is_terminal() {
+            return Ok(Vec::new());
+        }
+        let stored = self.store().get(&jobs).await?;
+        let waiting: Vec<Stored> = stored.into_iter().flatten().filter(|one| waits(one.place)).collect();
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (workers, queues) = (self.store().workers().await?, self.store().queues().await?);
+        let serves = |queue: &Name| {
+            let named = |queues: &[Name]| queues.is_empty() || queues.contains(queue);
+            workers.iter().any(|worker| !worker.draining && named(&worker.info.queues))
+        };
+        let paused = |queue: &Name| queues.iter().any(|(name, settings)| name == queue && settings.paused);
+        let reason = |Stored { job, place, .. }: Stored| {
+            let step = job.link?.step;
+            match place {
+                Place::Parked => Some(HeldUp::Unhandled { step, kind: job.kind }),
+                _ if paused(&job.queue) => Some(HeldUp::PausedQueue { step, queue: job.queue }),
+                _ if !serves(&job.queue) => Some(HeldUp::Unserved { run: run.id, step, queue: job.queue }),
+                _ => None,
+            }
+        };
+        Ok(waiting.into_iter().filter_map(reason).collect())
+    }
+}
+
+/// Whether a job in this place goes on as soon as somebody takes it.
+fn waits(place: Place) -> bool {
+    matches!(place, Place::Pending | Place::Suspect | Place::Blocked | Place::Parked)
+}
