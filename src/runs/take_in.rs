@@ -74,9 +74,10 @@ impl Runs {
             }
             match self.send(Vec::new(), planned, led).await? {
                 RunAnswer::Advanced { more: false } => return Ok(true),
-                // The rest of a full inbox; or somebody else has advanced it, perhaps by the same facts.
-                RunAnswer::Advanced { more: true } | RunAnswer::Contended => {}
-                RunAnswer::None | RunAnswer::Inboxed | RunAnswer::Gone => return Ok(false),
+                // The rest of a full inbox; or somebody else has advanced it, perhaps by the same facts, or it is
+                // carried to another shard.
+                RunAnswer::Advanced { more: true } | RunAnswer::Contended | RunAnswer::Gone => {}
+                RunAnswer::None | RunAnswer::Inboxed => return Ok(false),
             }
         }
         Ok(false)

@@ -53,6 +53,7 @@ mod admin;
 mod carry;
 mod copies;
 mod groups;
+mod inboxes;
 mod keeper;
 mod leases;
 mod looks;
@@ -81,6 +82,7 @@ use tokio::time::Instant;
 pub use self::map::{BadStrategy, Entry, Map, State, Strategy};
 pub use self::shard::Opener;
 
+use self::inboxes::Inboxes;
 use self::leases::Leases;
 use self::shard::{PATIENT, PROMPT, Slot};
 use super::contract::*;
@@ -121,6 +123,7 @@ struct Inner {
     /// Whose turn it is to be asked first.
     turn: AtomicUsize,
     leases: Leases,
+    inboxes: Inboxes,
     /// Where each schedule lies, as seen last.
     schedules: Mutex<BTreeMap<Name, u16>>,
     /// What the fences of locks must be above whose home has changed and whose new home's clock is behind.
@@ -156,6 +159,7 @@ impl ShardedStore {
             slots: RwLock::default(),
             turn: AtomicUsize::new(0),
             leases: Leases::default(),
+            inboxes: Inboxes::default(),
             schedules: Mutex::default(),
             floors: Mutex::default(),
             hints: watch::Sender::new(0),
@@ -485,7 +489,22 @@ impl Store for ShardedStore {
     }
 
     async fn run_work(&self, id: RunId) -> Result<Option<RunWork>> {
-        self.inner.look_for_run(id, |store| async move { store.run_work(id).await }).await
+        let here = |slot: Arc<Slot>| async move {
+            let work = slot.call(PATIENT, |store| async move { store.run_work(id).await }).await?;
+            self.inner.inboxes.read(&work, slot.id);
+            Ok::<_, StoreError>(work)
+        };
+        for _ in 0..2 {
+            for slot in self.inner.places(id.shard())? {
+                if let Some(work) = here(slot).await? {
+                    return Ok(Some(work));
+                }
+            }
+            if !self.inner.land_what_is_on_its_way(id.shard()).await? {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     async fn find_runs(&self, part: &str, limit: usize) -> Result<Vec<RunId>> {

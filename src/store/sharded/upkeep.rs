@@ -108,6 +108,7 @@ impl Inner {
             match slot.call(PROMPT, |store| async move { store.take_dirty(left, hold).await }).await {
                 Ok(more) => {
                     answered = true;
+                    self.inboxes.read(&more, slot.id);
                     work.extend(more);
                     work.truncate(limit);
                 }

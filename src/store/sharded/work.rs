@@ -262,7 +262,8 @@ impl Inner {
             Expect::Idle(..) => None,
         });
         // Where a lease was given, it ends, even if the shard is gone: epochs of two shards are not compared.
-        if let Some(shard) = by_lease {
+        // An inbox is drained where it was read, for the same reason.
+        if let Some(shard) = by_lease.or_else(|| self.inboxes.shard_of(commit)) {
             return Ok(shard);
         }
         let born = |id: &JobId| map.route(id.shard());

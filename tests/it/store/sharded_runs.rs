@@ -368,3 +368,32 @@ async fn runs_go_from_shard_to_shard_to_shard() {
     assert!(scene.is_known(&store).await);
     assert_eq!(store.verify().await.expect("verify"), Vec::<String>::new());
 }
+
+/// What a run is told where it has been carried is taken in there, while its first shard is still emptied.
+#[tokio::test(start_paused = true)]
+async fn an_inbox_is_drained_where_the_run_has_been_carried() {
+    let clock = TestClock::new();
+    let plain = grounds(clock.clone());
+    let store = opened(plain.clone(), clock.clone()).await;
+    let mut waits = run(RunState::Running);
+    start(&store, effects_of(&waits, vec![]).into()).await;
+    store.shards().expect("verbs").drain(1, Some(0)).await.expect("drains");
+    carry_all(&store, 1).await;
+    assert!(plain(0, "zero".into()).await.expect("opens").run(waits.id).await.expect("run").is_some());
+    for taken in [true, false] {
+        assert_eq!(store.inform(&[(waits.id, b"x".to_vec())]).await.expect("inform"), [true]);
+        let work = match taken {
+            true => store.take_dirty(9, Duration::from_secs(9)).await.expect("take_dirty").pop(),
+            false => store.run_work(waits.id).await.expect("run_work"),
+        };
+        let work = work.expect("it waits");
+        let drained = work.inbox.last().map(|(seq, _)| *seq);
+        assert!(drained.is_some());
+        waits.rev += 1;
+        let advance = Advance { from_rev: work.record.rev, drained, effects: effects_of(&waits, vec![]) };
+        let part = RunCommit { run: waits.id, facts: vec![], advance: Some(advance) };
+        let answer = commit(&store, Commit { moves: vec![], run: Some(part) }).await.run;
+        assert_eq!(answer, RunAnswer::Advanced { more: false }, "taken: {taken}");
+        assert!(store.run_work(waits.id).await.expect("run_work").expect("is there").inbox.is_empty());
+    }
+}
