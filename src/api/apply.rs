@@ -12,7 +12,7 @@ use crate::domain::{Name, QueueSettings};
 use crate::store::Definition;
 use crate::workflow::manifest::Kind;
 use crate::workflow::spec::{QueueSpec, WebhookSpec};
-use crate::workflow::{Manifest, Problem, Reference};
+use crate::workflow::{self, Manifest, Problem, Reference};
 
 /// What applying one definition means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -62,7 +62,8 @@ pub fn definition(manifest: &Manifest) -> Definition {
 }
 
 impl Client {
-    /// All that manifests name and that is neither among them nor in the store, each where it is named.
+    /// All that manifests name and that is neither among them nor in the store, each where it is named; and
+    /// what they give to workflows that do not take it.
     ///
     /// # Errors
     /// The store's.
@@ -72,6 +73,13 @@ impl Client {
         };
         let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
         let mut missing = Vec::new();
+        for reference in references {
+            if let Some(given) = &reference.input
+                && let Some(workflow) = self.workflow_among(manifests, &reference.name).await?
+            {
+                missing.extend(given.misfits(&workflow));
+            }
+        }
         for reference in references.iter().filter(|reference| !is_here(reference)) {
             let names: &[Name] = match kept.entry(reference.kind) {
                 Entry::Occupied(found) => found.into_mut(),
@@ -92,6 +100,20 @@ impl Client {
             missing.push(problem);
         }
         Ok(missing)
+    }
+
+    /// A workflow as these manifests have it, else as the store does.
+    async fn workflow_among(&self, manifests: &[Manifest], name: &Name) -> Result<Option<workflow::Definition>> {
+        let here = manifests.iter().find_map(|one| match one {
+            Manifest::Workflow(definition) if definition.name() == name => Some(definition.clone()),
+            _ => None,
+        });
+        if here.is_some() {
+            return Ok(here);
+        }
+        let kept = self.definitions(Kind::Workflow).await?.into_iter().find(|one| one.name == *name);
+        // One that cannot be read is told where it is used.
+        Ok(kept.and_then(|kept| workflow::Definition::load(&kept.text).ok()))
     }
 
     /// What applying these would change, in order.

@@ -68,6 +68,13 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
             Err(wrong) => problems.extend(wrong.0),
         }
     }
+    for Reference { name, input, .. } in &found.references {
+        let called = found.manifests.iter().find_map(|one| match one {
+            Manifest::Workflow(definition) if definition.name() == name => Some(definition),
+            _ => None,
+        });
+        problems.extend(input.iter().zip(called).flat_map(|(given, workflow)| given.misfits(workflow)));
+    }
     if !problems.is_empty() {
         return Err(wrong(&problems));
     }

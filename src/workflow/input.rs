@@ -1,6 +1,8 @@
 //! The input of a run against what its workflow declares: types, required fields, defaults.
 //! A field that is not declared is refused: a misspelt one would silently leave its default.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value as Json;
 
 use super::expr::listed;
@@ -29,11 +31,23 @@ pub fn check(fields: Option<&[Field]>, input: &crate::domain::Json) -> Result<cr
         Json::Object(given) => given,
         other => return Err(InputError(vec![format!("the input is {}, not an object", what(&other))])),
     };
+    let wrong = misfits(fields, &given.iter().map(|(name, value)| (name.as_str(), Some(value))).collect());
+    if !wrong.is_empty() {
+        return Err(InputError(wrong));
+    }
+    let mut filled = false;
+    for field in fields.iter().filter(|field| !given.contains_key(&field.name)).collect::<Vec<_>>() {
+        // An optional field is null, so that an expression may ask for it.
+        given.insert(field.name.clone(), field.default.clone().unwrap_or(Json::Null));
+        filled = true;
+    }
+    Ok(if filled { crate::domain::Json::from_value(&Json::Object(given)) } else { input.clone() })
+}
+
+/// What does not fit of an input, a line each. A value that is not known yet fits.
+pub fn misfits(fields: &[Field], given: &BTreeMap<&str, Option<&Json>>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for name in given.keys() {
-        if fields.iter().any(|field| field.name == *name) {
-            continue;
-        }
+    for name in given.keys().filter(|name| fields.iter().all(|field| field.name != **name)) {
         wrong.push(match nearest(name, fields.iter().map(|field| field.name.as_str())) {
             Some(meant) => format!("there is no input `{name}`: did you mean `{meant}`?"),
             None => {
@@ -42,43 +56,22 @@ pub fn check(fields: Option<&[Field]>, input: &crate::domain::Json) -> Result<cr
             }
         });
     }
-    let mut filled = false;
     for field in fields {
-        match (given.get(&field.name), &field.default) {
-            (Some(value), _) if field.kind.fits(value) => {
-                wrong.extend(field.bounds.broken_by(value).map(|how| format!("the input `{}` {how}", field.name)));
+        let (name, kind) = (&field.name, field.kind.as_str());
+        match given.get(name.as_str()) {
+            Some(Some(value)) if field.kind.fits(value) => {
+                wrong.extend(field.bounds.broken_by(value).map(|how| format!("the input `{name}` {how}")));
             }
-            (Some(Json::Null), _) if !field.required => {}
-            (Some(value), _) => {
-                wrong.push(format!(
-                    "the input `{}` is {}, not of type {}",
-                    field.name,
-                    what(value),
-                    field.kind.as_str()
-                ));
+            Some(None) => {}
+            Some(Some(Json::Null)) if !field.required => {}
+            Some(Some(value)) => wrong.push(format!("the input `{name}` is {}, not of type {kind}", what(value))),
+            None if field.required && field.default.is_none() => {
+                wrong.push(format!("the input `{name}` is missing: it is required, of type {kind}"));
             }
-            (None, Some(default)) => {
-                given.insert(field.name.clone(), default.clone());
-                filled = true;
-            }
-            (None, None) if field.required => {
-                wrong.push(format!(
-                    "the input `{}` is missing: it is required, of type {}",
-                    field.name,
-                    field.kind.as_str()
-                ));
-            }
-            // An optional field is null, so that an expression may ask for it.
-            (None, None) => {
-                given.insert(field.name.clone(), Json::Null);
-                filled = true;
-            }
+            None => {}
         }
     }
-    if !wrong.is_empty() {
-        return Err(InputError(wrong));
-    }
-    Ok(if filled { crate::domain::Json::from_value(&Json::Object(given)) } else { input.clone() })
+    wrong
 }
 
 fn what(json: &Json) -> &'static str {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::check::{self, Whereabouts};
+use super::expr::Template;
 use super::manifest::{Kind, limit_of, named};
 use super::read::{Fields, Reader};
+use super::reference::{given, refer};
 use super::spec::*;
-use super::verb_read::refer;
 use super::yaml::{Node, Value};
 use super::{is_reserved, spec};
 use crate::domain::schedule::{Rule, Zone};
@@ -51,15 +52,15 @@ pub fn schedule(reader: &mut Reader<'_>, node: &Node) -> Option<ScheduleSpec> {
     let name = named(reader, &fields);
     let zone = fields.get("timezone").and_then(|node| zone(reader, node)).unwrap_or_else(Zone::utc);
     let rule = rule(reader, &fields, &zone);
+    let input = fields.get("input").map(|node| literal(reader, node)).unwrap_or_default();
     let target = one_of(reader, &fields, "a schedule", "starts", &["workflow", "job"]);
     let target = target.and_then(|key| match key {
         "workflow" => {
             no_queue(reader, &fields);
-            workflow_target(reader, &fields).map(ScheduleTarget::Workflow)
+            workflow_target(reader, &fields, Some(&input)).map(ScheduleTarget::Workflow)
         }
         _ => job_target(reader, &fields).map(|(kind, queue)| ScheduleTarget::Job { kind, queue }),
     });
-    let input = fields.get("input").map(|node| literal(reader, node)).unwrap_or_default();
     let overlap = fields.get("overlap").and_then(|node| reader.word(node, "`overlap`", &Overlap::WORDS));
     let catchup = fields.get("catchup").and_then(|node| reader.word(node, "`catchup`", &Catchup::WORDS));
     let timezone = zone.name().to_owned();
@@ -133,10 +134,13 @@ fn one_of<'k>(
     }
 }
 
-fn workflow_target(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Name> {
+/// `input` is what the workflow is given, where that is known.
+fn workflow_target(reader: &mut Reader<'_>, fields: &Fields<'_>, input: Option<&serde_json::Value>) -> Option<Name> {
     let node = fields.get("workflow")?;
     let name = reader.name(node, "`workflow`")?;
-    refer(reader, node, Kind::Workflow, &name);
+    let place = fields.get("input").map_or(node.place, |input| input.place);
+    let given = input.and_then(|input| given(reader, place, Some(&Template::Literal(input.clone()))));
+    refer(reader, node, Kind::Workflow, &name, given);
     Some(name)
 }
 
@@ -232,7 +236,7 @@ fn webhook_target(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Webhoo
         "job" => job_target(reader, fields).map(|(kind, queue)| WebhookTarget::Job { kind, queue }),
         "workflow" => {
             no_queue(reader, fields);
-            workflow_target(reader, fields).map(WebhookTarget::Workflow)
+            workflow_target(reader, fields, None).map(WebhookTarget::Workflow)
         }
         _ => {
             no_queue(reader, fields);

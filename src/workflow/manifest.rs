@@ -8,6 +8,7 @@ use super::definition::Definition;
 use super::handler::HandlerDef;
 use super::problem::{Place, Problem, Problems, Source};
 use super::read::{Fields, Reader};
+use super::reference::Reference;
 use super::spec::*;
 use super::yaml::{self, Dialect, Node, Value};
 use super::{handler_read, kinds_read, shell, workflow_read};
@@ -138,15 +139,6 @@ impl Manifest {
         let manifest = document(&mut reader, &Node::from_json(&json));
         reader.finish(manifest)?.ok_or_else(|| wrong("it is not a manifest".to_owned()))
     }
-}
-
-/// Something that a manifest names and that must be there when it is applied.
-#[derive(Clone, Debug)]
-pub struct Reference {
-    pub kind: Kind,
-    pub name: Name,
-    /// What is to be told where it is not.
-    pub missing: Problem,
 }
 
 /// What a text says.

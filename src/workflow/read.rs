@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::check::{Outline, Site, Whereabouts};
 use super::expr::{Expr, ExprError, Template, listed};
-use super::manifest::Reference;
 use super::problem::{Place, Problem, Problems, Source};
+use super::reference::Reference;
 use super::yaml::{Entry, Node, Value};
 use crate::domain::Name;
 use crate::domain::text::nearest;

@@ -5,9 +5,9 @@ use super::expr::scan::OPEN;
 use super::expr::{Expr, Template};
 use super::http_read;
 use super::is_reserved;
-use super::manifest::{ID_RULE, Kind, Reference, command, is_id, limit, outputs};
-use super::problem::Problem;
+use super::manifest::{ID_RULE, Kind, command, is_id, limit, outputs};
 use super::read::{Fields, Reader};
+use super::reference::{given, refer};
 use super::spec::*;
 use super::step_read::{Around, quorum, rest, steps};
 use super::workflow_read::named_templates;
@@ -136,16 +136,9 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Ver
         }
         reader.template(node)
     });
-    refer(reader, node, Kind::Workflow, &workflow);
+    let place = fields.get("with").map_or(node.place, |with| with.place);
+    refer(reader, node, Kind::Workflow, &workflow, given(reader, place, with.as_ref()));
     Some(Verb::Call { workflow, with })
-}
-
-/// Notes that a workflow must be there when this is applied.
-pub fn refer(reader: &mut Reader<'_>, node: &Node, kind: Kind, name: &crate::domain::Name) {
-    let message = format!("there is no {} `{name}`", kind.stored());
-    let hint = "apply it together with this one, or before".to_owned();
-    let missing = Problem::new(reader.source(), node.place, message, Some(hint));
-    reader.refers(Reference { kind, name: name.clone(), missing });
 }
 
 fn group(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, at: usize, inside: &Around<'_>) -> Verb {

@@ -128,6 +128,43 @@ fn what_a_manifest_names_must_be_there_when_it_is_applied() {
 }
 
 #[test]
+fn what_a_workflow_is_given_must_fit_before_it_is_applied() {
+    let env = TestEnvironment::new();
+    env.file(
+        "order.yaml",
+        "name: order\ninput: {id: {type: string, required: true}, n: {type: integer, default: 1}}\n\
+         steps: [{id: a, job: noop}]\n",
+    );
+    let nightly = "kind: Schedule\nname: nightly\ncron: '@daily'\nworkflow: order\n";
+    env.file("nightly.yaml", format!("{nightly}input: {{idd: x, n: many}}\n"));
+    env.file(
+        "caller.yaml",
+        "name: caller\ninput: {x: {type: string}}\nsteps:\n\
+         \x20 - {id: a, call: order, with: {id: '${{ input.x }}', n: '${{ 3 }}'}}\n\
+         \x20 - {id: b, call: order}\n\
+         \x20 - {id: c, call: order, with: '${{ input.x }}'}\n",
+    );
+    let wrong = env.run("validate order.yaml nightly.yaml caller.yaml");
+    assert_eq!(wrong.status, Some(2), "{}", wrong.text());
+    for part in [
+        "the manifests have 4 mistakes",
+        "nightly.yaml:5:8: `order` cannot begin with this: there is no input `idd`: did you mean `id`?",
+        "nightly.yaml:5:8: `order` cannot begin with this: the input `id` is missing: it is required, of type string",
+        "nightly.yaml:5:8: `order` cannot begin with this: the input `n` is a string, not of type integer",
+        "caller.yaml:5:19: `order` cannot begin with this: the input `id` is missing",
+    ] {
+        assert!(wrong.stderr.contains(part), "{part}: {}", wrong.text());
+    }
+    // The same against what is in the store, and nothing is kept.
+    env.run("apply order.yaml").ok();
+    let wrong = env.run("apply nightly.yaml");
+    assert!(wrong.status == Some(2) && wrong.stderr.contains("there is no input `idd`"), "{}", wrong.text());
+    assert_eq!(env.run("schedule list -o json").ok().json(), serde_json::json!([]));
+    env.file("nightly.yaml", format!("{nightly}input: {{id: x}}\n"));
+    env.run("apply nightly.yaml").ok();
+}
+
+#[test]
 fn delete_asks_and_tells_what_is_not_there() {
     let env = TestEnvironment::new();
     env.file("a.yaml", PAIR);
