@@ -28,7 +28,7 @@ const JUMP: Duration = Duration::from_secs(5);
 /// How long a dirty run is left to the one who took it.
 const HOLD: Duration = Duration::from_secs(2);
 /// How long a new worker waits for the inboxes that it found before it takes work.
-const TAKE_IN: Duration = Duration::from_secs(2);
+const TAKE_IN: Duration = Duration::from_secs(5);
 /// At least so much lies between two looks into inboxes that nobody but a hint has asked for.
 const LOOK: Duration = Duration::from_millis(100);
 

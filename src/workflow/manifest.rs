@@ -355,8 +355,25 @@ fn error_class(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
     } else if !class.split(':').all(word) || class.starts_with(|c: char| c.is_ascii_digit()) {
         let hint = "a class is a word, or words joined by colons: timeout, exit:1, \"http:5xx\"";
         reader.wrong_hint(node.place, format!("`{class}` is not an error class"), hint);
+    } else if let Some(hint) = never_matches(&class) {
+        reader.wrong_hint(node.place, format!("no error is of the class `{class}`"), hint);
     }
     Some(class)
+}
+
+/// Why there is no such status or exit code. Handlers may have words of their own behind the colon.
+fn never_matches(class: &str) -> Option<&'static str> {
+    let (kind, number) = class.split_once(':')?;
+    if !number.bytes().all(|b| b.is_ascii_digit() || b == b'x') {
+        return None;
+    }
+    let status = number.len() == 3 && matches!(number.as_bytes()[0], b'1'..=b'5' | b'x');
+    let code = number.parse().map_or(number.len() <= 3, |code: u32| (1..=255).contains(&code));
+    match kind {
+        "http" if !status => Some("a status is 100 to 599: \"http:503\", \"http:5xx\""),
+        "exit" if !code => Some("a code is 1 to 255: \"exit:1\", \"exit:7x\""),
+        _ => None,
+    }
 }
 
 pub(super) const ID_RULE: &str = "letters, digits, _ and - are allowed, a letter first";

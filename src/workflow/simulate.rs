@@ -73,6 +73,8 @@ pub struct Simulated {
     pub undone: Vec<String>,
     /// Steps that wait for what the script does not give; then the run has not ended.
     pub waiting: Vec<String>,
+    /// Signals of the script that no step has taken.
+    pub unheard: Vec<Name>,
     pub took: Duration,
     values: BTreeMap<String, Json>,
 }
@@ -393,7 +395,10 @@ impl World<'_> {
         let load = |key: &str| values.get(key).map(Json::to_value);
         let output = run.output.as_ref().map(|output| Json::from_value(&output.resolve(&mut |key| load(key))));
         let took = self.now.since(self.begun);
-        Ok(Simulated { events: self.events, output, branches, undone, waiting, took, values, run })
+        // Sent to the run and kept there, or to one that it has called, or never sent.
+        let kept = self.runs.into_values().flat_map(|kept| kept.run.signals).chain(run.signals.clone());
+        let unheard = kept.map(|kept| kept.name).chain(self.signals.into_iter().map(|(name, _)| name)).collect();
+        Ok(Simulated { events: self.events, output, branches, undone, waiting, unheard, took, values, run })
     }
 }
 

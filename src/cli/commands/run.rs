@@ -105,6 +105,10 @@ impl Plan {
         if file.is_dir() {
             return Err(fail(Code::Unreadable, format!("{} is a folder, not a file", file.display())));
         }
+        if file.as_os_str() == "-" && args.input.as_deref() == Some("-") {
+            let told = fail(Code::Usage, "FILE and the input are both to be read from standard input");
+            return Err(told.hint("give one of them as a file: `-i @FILE`"));
+        }
         let found = manifests::read_all(&context.ui, std::slice::from_ref(file))?;
         let workflows = found.manifests.iter().filter_map(|manifest| match manifest {
             Manifest::Workflow(definition) => Some(definition.clone()),

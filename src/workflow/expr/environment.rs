@@ -17,11 +17,27 @@ const FUEL: u64 = 50_000;
 pub fn known(used: &[(String, usize)], there_is: &[&str], what: &str) -> Result<(), ExprError> {
     for (name, at) in used {
         if !there_is.contains(&name.as_str()) {
-            let hint = nearest(name, there_is.iter().copied()).map(|name| format!("did you mean `{name}`?"));
+            let near = || nearest(name, there_is.iter().copied()).map(|name| format!("did you mean `{name}`?"));
+            let hint = elsewhere(name).map(str::to_owned).or_else(near);
             return Err(ExprError { message: format!("there is no {what} `{name}`"), hint, at: *at });
         }
     }
     Ok(())
+}
+
+/// What other languages have under a name, as it is said here.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "len" | "size" | "length" | "count" => "a length is `value | length`",
+        "now" | "today" | "time" | "timestamp" | "date" => {
+            "expressions know no time: give it as an input, or take `run.started_at`"
+        }
+        "random" | "rand" | "uuid" => "expressions know no chance: give it as an input, or take `step.key`",
+        "env" | "secret" | "secrets" => "expressions see no environment: give it to the handler by its `env`",
+        "str" | "text" => "text is `value | string`",
+        "json" | "to_json" | "toJSON" => "JSON is `value | tojson`",
+        _ => return None,
+    })
 }
 
 pub const FUNCTIONS: &[&str] = &["range", "dict"];

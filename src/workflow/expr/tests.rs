@@ -77,7 +77,9 @@ fn what_does_not_exist_is_told_before_a_run() {
     let parse = |text: &str| Expr::parse(text).expect_err("must not parse").with_hint();
     assert_eq!(parse("input.a | uper"), "there is no filter `uper`: did you mean `upper`?");
     assert_eq!(parse("input.a is defned"), "there is no test `defned`: did you mean `defined`?");
-    assert_eq!(parse("now()"), "there is no function `now`");
+    assert!(parse("now()").starts_with("there is no function `now`: expressions know no time"), "{}", parse("now()"));
+    assert_eq!(parse("len(input.a)"), "there is no function `len`: a length is `value | length`");
+    assert_eq!(parse("nowhere()"), "there is no function `nowhere`");
     assert!(parse("debug()").contains("no function"));
     assert!(parse("'a' ~ true").contains("side by side"));
     assert!(parse("input.a +").starts_with("not an expression"));

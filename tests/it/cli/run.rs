@@ -151,6 +151,14 @@ fn what_holds_a_run_up_is_said_while_it_stands_still() {
 }
 
 #[test]
+fn standard_input_is_read_once() {
+    let env = TestEnvironment::new();
+    let both = env.feed("run - -i -", "name: one\nsteps: [{id: a, job: noop}]\n");
+    assert_eq!(both.status, Some(2), "{}", both.text());
+    assert!(both.stderr.contains("both to be read from standard input"), "{}", both.text());
+}
+
+#[test]
 fn who_is_refused_because_of_a_key_is_told_who_has_it() {
     let env = TestEnvironment::new();
     env.file("one.yaml", "name: one\nconcurrency: {key: k, on_conflict: reject}\nsteps: [{id: a, job: noop}]\n");

@@ -63,6 +63,8 @@ fn a_simulation_plays_people_and_branches() {
     let ended = env.run("workflow simulate w.yaml --signal paid={\"id\":7} -o json").ok().json();
     assert_eq!(ended["state"], "completed", "{ended}");
     assert_eq!((&ended["branches"]["route"], &ended["output"]["id"]), (&serde_json::json!(["big"]), &7.into()));
+    let other = env.run("workflow simulate w.yaml --signal paid={\"id\":8}").ok().stdout;
+    assert!(other.contains("would wait, ") && other.contains("no step has taken the signal paid: "), "{other}");
     let late = env.run("workflow simulate w.yaml --timeout ok -o json").ok().json();
     assert_eq!(late["state"], "failed", "{late}");
     for (line, part) in [
@@ -72,6 +74,9 @@ fn a_simulation_plays_people_and_branches() {
         ("--workflow v", "w.yaml holds no workflow `v`"),
         ("--timeout nothing-like-it", "there is no step"),
         ("--signal paid={", "not JSON"),
+        ("--signal piad=1", "no step waits for `piad`"),
+        ("--reject paid", "`paid` is no approval"),
+        ("--reject a", "--fail lets it fail"),
         ("-i {\"m\":1}", "there is no input `m`"),
     ] {
         let answer = env.run(&format!("workflow simulate w.yaml {line}"));

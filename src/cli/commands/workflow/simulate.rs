@@ -1,6 +1,6 @@
 //! `goflow workflow simulate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
@@ -17,7 +17,7 @@ use crate::domain::time::format_duration;
 use crate::domain::{Event, Json, Ms, Name, RunState};
 use crate::workflow::Definition;
 use crate::workflow::simulate::{Failure, Script, SimulateError, Simulated, simulate};
-use crate::workflow::spec::StepSpec;
+use crate::workflow::spec::{StepSpec, Verb};
 
 /// Tell what a run would do, without doing anything: its events, branches and compensations
 ///
@@ -70,6 +70,9 @@ struct Outcome {
     undone: Vec<String>,
     /// Steps that wait for what was not given: the run does not end.
     waiting: Vec<String>,
+    /// Signals that no step has taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unheard: Vec<String>,
     events: Vec<EventView>,
 }
 
@@ -102,6 +105,9 @@ fn script(args: &SimulateArgs, definition: &Definition, others: &[Definition]) -
     {
         for step in steps {
             known.step(flag, step)?;
+            if flag == "--reject" {
+                known.may_be_refused(step)?;
+            }
             into.insert(step.clone());
         }
     }
@@ -113,6 +119,7 @@ fn script(args: &SimulateArgs, definition: &Definition, others: &[Definition]) -
     for text in &args.signal {
         let (name, data) = pair("--signal", text)?;
         let name: Name = name.parse().map_err(|error| fail(Code::Usage, format!("--signal: {error}")))?;
+        known.signal(&name)?;
         script.signals.push((name, data));
     }
     Ok(script)
@@ -124,15 +131,34 @@ fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, Json)> {
     Ok((name, enqueue::payload(Some(data)).map_err(|error| error.after(&format!("it stands in {flag} {name}")))?))
 }
 
-/// The ids that a script may name, and the verb of each where only what it needs can make it fail.
-struct Known(Vec<(String, Option<&'static str>)>);
+/// What a script may name: the ids of steps, and the verb of each where only what it needs can make it fail;
+/// and the signals that they wait for.
+struct Known(Vec<(String, Option<&'static str>)>, BTreeSet<Name>);
 
 impl Known {
     fn of(definition: &Definition, others: &[Definition]) -> Known {
-        let all = [definition].into_iter().chain(others);
-        let steps = all.flat_map(|one| one.spec().all_steps());
+        let all = || [definition].into_iter().chain(others).flat_map(|one| one.spec().all_steps());
         let verb = |step: &StepSpec| (!step.verb.is_job()).then(|| step.verb.word());
-        Known(steps.map(|step| (step.id.clone(), verb(step))).collect())
+        let signals = all().into_iter().filter_map(|step| match &step.verb {
+            Verb::Wait(wait) => Some(wait.signal.clone()),
+            _ => None,
+        });
+        let signals = signals.collect();
+        Known(all().map(|step| (step.id.clone(), verb(step))).collect(), signals)
+    }
+
+    /// That some step waits for it: else it would silently be passed over.
+    fn signal(&self, name: &Name) -> Result {
+        if self.1.contains(name) {
+            return Ok(());
+        }
+        let told = fail(Code::Usage, format!("--signal: no step waits for `{name}`"));
+        let all: Vec<&str> = self.1.iter().map(Name::as_str).collect();
+        Err(match nearest(name.as_str(), all.iter().copied()) {
+            Some(near) => told.hint(format!("did you mean `{near}`?")),
+            None if all.is_empty() => told.hint("no step of it waits for a signal"),
+            None => told.hint(format!("its steps wait for {}", all.join(", "))),
+        })
     }
 
     /// That a step exists: a misspelt one would silently do nothing. A path (`a/b`, `a[3]`) ends in its id.
@@ -170,6 +196,23 @@ impl Known {
     }
 }
 
+impl Known {
+    /// That somebody is asked: else the flag would silently do nothing.
+    fn may_be_refused(&self, name: &str) -> Result {
+        let id = id_of(name);
+        let mut verbs = self.0.iter().filter(|(known, _)| known == id).map(|(_, verb)| verb.unwrap_or("job"));
+        if verbs.clone().any(|verb| verb == "approval") {
+            return Ok(());
+        }
+        let told = fail(Code::Usage, format!("--reject: `{name}` is no approval, which somebody could refuse"));
+        Err(told.hint(match verbs.next() {
+            Some("job") => "--fail lets it fail",
+            Some("wait") => "--timeout lets nobody send the signal",
+            _ => "an approval inside of it may be refused",
+        }))
+    }
+}
+
 /// The id at the end of a path.
 fn id_of(name: &str) -> &str {
     let bare = name.strip_prefix("undo:").unwrap_or(name);
@@ -192,6 +235,7 @@ fn outcome(definition: &Definition, told: &Simulated) -> Outcome {
         branches: told.branches.iter().cloned().collect(),
         undone: told.undone.clone(),
         waiting: told.waiting.clone(),
+        unheard: told.unheard.iter().map(ToString::to_string).collect(),
         events: told.events.iter().map(EventView::from).collect(),
     }
 }
@@ -211,6 +255,10 @@ fn lines(ui: &Ui, told: &Simulated, begun: Ms) -> Vec<String> {
     }
     if !told.undone.is_empty() {
         lines.push(display_safe(&format!("undone, in this order: {}", told.undone.join(", "))).into_owned());
+    }
+    for name in &told.unheard {
+        lines
+            .push(format!("no step has taken the signal {name}: none waited any more, or its `match` did not want it"));
     }
     lines.extend(told.output.as_ref().map(|output| display_safe(&format!("output: {output}")).into_owned()));
     lines.extend(told.run.error.as_ref().map(|error| display_safe(&format!("error: {error}")).into_owned()));
