@@ -4,16 +4,10 @@
 //! in before the answer, here or by a worker who was quicker: what was told holds from then on, whether a
 //! worker lives or not. Of a request that may come again the fact has its key, which the run remembers.
 
-use std::collections::BTreeSet;
-
 use super::run_list::approvals;
 use super::{ApiError, Client, Result, StoreError};
 use crate::domain::{Json, Name, RunId, RunState};
-use crate::store::{Commit, Exchange, Expect, Move};
 use crate::workflow::{Fact, Run, What};
-
-/// Steps looked at in one go.
-const LET_GO: usize = 500;
 
 impl Client {
     /// Sends a signal. Nobody has to wait for it yet; after the end of the run it is kept and shown.
@@ -24,7 +18,7 @@ impl Client {
         if self.was_told(&self.run_header(id).await?) {
             return Ok(());
         }
-        self.inform(id, Fact::signal(name, data, self.clock().now()).once(self.key())).await.map(drop)
+        self.inform(id, Fact::signal(name, data, self.clock().now()).once(self.key())).await
     }
 
     /// Whether the run has taken what this client's request told it when it came before.
@@ -82,39 +76,13 @@ impl Client {
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::Conflict`] unless it runs.
     pub async fn pause_run(&self, id: RunId) -> Result<()> {
-        self.steer(id, What::Pause, "paused", |run| run.state == RunState::Running).await.map(drop)
+        self.steer(id, What::Pause, "paused", |run| run.state == RunState::Running).await
     }
 
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::Conflict`] unless it is paused.
     pub async fn resume_run(&self, id: RunId) -> Result<()> {
-        let told = self.steer(id, What::Resume, "resumed", |run| run.state == RunState::Paused).await?;
-        for run in told {
-            self.let_go(run).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings steps that were withheld because their run was paused back to their lines. Without it they look
-    /// by themselves, within a minute.
-    async fn let_go(&self, id: RunId) -> Result<()> {
-        let Ok(run) = self.run_header(id).await else { return Ok(()) };
-        if run.is_held() {
-            return Ok(());
-        }
-        for ids in run.jobs().chunks(LET_GO) {
-            let now = self.clock().now();
-            let back = self.store().get(ids).await?.into_iter().flatten().filter_map(|stored| {
-                let expect = Expect::Idle(stored.place, stored.job.rev);
-                let step = Move::new(expect, stored.job.let_go(stored.place, now)?);
-                Some(Commit { moves: vec![step], run: None })
-            });
-            let commits: Vec<Commit> = back.collect();
-            if !commits.is_empty() {
-                self.store().exchange(&Exchange { commits, claim: None }).await?;
-            }
-        }
-        Ok(())
+        self.steer(id, What::Resume, "resumed", |run| run.state == RunState::Paused).await
     }
 
     /// Cancels a run; what was done is undone first, unless `compensate` is false.
@@ -123,7 +91,7 @@ impl Client {
     /// [`ApiError::NotFound`], [`ApiError::Conflict`] if it is over, or about to be.
     pub async fn cancel_run(&self, id: RunId, compensate: bool) -> Result<()> {
         let may = |run: &Run| !run.state.is_terminal() && !run.is_stopping() && run.outcome.is_none();
-        self.steer(id, What::Cancel { compensate }, "cancelled", may).await.map(drop)
+        self.steer(id, What::Cancel { compensate }, "cancelled", may).await
     }
 
     /// Tries a failed run again: its owed undos if there are any, else from where it failed.
@@ -131,7 +99,7 @@ impl Client {
     /// # Errors
     /// [`ApiError::NotFound`], [`ApiError::Conflict`] unless it failed.
     pub async fn retry_run(&self, id: RunId) -> Result<()> {
-        self.steer(id, What::Retry, "tried again", |run| run.state == RunState::Failed).await.map(drop)
+        self.steer(id, What::Retry, "tried again", |run| run.state == RunState::Failed).await
     }
 
     /// Has a run looked at by whoever serves it, though nothing is to be done. Once its `rev` is beyond
@@ -146,11 +114,10 @@ impl Client {
         Ok(rev)
     }
 
-    /// The runs that have taken it in.
-    async fn steer(&self, id: RunId, what: What, done: &str, may: impl Fn(&Run) -> bool) -> Result<BTreeSet<RunId>> {
+    async fn steer(&self, id: RunId, what: What, done: &str, may: impl Fn(&Run) -> bool) -> Result<()> {
         let run = self.run_header(id).await?;
         if self.was_told(&run) {
-            return Ok(BTreeSet::from([id]));
+            return Ok(());
         }
         if !may(&run) {
             let about = if run.is_stopping() && !run.state.is_terminal() { " and about to end" } else { "" };
@@ -160,11 +127,14 @@ impl Client {
         self.inform(id, Fact::of_run(what, self.clock().now()).once(self.key())).await
     }
 
-    /// Tells a run a fact; the runs that have taken it in.
-    pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<BTreeSet<RunId>> {
+    /// Tells a run a fact, and has it taken in.
+    pub(super) async fn inform(&self, id: RunId, fact: Fact) -> Result<()> {
         let bytes = fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()))?;
         match self.store().inform(&[(id, bytes)]).await?.first() {
-            Some(true) => Ok(self.runs.take_in(id, self.clock().now()).await),
+            Some(true) => {
+                self.runs.take_in(id, self.clock().now()).await;
+                Ok(())
+            }
             _ => Err(ApiError::NotFound { noun: "run", id: id.to_string() }),
         }
     }

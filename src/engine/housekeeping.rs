@@ -392,11 +392,12 @@ impl Means {
     async fn drain(&self, now: Ms) -> Result<bool> {
         let work = self.store.take_dirty(DRAIN_BATCH, HOLD).await?;
         let mut more = work.len() == DRAIN_BATCH;
-        let mut drains = Batch::default();
+        let (mut drains, mut resumed) = (Batch::default(), Vec::new());
         for one in work {
             let run = one.record.id;
             match self.runs.drain(one, now).await {
                 Ok(planned) if planned.part.advance.is_some() => {
+                    resumed.extend(planned.resumes().then_some(run));
                     drains.push(Commit { moves: Vec::new(), run: Some(planned.part) }, planned.header);
                 }
                 Ok(_) => {}
@@ -408,6 +409,9 @@ impl Means {
         for answer in self.commit(drains).await? {
             // Contended: another one advanced the run, and marked it if anything is left.
             more |= matches!(answer, RunAnswer::Advanced { more: true } | RunAnswer::Contended);
+        }
+        for run in resumed {
+            self.runs.let_go(run, now).await?;
         }
         Ok(more)
     }

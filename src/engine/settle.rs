@@ -65,10 +65,11 @@ pub fn unwanted(claimed: &Claimed, asked: bool, runs: &Runs, now: Ms) -> Option<
     match runs.wants(claimed, asked) {
         Wanted::Now => None,
         Wanted::Later => {
-            // Whoever lets the run go on lets its steps go, unless that one dies: so they look by
-            // themselves too, the oldest seldom.
-            let age = now.since(claimed.job.id.created_at());
-            Some(Outcome::Withheld { delay: (age / 10).clamp(WITHHELD.0, WITHHELD.1) })
+            // Whoever lets the run go on lets its steps go, unless that one dies or was too quick: so they look
+            // by themselves too, ever more seldom.
+            let job = &claimed.job;
+            let before = job.updated_at.filter(|_| job.withheld).map(|at| now.since(at));
+            Some(Outcome::Withheld { delay: (before.unwrap_or_default() * 2).clamp(WITHHELD.0, WITHHELD.1) })
         }
         Wanted::NoMore => Some(Outcome::Cancelled { reason: ASKED.to_owned() }),
     }

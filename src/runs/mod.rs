@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::trace::{Placed, Spans};
-use crate::domain::{Job, JobState, Json, Ms, RunId, RunState, To};
+use crate::domain::{EventKind, Job, JobState, Json, Ms, RunId, RunState, To};
 use crate::store::advanced::{Called, effects_with};
 use crate::store::{
     Advance, Claimed, Commit, Committed, Move, Result, RunAnswer, RunCommit, RunRecord, RunWork, Store, StoreError,
@@ -40,6 +40,14 @@ struct Known {
 pub struct Planned {
     pub part: RunCommit,
     pub header: Option<Arc<Run>>,
+}
+
+impl Planned {
+    /// Whether a paused run goes on by it: then its steps that were withheld are to be let go.
+    pub fn resumes(&self) -> bool {
+        let events = self.part.advance.iter().flat_map(|advance| &advance.effects.events);
+        events.into_iter().any(|event| event.kind == EventKind::RunResumed)
+    }
 }
 
 impl Runs {

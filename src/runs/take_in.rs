@@ -10,8 +10,9 @@ use crate::domain::job::ASKED;
 use crate::domain::{JobId, Ms, RunId};
 use crate::store::{Commit, Exchange, Expect, Move, Result, RunAnswer};
 
-/// Jobs that are ended at once.
-const END: usize = 200;
+/// Jobs that are ended at once, and that are let go.
+const END: usize = 100;
+const LET_GO: usize = 200;
 /// How often others may be quicker with one run.
 const TRIES: usize = 20;
 /// How long a sender waits for it.
@@ -24,63 +25,81 @@ struct Led {
     tells: Vec<RunId>,
     /// Jobs that are to end.
     ends: Vec<JobId>,
+    /// The run goes on that was paused.
+    resumed: bool,
 }
 
 impl Runs {
     /// Advances a run by what waits in its inbox, and then the runs that are told something by that; jobs that
-    /// they ask to end and that nobody runs are ended. Gives the runs whose inboxes were found or made empty:
-    /// all that is missing is left to workers.
-    pub async fn take_in(&self, run: RunId, now: Ms) -> BTreeSet<RunId> {
-        let mut done = BTreeSet::new();
-        let all = self.take_in_all(run, now, &mut done);
-        match tokio::time::timeout(PATIENCE, all).await {
+    /// they ask to end and that nobody runs are ended, and steps that waited for a run to be resumed go back to
+    /// their lines. What fails is left to workers.
+    pub async fn take_in(&self, run: RunId, now: Ms) {
+        match tokio::time::timeout(PATIENCE, self.take_in_all(run, now)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%run, %error, "what it was told waits for a worker"),
             Err(_) => tracing::debug!(%run, "what it was told waits for a worker"),
         }
-        done
     }
 
-    async fn take_in_all(&self, run: RunId, now: Ms, done: &mut BTreeSet<RunId>) -> Result<()> {
+    async fn take_in_all(&self, run: RunId, now: Ms) -> Result<()> {
         // A run may come again: whom it has told something may have something to tell it.
         let (mut next, mut waiting) = (VecDeque::from([run]), BTreeSet::from([run]));
         while let Some(run) = next.pop_front() {
             waiting.remove(&run);
             let mut led = Led::default();
-            let mut empty = self.empty_inbox(run, now, &mut led).await?;
+            self.empty_inbox(run, now, &mut led).await?;
+            if led.resumed {
+                self.let_go(run, now).await?;
+            }
             let ends = std::mem::take(&mut led.ends);
             if !ends.is_empty() {
                 self.end_idle(run, &ends, now, &mut led).await?;
-                empty = self.empty_inbox(run, now, &mut led).await?;
-            }
-            if empty {
-                done.insert(run);
+                self.empty_inbox(run, now, &mut led).await?;
             }
             next.extend(led.tells.into_iter().filter(|run| waiting.insert(*run)));
         }
         Ok(())
     }
 
-    /// Whether it is empty now.
-    async fn empty_inbox(&self, run: RunId, now: Ms, led: &mut Led) -> Result<bool> {
+    async fn empty_inbox(&self, run: RunId, now: Ms, led: &mut Led) -> Result<()> {
         for _ in 0..TRIES {
-            let Some(work) = self.store.run_work(run).await? else { return Ok(false) };
-            if work.inbox.is_empty() {
-                return Ok(true);
-            }
+            let Some(work) = self.store.run_work(run).await?.filter(|work| !work.inbox.is_empty()) else { break };
             let planned = self.drain(work, now).await?;
             if planned.part.advance.is_none() {
-                return Ok(false);
+                break;
             }
             match self.send(Vec::new(), planned, led).await? {
-                RunAnswer::Advanced { more: false } => return Ok(true),
                 // The rest of a full inbox; or somebody else has advanced it, perhaps by the same facts, or it is
                 // carried to another shard.
                 RunAnswer::Advanced { more: true } | RunAnswer::Contended | RunAnswer::Gone => {}
-                RunAnswer::None | RunAnswer::Inboxed => return Ok(false),
+                RunAnswer::Advanced { more: false } | RunAnswer::None | RunAnswer::Inboxed => break,
             }
         }
-        Ok(false)
+        Ok(())
+    }
+
+    /// Brings steps that were withheld while their run was paused back to their lines. Without it they look by
+    /// themselves, within a minute.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn let_go(&self, run: RunId, now: Ms) -> Result<()> {
+        let Some(header) = self.store.run(run).await?.map(|record| record.header()).transpose()? else { return Ok(()) };
+        if header.is_held() {
+            return Ok(());
+        }
+        for ids in header.jobs().chunks(LET_GO) {
+            let back = self.store.get(ids).await?.into_iter().flatten().filter_map(|stored| {
+                let expect = Expect::Idle(stored.place, stored.job.rev);
+                let step = Move::new(expect, stored.job.let_go(stored.place, now)?);
+                Some(Commit { moves: vec![step], run: None })
+            });
+            let commits: Vec<Commit> = back.collect();
+            if !commits.is_empty() {
+                self.store.exchange(&Exchange { commits, claim: None }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends those of the jobs that nobody runs: they were asked to end, and a worker would do it. What runs is
@@ -106,6 +125,7 @@ impl Runs {
         let effects = planned.part.advance.as_ref().map(|advance| &advance.effects);
         let tells: Vec<RunId> = effects.iter().flat_map(|all| all.tell.iter().map(|(run, _)| *run)).collect();
         let ends = effects.map(|all| all.cancel.clone()).unwrap_or_default();
+        let resumed = planned.resumes();
         let exchange = Exchange { commits: vec![Commit { moves, run: Some(planned.part) }], claim: None };
         let answer = self.store.exchange(&exchange).await?;
         self.learn(&exchange.commits, vec![planned.header], &answer.commits);
@@ -113,6 +133,7 @@ impl Runs {
         if matches!(answer, RunAnswer::Advanced { .. }) {
             led.tells.extend(tells);
             led.ends.extend(ends);
+            led.resumed |= resumed;
         }
         Ok(answer)
     }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use goflow::api::Client;
 use goflow::domain::job::Outcome;
-use goflow::domain::{Clock, Entropy, Job, JobId, Json, Place, ProducerId, Progress, Shard};
+use goflow::domain::{Clock, Entropy, Job, JobId, Json, Place, ProducerId, Progress, RunState, Shard};
 use goflow::engine::{Ending, Handler, Handlers, Summary, Task, Worker, WorkerOptions};
 use goflow::store::fault::{FaultStore, Saboteur};
 use goflow::store::{Enqueue, MemoryStore, NewJob, Result, Store, StoreError};
+use goflow::workflow::{self, Fact, Manifest, What};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::sagas::stored;
 use super::world::{PausedClock, Seeded, name};
 
 /// A story of one worker.
@@ -217,4 +220,31 @@ async fn a_worker_that_cannot_go_on_gives_back_what_it_holds() {
     assert!(matches!(ended, Err(StoreError::Corrupt(_))), "{ended:?}");
     assert_eq!(scene.places(&long).await, [(Place::Pending, 0); 2], "given back, nobody's crash");
     assert_eq!(scene.places(&[short]).await, [(Place::Completed, 0)], "what it had done still counts");
+}
+
+/// Nobody but a worker hears that a paused run goes on: its step, which has been withheld for long, begins at
+/// once all the same.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_resumed_by_its_inbox_alone_goes_on_at_once() {
+    let scene = Scene::new();
+    let text = "name: one\nsteps: [{id: a, job: short}]\n";
+    let Manifest::Workflow(definition) = workflow::parse("one.yaml", text).expect("a manifest").remove(0) else {
+        panic!("a workflow was written");
+    };
+    scene.store.define(&[stored(&definition)]).await.expect("it is kept");
+    let client = Client::new(scene.store.clone(), scene.clock.clone(), scene.dice.clone());
+    let id = client.start(&definition, Json::null()).await.expect("it begins");
+    client.pause_run(id).await.expect("it runs");
+    let begun = Arc::default();
+    let worker = scene.worker(Arc::new(Slow(Duration::ZERO)), WorkerOptions::default(), &begun);
+    let never = CancellationToken::new();
+    let working = tokio::spawn(worker.run(never.clone(), never));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let jobs = client.run_header(id).await.expect("it is kept").jobs();
+    assert_eq!((begun.load(Ordering::SeqCst), scene.places(&jobs).await), (0, vec![(Place::Scheduled, 0)]));
+    let goes_on = Fact::of_run(What::Resume, scene.clock.now()).encode().expect("bytes");
+    assert_eq!(scene.store.inform(&[(id, goes_on)]).await.expect("inform"), [true]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(client.run_header(id).await.expect("it is kept").state, RunState::Completed);
+    working.abort();
 }
