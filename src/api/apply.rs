@@ -73,12 +73,13 @@ impl Client {
         };
         let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
         let mut missing = Vec::new();
-        for reference in references {
-            if let Some(given) = &reference.input
-                && let Some(workflow) = self.workflow_among(manifests, &reference.name).await?
-            {
-                missing.extend(given.misfits(&workflow));
+        let mut given_to: BTreeMap<&Name, Option<workflow::Definition>> = BTreeMap::new();
+        for Reference { name, input, .. } in references {
+            let Some(given) = input else { continue };
+            if !given_to.contains_key(name) {
+                given_to.insert(name, self.workflow_among(manifests, name).await?);
             }
+            missing.extend(given_to.get(name).into_iter().flatten().flat_map(|workflow| given.misfits(workflow)));
         }
         for reference in references.iter().filter(|reference| !is_here(reference)) {
             let names: &[Name] = match kept.entry(reference.kind) {

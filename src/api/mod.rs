@@ -92,8 +92,10 @@ pub struct Client {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    /// Takes in what it tells them.
+    /// Takes in what it tells them, at the time that it is: `clock` may stand still for a request that comes
+    /// again.
     runs: Arc<Runs>,
+    now: Arc<dyn Clock>,
     /// Takes the spans of what is enqueued and started.
     spans: Option<Arc<dyn Spans>>,
     /// What it enqueues and starts belongs to this trace, unless it says another.
@@ -105,7 +107,7 @@ pub struct Client {
 impl Client {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Client {
         let runs = Arc::new(Runs::new(store.clone(), None));
-        Client { store, clock, entropy, runs, spans: None, trace: None, once: None }
+        Client { store, now: clock.clone(), clock, entropy, runs, spans: None, trace: None, once: None }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

@@ -1,6 +1,5 @@
 //! What a server does for a goflow that has no store: its calls, and its wait for new work.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Client;
@@ -17,9 +16,7 @@ impl Client {
         if call == Call::Inform && may < Right::Admin {
             // Whoever is not trusted advances no run.
             let (told,): (Vec<(RunId, Vec<u8>)>,) = wire::decode(message).map_err(Refusal::Malformed)?;
-            for run in told.into_iter().map(|(run, _)| run).collect::<BTreeSet<_>>() {
-                self.runs.take_in(run, self.clock().now()).await;
-            }
+            self.runs.take_in(told.into_iter().map(|(run, _)| run), self.now.now()).await;
         }
         Ok(answer)
     }

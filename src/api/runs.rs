@@ -18,6 +18,7 @@ use crate::workflow::{self, Definition, Run, Slot};
 
 /// What the queues of runs in the foreground are called, before their number.
 const FOREGROUND: &str = "run.";
+
 /// Whether it is a queue of runs in the foreground: see [`Client::foreground_queue`].
 pub fn is_foreground(queue: &Name) -> bool {
     queue.as_str().strip_prefix(FOREGROUND).is_some_and(|number| number.parse::<u32>().is_ok())
@@ -179,7 +180,7 @@ impl Client {
         let answers = self.producer(Patience::default()).send_runs(vec![NewRun { effects, gate }]).await?;
         if answers.first() == Some(&Enqueued::Busy) {
             let name = definition.name();
-            let holders = self.holders_of(&gate_key).await?;
+            let holders = self.holders_of(definition.name(), &gate_key).await.unwrap_or_default();
             let which: Vec<String> = holders.iter().map(|run| run.id.short()).collect();
             let which = if which.is_empty() { String::new() } else { format!(": {}", which.join(", ")) };
             let message = format!("as many runs of `{name}` as may be are under way with the key `{key}`{which}");
@@ -189,7 +190,7 @@ impl Client {
         let again = answers.first() == Some(&Enqueued::Exists);
         if gated {
             // If it was its turn at once, it has found so in its inbox.
-            self.runs.take_in(id, now).await;
+            self.runs.take_in([id], self.now.now()).await;
         }
         if !again {
             self.tell_spans(start.and_then(|(_, span)| span));

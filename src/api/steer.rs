@@ -132,7 +132,7 @@ impl Client {
         let bytes = fact.encode().map_err(|error| StoreError::Corrupt(error.to_string()))?;
         match self.store().inform(&[(id, bytes)]).await?.first() {
             Some(true) => {
-                self.runs.take_in(id, self.clock().now()).await;
+                self.runs.take_in([id], self.now.now()).await;
                 Ok(())
             }
             _ => Err(ApiError::NotFound { noun: "run", id: id.to_string() }),

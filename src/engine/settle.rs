@@ -19,7 +19,7 @@ use super::options::Summary;
 use super::traces;
 
 /// Until a step of a paused run is looked at again: at least, and at most.
-const WITHHELD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const WITHHELD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// A job's next move, and the run it is a step of, as far as it is known.
 #[derive(Clone, Debug)]
@@ -65,8 +65,8 @@ pub fn unwanted(claimed: &Claimed, asked: bool, runs: &Runs, now: Ms) -> Option<
     match runs.wants(claimed, asked) {
         Wanted::Now => None,
         Wanted::Later => {
-            // Whoever lets the run go on lets its steps go, unless that one dies or was too quick: so they look
-            // by themselves too, ever more seldom.
+            // Whoever lets the run go on lets its steps go, unless that one dies: so they look by themselves
+            // too, ever more seldom.
             let job = &claimed.job;
             let before = job.updated_at.filter(|_| job.withheld).map(|at| now.since(at));
             Some(Outcome::Withheld { delay: (before.unwrap_or_default() * 2).clamp(WITHHELD.0, WITHHELD.1) })
@@ -114,6 +114,12 @@ impl Batch {
                     tell(spans, self.spans, &exchange.commits, &answer.commits);
                 }
                 runs.learn(&exchange.commits, self.headers, &answer.commits);
+                for run in put_off(&exchange.commits, &answer.commits) {
+                    // It may go on since this worker last saw it: then nobody else lets the step go.
+                    if let Err(error) = runs.let_go(run, answer.now).await {
+                        tracing::debug!(%run, %error, "its steps look by themselves whether it goes on");
+                    }
+                }
                 let summary = tally(&exchange.commits, &answer.commits);
                 let both = exchange.commits.iter().zip(&answer.commits);
                 let open = both.filter(|(commit, answer)| answer.is_unanswered(commit)).flat_map(|(one, _)| &one.moves);
@@ -171,6 +177,13 @@ fn tell(spans: &dyn Spans, mut of: BTreeMap<JobId, Vec<Span>>, commits: &[Commit
             }
         }
     }
+}
+
+/// The runs of which steps were put off because they were paused.
+fn put_off(commits: &[Commit], answers: &[Committed]) -> BTreeSet<RunId> {
+    let moves = commits.iter().zip(answers).flat_map(|(commit, answer)| commit.moves.iter().zip(&answer.moves));
+    let withheld = moves.filter(|(step, moved)| **moved == Moved::Applied && step.job.withheld);
+    withheld.filter_map(|(step, _)| step.job.link.as_ref().map(|link| link.run)).collect()
 }
 
 /// Adds up what became of the moves.

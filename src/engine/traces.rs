@@ -37,7 +37,9 @@ pub fn of_move(step: &Move, waited_from: Option<Ms>) -> Vec<Span> {
 
 /// Whether the handler was called at all: not where there is none, or the job waits for a permit or for its run.
 fn was_started(step: &Move) -> bool {
-    step.to != To::Parked && !step.job.permitted && !step.job.withheld
+    // One that goes back before it begins names the attempt before, if there was one.
+    let begun = matches!(step.expect, Expect::Lease(epoch) if epoch == step.job.epoch);
+    begun && step.to != To::Parked && !step.job.permitted && !step.job.withheld
 }
 
 /// An item of a list has its step's name: the names of spans are few.

@@ -33,6 +33,8 @@ struct Known {
     definitions: BTreeMap<String, Arc<Definition>>,
     /// The latest headers that this worker committed.
     headers: BTreeMap<RunId, Arc<Run>>,
+    /// The last record that was looked into closely.
+    looked: Option<(RunRecord, Run)>,
 }
 
 /// A run's part of a commit, with the header it would give the run: whoever sends the commit hands
@@ -134,17 +136,20 @@ impl Runs {
     /// looked at closely: somebody has asked for the end of some job. Whoever is not a step is started.
     pub fn wants(&self, claimed: &Claimed, look: bool) -> Wanted {
         let Some((record, link)) = claimed.run.as_ref().zip(claimed.job.link.as_ref()) else { return Wanted::Now };
-        let newer = self.known().headers.get(&record.id).filter(|kept| kept.rev > record.rev).cloned();
-        let header = match newer {
-            Some(kept) => kept,
-            None if look || record.state == RunState::Paused => match record.header() {
-                Ok(header) => Arc::new(header),
-                // Whoever settles it says so.
-                Err(_) => return Wanted::Now,
-            },
-            None => return Wanted::Now,
-        };
-        header.wants(claimed.job.id, link.undo)
+        let mut known = self.known();
+        if let Some(kept) = known.headers.get(&record.id).filter(|kept| kept.rev > record.rev) {
+            return kept.wants(claimed.job.id, link.undo);
+        }
+        if !look && record.state != RunState::Paused {
+            return Wanted::Now;
+        }
+        // The steps of a list come one after the other.
+        if known.looked.as_ref().is_none_or(|(last, _)| last != record) {
+            // One that cannot be read is told by whoever settles the step.
+            let Ok(header) = record.header() else { return Wanted::Now };
+            known.looked = Some((record.clone(), header));
+        }
+        known.looked.as_ref().map_or(Wanted::Now, |(_, header)| header.wants(claimed.job.id, link.undo))
     }
 
     /// The store has failed and may have lost its latest writes: nothing that was committed before is

@@ -16,7 +16,7 @@ const LET_GO: usize = 200;
 /// How often others may be quicker with one run.
 const TRIES: usize = 20;
 /// How long a sender waits for it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What advances have led to.
 #[derive(Default)]
@@ -30,20 +30,21 @@ struct Led {
 }
 
 impl Runs {
-    /// Advances a run by what waits in its inbox, and then the runs that are told something by that; jobs that
+    /// Advances runs by what waits in their inboxes, and then the runs that are told something by that; jobs that
     /// they ask to end and that nobody runs are ended, and steps that waited for a run to be resumed go back to
     /// their lines. What fails is left to workers.
-    pub async fn take_in(&self, run: RunId, now: Ms) {
-        match tokio::time::timeout(PATIENCE, self.take_in_all(run, now)).await {
+    pub async fn take_in(&self, told: impl IntoIterator<Item = RunId>, now: Ms) {
+        let told: BTreeSet<RunId> = told.into_iter().collect();
+        match tokio::time::timeout(PATIENCE, self.take_in_all(told, now)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%run, %error, "what it was told waits for a worker"),
-            Err(_) => tracing::debug!(%run, "what it was told waits for a worker"),
+            Ok(Err(error)) => tracing::debug!(%error, "what runs were told waits for a worker"),
+            Err(_) => tracing::debug!("what runs were told waits for a worker"),
         }
     }
 
-    async fn take_in_all(&self, run: RunId, now: Ms) -> Result<()> {
+    async fn take_in_all(&self, mut waiting: BTreeSet<RunId>, now: Ms) -> Result<()> {
         // A run may come again: whom it has told something may have something to tell it.
-        let (mut next, mut waiting) = (VecDeque::from([run]), BTreeSet::from([run]));
+        let mut next: VecDeque<RunId> = waiting.iter().copied().collect();
         while let Some(run) = next.pop_front() {
             waiting.remove(&run);
             let mut led = Led::default();
@@ -62,8 +63,16 @@ impl Runs {
     }
 
     async fn empty_inbox(&self, run: RunId, now: Ms, led: &mut Led) -> Result<()> {
+        let mut overtaken = false;
         for _ in 0..TRIES {
-            let Some(work) = self.store.run_work(run).await?.filter(|work| !work.inbox.is_empty()) else { break };
+            let Some(work) = self.store.run_work(run).await? else { break };
+            if work.inbox.is_empty() {
+                if overtaken {
+                    // What it has told those whom it calls is not known here.
+                    work.record.header()?.calls(&mut led.tells);
+                }
+                break;
+            }
             let planned = self.drain(work, now).await?;
             if planned.part.advance.is_none() {
                 break;
@@ -71,7 +80,8 @@ impl Runs {
             match self.send(Vec::new(), planned, led).await? {
                 // The rest of a full inbox; or somebody else has advanced it, perhaps by the same facts, or it is
                 // carried to another shard.
-                RunAnswer::Advanced { more: true } | RunAnswer::Contended | RunAnswer::Gone => {}
+                RunAnswer::Advanced { more: true } => {}
+                RunAnswer::Contended | RunAnswer::Gone => overtaken = true,
                 RunAnswer::Advanced { more: false } | RunAnswer::None | RunAnswer::Inboxed => break,
             }
         }
@@ -79,7 +89,7 @@ impl Runs {
     }
 
     /// Brings steps that were withheld while their run was paused back to their lines. Without it they look by
-    /// themselves, within a minute.
+    /// themselves, within five minutes.
     ///
     /// # Errors
     /// The store's.

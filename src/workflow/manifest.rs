@@ -356,7 +356,7 @@ fn error_class(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
         let hint = "a class is a word, or words joined by colons: timeout, exit:1, \"http:5xx\"";
         reader.wrong_hint(node.place, format!("`{class}` is not an error class"), hint);
     } else if let Some(hint) = never_matches(&class) {
-        reader.wrong_hint(node.place, format!("no error is of the class `{class}`"), hint);
+        reader.remark(node.place, format!("no error is of the class `{class}`: {hint}"));
     }
     Some(class)
 }

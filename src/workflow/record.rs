@@ -292,6 +292,16 @@ impl StepRecord {
         self.frames().find_map(|(_, steps)| steps.iter().find_map(|step| step.of_job(job)))
     }
 
+    /// The runs that this step and those inside of it have called.
+    pub fn calls(&self, into: &mut Vec<RunId>) {
+        if let Some(Body::Call(run)) = self.body.as_deref() {
+            into.push(*run);
+        }
+        for (_, steps) in self.frames() {
+            steps.iter().for_each(|step| step.calls(into));
+        }
+    }
+
     /// The steps inside, by branch, item or round.
     pub fn frames(&self) -> impl Iterator<Item = (u32, &[StepRecord])> {
         let (frames, each, round) = match self.body.as_deref() {

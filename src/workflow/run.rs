@@ -304,6 +304,11 @@ impl Run {
         jobs
     }
 
+    /// The runs that it has called, as far as its records name them.
+    pub fn calls(&self, into: &mut Vec<RunId>) {
+        self.steps.iter().for_each(|step| step.calls(into));
+    }
+
     /// The path of a step that a job undoes now, of which perhaps no record is left.
     pub fn unnamed_undo(&self) -> Option<&str> {
         let current = self.undo.current.as_ref()?;

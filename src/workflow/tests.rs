@@ -97,6 +97,16 @@ fn what_may_not_have_been_meant_is_remarked_and_what_is_named_is_referred_to() {
     assert_eq!(named, ["w t.yaml:4:11: there is no workflow `w`", "y t.yaml:7:23: there is no workflow `y`"]);
 }
 
+#[test]
+fn a_status_that_there_is_not_is_remarked_and_what_is_kept_with_it_is_read() {
+    let text = "name: t\nsteps:\n  - {id: a, job: x, retry: {errors: ['http:9xx', 'exit:300', 'http:dns', 'exit:7x', 'http:5xx']}}\n";
+    let remarks = parse_whole("t.yaml", text).expect("good").remarks;
+    let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+    let both = remarks.iter().zip(["no error is of the class `http:9xx`", "no error is of the class `exit:300`"]);
+    assert!(remarks.len() == 2 && both.clone().all(|(told, part)| told.contains(part)), "{remarks:?}");
+    assert!(Definition::load(one(text).text()).is_ok());
+}
+
 fn one(text: &str) -> Definition {
     match parse("t.yaml", text).unwrap_or_else(|problems| panic!("{}", problems.render())).remove(0) {
         Manifest::Workflow(definition) => definition,

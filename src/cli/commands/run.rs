@@ -236,6 +236,7 @@ struct Still {
 impl Still {
     /// A run that does not move for so long is looked at, and then every so often.
     const LOOK: Duration = Duration::from_secs(2);
+    const AGAIN: Duration = Duration::from_secs(10);
 
     fn new() -> Still {
         Still { rev: 0, next: Instant::now() + Still::LOOK, told: BTreeSet::new() }
@@ -246,7 +247,7 @@ impl Still {
         if !moved && now < self.next {
             return;
         }
-        self.next = now + Still::LOOK;
+        self.next = now + if moved { Still::LOOK } else { Still::AGAIN };
         if moved {
             return;
         }

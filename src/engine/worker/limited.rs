@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::super::ledger::Wish;
 use super::super::permits::{batch, of_queue};
+use super::super::settle::unwanted;
 use super::{Happened, Life};
 use crate::domain::{Ms, Name, Place, Rate};
-use crate::store::{Claim, Exchange, Exchanged, ListQuery, PermitRequest, Result};
+use crate::store::{Claim, Claimed, Exchange, Exchanged, ListQuery, PermitRequest, Result};
 
 /// A queue with a rate limit.
 #[derive(Debug)]
@@ -121,7 +122,9 @@ impl Life {
         // A lost answer may have leased: then its permits are used.
         let Some(answer) = answer else { return Ok(()) };
         self.learn(&answer, now);
-        let used = answer.claimed.iter().filter(|one| !one.job.permitted).count();
+        // A step that goes back unstarted has used none.
+        let starts = |one: &&Claimed| unwanted(one, answer.asked, &self.runs, self.time.now()).is_none();
+        let used = answer.claimed.iter().filter(|one| !one.job.permitted).filter(starts).count();
         self.permits.put_back(of_queue(&name), rate, permits.split_off(used.min(permits.len())));
         let patience = self.worker.entropy.fraction();
         self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);

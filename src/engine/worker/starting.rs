@@ -56,6 +56,7 @@ impl Life {
             self.ledger.finish(claimed, outcome);
             return true;
         }
+        let before = (claimed.job.worker, claimed.job.epoch, claimed.job.started_at);
         claimed.job.claimed(self.id, claimed.epoch, now);
         if claimed.job.raw.is_some() {
             error!(job = %claimed.job.id, queue = %claimed.job.queue, "the job's record cannot be read: set apart");
@@ -78,6 +79,8 @@ impl Life {
             let kind = claimed.job.kind.clone();
             while !self.ledger.gathers(&kind) {
                 if !self.start_batch(Instant::now()) {
+                    // It has not begun: its run may take it back still.
+                    (claimed.job.worker, claimed.job.epoch, claimed.job.started_at) = before;
                     self.ledger.keep(claimed);
                     return false;
                 }

@@ -120,7 +120,7 @@ fn of_queues() -> Vec<Op> {
 }
 
 fn of_runs() -> Vec<Op> {
-    const TOLD: &str = "It was told; a worker acts on it";
+    const TOLD: &str = "It was told, and has taken it in; a worker does its steps";
     vec![
         get("/api/v1/runs", "List runs, live ones first, the latest of each first")
             .query::<runs::RunsQuery>()
@@ -274,7 +274,7 @@ fn of_replaced_queues() -> Vec<Op> {
 }
 
 fn of_replaced_workflows() -> Vec<Op> {
-    const TOLD: &str = "It was told; a worker acts on it";
+    const TOLD: &str = "It was told, and has taken it in; a worker does its steps";
     let steered = |path, summary| post(path, summary).gives::<flows::AcceptedView>(202, TOLD);
     vec![
         get("/api/workflows", "List runs")

@@ -98,7 +98,7 @@ pub async fn wait(
     Ok((status, Json(client.run(id).await?)))
 }
 
-/// Was said to a run; it acts on it as soon as a worker comes to it.
+/// Was said to a run, which has taken it in; its steps are done by workers.
 type Told = Result<(StatusCode, Json<RunView>), Problem>;
 
 async fn told(client: &Client, id: RunId) -> Told {

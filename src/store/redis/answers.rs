@@ -93,13 +93,13 @@ pub fn read_enqueued(codes: &[u8]) -> Result<Vec<Enqueued>> {
     Ok(items)
 }
 
-/// Reads dirty runs with their inboxes.
 /// What follows the run in a member of the inboxes.
 pub fn inbox_entry(bytes: &[u8]) -> Result<(u64, Vec<u8>)> {
     let mut reader = pack::Reader(bytes);
     Ok((reader.u64()?, reader.0.to_vec()))
 }
 
+/// Reads dirty runs with their inboxes.
 pub fn read_dirty(answer: Value) -> Result<Vec<RunWork>> {
     let mut work = Vec::new();
     for taken in reply::array(answer)? {

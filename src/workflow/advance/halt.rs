@@ -55,7 +55,8 @@ impl Advance<'_> {
         let Some(record) = self.record_mut(addr) else { return Ok(()) };
         if node.layer == Layer::Verb && node.spec.verb.is_job() {
             if hard {
-                record.stop.get_or_insert(why);
+                // One that was left to itself is not any more.
+                record.stop = record.stop.filter(|stop| stop.closes()).or(Some(why));
                 let job = record.job;
                 self.out.cancel_jobs.extend(job);
             }

@@ -192,3 +192,20 @@ fn an_answer_that_comes_too_late_is_told_and_changes_nothing() {
     assert_eq!(bench.states(), "completed ok:completed b:completed");
     bench.check_history();
 }
+
+#[test]
+fn what_was_left_to_itself_is_not_wanted_either_once_the_run_is_cancelled() {
+    let text = "
+name: t
+steps:
+  - {id: a, job: noop}
+  - {id: b, job: noop}
+  - {id: j, needs: [a, b], join: any, rest: ignore, job: noop}
+";
+    let mut bench = Bench::start(text, "null");
+    bench.completes("a", "null");
+    let b = bench.run().step("b").and_then(|step| step.job).expect("it was started");
+    assert_eq!(bench.run().wants(b, false), Wanted::Now);
+    bench.tells(What::Cancel { compensate: true });
+    assert_eq!(bench.run().wants(b, false), Wanted::NoMore);
+}

@@ -1,5 +1,5 @@
-//! The features of a queue, and of runs that an operator steers, seen from outside: real processes over a real store, and a witness file in
-//! which the handlers themselves say when they begin and end.
+//! The features of a queue, and of runs that an operator steers, seen from outside: real processes over a real
+//! store, and a witness file in which the handlers themselves say when they begin and end.
 
 mod ending;
 mod limits;
