@@ -139,7 +139,7 @@ impl Known {
     fn of(definition: &Definition, others: &[Definition]) -> Known {
         let all = || [definition].into_iter().chain(others).flat_map(|one| one.spec().all_steps());
         let verb = |step: &StepSpec| (!step.verb.is_job()).then(|| step.verb.word());
-        let signals = all().into_iter().filter_map(|step| match &step.verb {
+        let signals = all().filter_map(|step| match &step.verb {
             Verb::Wait(wait) => Some(wait.signal.clone()),
             _ => None,
         });
