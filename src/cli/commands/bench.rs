@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::load::{self, Load, Taken};
-use super::measure::{self, Measured, Sides};
+use super::measure::{self, Measured};
 use crate::api::Client;
 use crate::cli::codes::Code;
 use crate::cli::context::{Context, runtime};
@@ -190,16 +190,17 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
     let is_named = scratch.is_none();
     let runtime = runtime(tokio::runtime::Builder::new_multi_thread())?;
     let report = runtime.block_on(async {
-        let open = || open(context, scratch.as_ref());
-        let client = open().await?;
+        let client = open(context, scratch.as_ref()).await?;
         let in_memory = is_named && context.store_choice()?.0 == StoreUrl::Memory;
-        let producer = if in_memory { client.clone() } else { open().await? };
-        let sides = Sides { worker: client.clone(), producer };
+        let apart = async || if in_memory { Ok(client.clone()) } else { open(context, scratch.as_ref()).await };
         let health = client.store().health().await?;
         let work = async {
             match kind {
-                "jobs" => measure::jobs(context, &sides, args.count, args.concurrency, args.payload as usize).await,
-                _ => measure::workflows(context, &sides, args.count, args.concurrency).await,
+                "jobs" => {
+                    let bytes = args.payload as usize;
+                    measure::jobs(context, &client, &apart, args.count, args.concurrency, bytes).await
+                }
+                _ => measure::workflows(context, &client, &apart, args.count, args.concurrency).await,
             }
         };
         let measured = tokio::select! {

@@ -1,7 +1,7 @@
 //! What `goflow bench` measures, with the same client and worker as everything else: bulk enqueue by
 //! four producers, what a waiting job takes up, a drain by one worker, and single jobs and runs with an idle
-//! worker. What is single comes by a store opened for it, as from another process: nothing that a process
-//! tells itself shortens its way.
+//! worker. What is single comes as from another process ([`Apart`]): nothing that a process tells itself shortens
+//! its way, and no thread of the worker's carries it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,11 +86,25 @@ async fn pause(context: &Context) {
     tokio::time::sleep(Duration::from_secs_f64(pause / 1e3)).await;
 }
 
-/// The two sides of the store that is measured.
-pub struct Sides {
-    pub worker: Client,
-    /// Opened apart from the other, where the store can be.
-    pub producer: Client,
+/// How a store is opened for what is single, where it can be opened twice.
+pub trait Apart: AsyncFn() -> Result<Client> {}
+
+impl<F: AsyncFn() -> Result<Client>> Apart for F {}
+
+/// Does something with a client, a thread and a runtime of its own, as `goflow enqueue` has them.
+fn apart<T>(context: &Context, open: &impl Apart, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
+    tokio::task::block_in_place(|| {
+        context.block_on(async {
+            let client = open().await?;
+            work(&client).await
+        })
+    })
+}
+
+/// Between two looks at a run, on a thread that does nothing else.
+#[expect(clippy::disallowed_methods, reason = "a sleep of the runtime ends with a whole millisecond")]
+fn briefly() {
+    std::thread::sleep(Duration::from_micros(100));
 }
 
 /// Does nothing, and says when it did.
@@ -207,8 +221,14 @@ impl Working {
 }
 
 /// Enqueue, drain, pick-up.
-pub async fn jobs(context: &Context, sides: &Sides, count: u64, concurrency: u32, bytes: usize) -> Result<Measured> {
-    let client = &sides.worker;
+pub async fn jobs(
+    context: &Context,
+    client: &Client,
+    open: &impl Apart,
+    count: u64,
+    concurrency: u32,
+    bytes: usize,
+) -> Result<Measured> {
     let lane = Arc::new(Lane::new(context)?);
     let payload = Json::string(&"x".repeat(bytes.saturating_sub(2)));
     let bar = context.ui.progress(count, "jobs enqueued");
@@ -248,16 +268,18 @@ pub async fn jobs(context: &Context, sides: &Sides, count: u64, concurrency: u32
     let drain = begin.elapsed();
     bar.finish_and_clear();
 
-    let mut waits = Times::default();
-    let mut producer = sides.producer.producer(Patience::default());
-    for nth in 1..=SAMPLES as u64 {
-        pause(context).await;
-        let begin = Instant::now();
-        producer.send(vec![lane.job(&sides.producer, &payload)]).await?;
-        lane.called(count + nth).await;
-        let last = *lane.probe.last.lock().unwrap_or_else(PoisonError::into_inner);
-        waits.add(last.map_or(Duration::ZERO, |at| at.saturating_duration_since(begin)));
-    }
+    let waits = apart(context, open, async |client| {
+        let (mut waits, mut producer) = (Times::default(), client.producer(Patience::default()));
+        for nth in 1..=SAMPLES as u64 {
+            pause(context).await;
+            let begin = Instant::now();
+            producer.send(vec![lane.job(client, &payload)]).await?;
+            lane.called(count + nth).await;
+            let last = *lane.probe.last.lock().unwrap_or_else(PoisonError::into_inner);
+            waits.add(last.map_or(Duration::ZERO, |at| at.saturating_duration_since(begin)));
+        }
+        Ok(waits)
+    })?;
     working.end().await?;
     Ok(Measured {
         enqueue_per_second: count as f64 / enqueue.as_secs_f64(),
@@ -270,7 +292,13 @@ pub async fn jobs(context: &Context, sides: &Sides, count: u64, concurrency: u32
 }
 
 /// Runs of five steps in sequence, at once and then singly, and some that split up into a hundred and join.
-pub async fn workflows(context: &Context, sides: &Sides, count: u64, concurrency: u32) -> Result<Measured> {
+pub async fn workflows(
+    context: &Context,
+    client: &Client,
+    open: &impl Apart,
+    count: u64,
+    concurrency: u32,
+) -> Result<Measured> {
     let sequence = |lane: &Lane| {
         let line = |nth| match nth {
             1 => lane.step("s1", ""),
@@ -278,16 +306,16 @@ pub async fn workflows(context: &Context, sides: &Sides, count: u64, concurrency
         };
         (1..=SEQUENCE).map(line).collect::<String>()
     };
-    let mut flow = Flow::apply(context, &sides.worker, SEQUENCE, sequence).await?;
-    let (enqueue_per_second, drain_per_second) = flow.together(context, &sides.worker, count, concurrency).await?;
-    let singly = flow.singly(context, sides, concurrency).await?;
+    let mut flow = Flow::apply(context, client, SEQUENCE, sequence).await?;
+    let (enqueue_per_second, drain_per_second) = flow.together(context, client, count, concurrency).await?;
+    let singly = flow.singly(context, client, open, concurrency).await?;
     let fan = |lane: &Lane| {
         let names: Vec<String> = (1..=FAN).map(|nth| format!("f{nth}")).collect();
         let side: String = names.iter().map(|name| lane.step(name, "split")).collect();
         lane.step("split", "") + &side + &lane.step("join", &names.join(", "))
     };
-    let mut flow = Flow::apply(context, &sides.worker, FAN + 2, fan).await?;
-    let (_, fan_out) = flow.together(context, &sides.worker, count.div_ceil(FAN_SHARE), concurrency).await?;
+    let mut flow = Flow::apply(context, client, FAN + 2, fan).await?;
+    let (_, fan_out) = flow.together(context, client, count.div_ceil(FAN_SHARE), concurrency).await?;
     Ok(Measured {
         enqueue_per_second,
         drain_per_second,
@@ -362,23 +390,31 @@ impl Flow {
     }
 
     /// One run after the other, each when the worker is idle.
-    async fn singly(&mut self, context: &Context, sides: &Sides, concurrency: u32) -> Result<Times> {
-        let working = self.lane.worker(context, &sides.worker, concurrency);
-        let mut producer = sides.producer.producer(Patience::default());
-        let mut times = Times::default();
-        for _ in 0..SAMPLES {
-            pause(context).await;
-            let begin = Instant::now();
-            let run = self.begin(context, &sides.producer)?;
-            let id = run.record.id;
-            producer.send_runs(vec![run]).await?;
-            self.done += self.steps;
-            self.lane.called(self.done).await;
-            while !sides.producer.run_header(id).await?.state.is_terminal() {
-                tokio::time::sleep(Duration::from_micros(100)).await;
+    async fn singly(
+        &mut self,
+        context: &Context,
+        client: &Client,
+        open: &impl Apart,
+        concurrency: u32,
+    ) -> Result<Times> {
+        let working = self.lane.worker(context, client, concurrency);
+        let times = apart(context, open, async |client| {
+            let (mut times, mut producer) = (Times::default(), client.producer(Patience::default()));
+            for _ in 0..SAMPLES {
+                pause(context).await;
+                let begin = Instant::now();
+                let run = self.begin(context, client)?;
+                let id = run.record.id;
+                producer.send_runs(vec![run]).await?;
+                self.done += self.steps;
+                self.lane.called(self.done).await;
+                while !client.run_header(id).await?.state.is_terminal() {
+                    briefly();
+                }
+                times.add(begin.elapsed());
             }
-            times.add(begin.elapsed());
-        }
+            Ok(times)
+        })?;
         working.end().await?;
         Ok(times)
     }
