@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::columns::{EffectColumns, Jobs, job_id, job_uuid, number, packed, placeholders, run_uuid};
@@ -13,7 +13,7 @@ use super::pool::{Connection, DEADLINE, Param, again};
 use super::{PostgresStore, WAKE, starts};
 use crate::domain::time::millis;
 use crate::domain::{EventKind, JobId, Name};
-use crate::store::contract::{Enqueue, EnqueueAnswer, Enqueued, NewJob, Result, Start, StoreError};
+use crate::store::contract::{Enqueue, EnqueueAnswer, Enqueued, NewJob, NewRun, Result, Start, StoreError};
 
 /// A batch of jobs as columns.
 #[derive(Default)]
@@ -44,6 +44,15 @@ pub(super) struct Told {
 }
 
 impl Told {
+    fn of(row: &Row) -> Told {
+        Told {
+            again: row.get("again"),
+            newest: row.get("newest"),
+            states: row.get("states"),
+            holders: row.get("holders"),
+        }
+    }
+
     pub fn answers(&self) -> Vec<Enqueued> {
         let answer = |(state, holder): (&i16, &Option<Uuid>)| match (state, holder) {
             (0, _) => Enqueued::Created,
@@ -93,7 +102,8 @@ impl Batch {
         Ok(batch)
     }
 
-    pub async fn send(&self, client: &Client) -> Result<Told, Fault> {
+    /// In the order that `goflow.enqueue` takes them.
+    fn params(&self) -> Vec<Param<'_>> {
         let [ids, queues, types, lanes, rest @ ..] = self.jobs.params();
         let mut params: Vec<Param<'_>> = vec![
             (&self.producer, Type::UUID),
@@ -116,14 +126,40 @@ impl Batch {
             (&self.created, Type::BYTEA_ARRAY),
             (&self.scheduled, Type::BYTEA_ARRAY),
         ]);
+        params
+    }
+
+    pub async fn send(&self, client: &Client) -> Result<Told, Fault> {
+        let params = self.params();
         let sql = format!("SELECT * FROM goflow.enqueue({})", placeholders(1, params.len()));
+        Ok(Told::of(&client.query_typed_one(&sql, &params).await?))
+    }
+
+    /// With runs that touch nothing else behind the jobs, as one statement: a producer pays one way.
+    async fn send_with(&self, client: &Client, runs: &[NewRun], names: &Names) -> Result<Told, Fault> {
+        let mut effects = EffectColumns::default();
+        for new in runs {
+            effects.push(Some(&new.effects), names)?;
+        }
+        let ids: Vec<Uuid> = runs.iter().map(|new| run_uuid(new.effects.record.id)).collect();
+        let mut params = self.params();
+        let given = params.len();
+        params.push((&ids, Type::UUID_ARRAY));
+        params.extend(effects.params());
+        let sql = format!(
+            "SELECT e.again, e.newest, e.states, e.holders,
+                 CASE WHEN NOT e.again THEN goflow.start_runs($1, $2, e.states, e.holders, {}) END AS all_states
+             FROM goflow.enqueue({}) e",
+            placeholders(given + 1, params.len()),
+            placeholders(1, given),
+        );
         let row = client.query_typed_one(&sql, &params).await?;
-        Ok(Told {
-            again: row.get("again"),
-            newest: row.get("newest"),
-            states: row.get("states"),
-            holders: row.get("holders"),
-        })
+        let mut told = Told::of(&row);
+        if let Some(states) = row.get("all_states") {
+            told.states = states;
+            told.holders.resize(told.states.len(), None);
+        }
+        Ok(told)
     }
 }
 
@@ -145,18 +181,27 @@ impl PostgresStore {
             last: batch.runs.is_empty(),
             ..Batch::of(&batch.jobs, &self.names)?
         };
-        if batch.runs.is_empty() {
+        if batch.runs.iter().all(starts::is_plain) {
             // The notification is a transaction of its own behind the first, in the same flight: those
             // that notify hold a lock of the whole server while they commit.
             let told = connection
-                .run(async |client| tokio::join!(biased; columns.send(client), client.simple_query(WAKE)).0)
+                .run(async |client| {
+                    let sent = async {
+                        if batch.runs.is_empty() {
+                            columns.send(client).await
+                        } else {
+                            columns.send_with(client, &batch.runs, &self.names).await
+                        }
+                    };
+                    tokio::join!(biased; sent, client.simple_query(WAKE)).0
+                })
                 .await?;
             return answer(&told, batch);
         }
         connection
             .run(async |client| {
                 client.simple_query("BEGIN").await?;
-                let done = with_runs(client, &columns, batch, &self.names).await;
+                let done = one_by_one(client, &columns, batch, &self.names).await;
                 client.simple_query(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
                 let _ = client.simple_query(WAKE).await;
                 done
@@ -165,45 +210,13 @@ impl PostgresStore {
     }
 }
 
-/// Jobs, then runs and the answer for the one who asks again; in an open transaction.
-async fn with_runs(client: &Client, columns: &Batch, batch: &Enqueue, names: &Names) -> Result<EnqueueAnswer, Fault> {
+/// Jobs, then runs, of which some touch others, and the answer for the one who asks again; in an open transaction.
+async fn one_by_one(client: &Client, columns: &Batch, batch: &Enqueue, names: &Names) -> Result<EnqueueAnswer, Fault> {
     let mut told = columns.send(client).await?;
     if !told.again {
-        if batch.runs.iter().all(starts::is_plain) {
-            start_all(client, columns, batch, names, &mut told).await?;
-        } else {
-            start_each(client, columns, batch, names, &mut told).await?;
-        }
+        start_each(client, columns, batch, names, &mut told).await?;
     }
     answer(&told, batch)
-}
-
-/// Runs that touch nothing else: one call for all.
-async fn start_all(
-    client: &Client,
-    columns: &Batch,
-    batch: &Enqueue,
-    names: &Names,
-    told: &mut Told,
-) -> Result<(), Fault> {
-    let mut effects = EffectColumns::default();
-    for new in &batch.runs {
-        effects.push(Some(&new.effects), names)?;
-    }
-    let ids: Vec<Uuid> = batch.runs.iter().map(|new| run_uuid(new.effects.record.id)).collect();
-    let mut params: Vec<Param<'_>> = vec![
-        (&columns.producer, Type::UUID),
-        (&columns.sequence, Type::INT8),
-        (&told.states, Type::INT2_ARRAY),
-        (&told.holders, Type::UUID_ARRAY),
-        (&ids, Type::UUID_ARRAY),
-    ];
-    params.extend(effects.params());
-    let sql = format!("SELECT goflow.start_runs({})", placeholders(1, params.len()));
-    let states = client.query_typed_one(&sql, &params).await?.get(0);
-    told.states = states;
-    told.holders.resize(told.states.len(), None);
-    Ok(())
 }
 
 async fn start_each(
