@@ -55,19 +55,17 @@ async fn ask(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fau
     Ok(client.query_typed_one(&sql, &params).await?)
 }
 
-/// Both calls as one statement, and so one transaction. The second takes something from the first, so
-/// that it cannot come before it.
+/// Both calls as one statement, and so one transaction. The second takes the log from the first, and so
+/// comes after it.
 async fn ask_with_steps(client: &Client, settles: &Settles, wish: &Wish) -> Result<Row, Fault> {
     let mut params = settles.step_params();
     let given = params.len();
     params.extend(wish.params());
     let sql = format!(
         "SELECT s.moved AS settled, s.parts, s.woke, e.* FROM goflow.settle_steps({}) s,
-         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}',
-             CASE WHEN s.woke IS NOT NULL THEN ${} END, {}) e",
+         LATERAL goflow.exchange('{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', s.logged, {}) e",
         placeholders(1, given),
-        given + 1,
-        placeholders(given + 2, params.len()),
+        placeholders(given + 1, params.len()),
     );
     Ok(client.query_typed_one(&sql, &params).await?)
 }

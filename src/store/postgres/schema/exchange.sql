@@ -103,7 +103,8 @@ EXCEPTION
 END
 $$;
 
--- `s_…`: plain settles, each by its lease to a place outside the line. `f_…`: below these turns the
+-- `s_…`: plain settles, each by its lease to a place outside the line; events without settles are those of what was done
+-- before in the same transaction. `f_…`: below these turns the
 -- lanes are known to be empty (see floors.rs); only a shortcut past dead rows.
 -- `moved`: the numbers (from 1) of the settles that applied. `t_…`: how far each lane was taken. `more`: there
 -- was less than was wanted, but something waits that others had their hands on.
@@ -127,14 +128,14 @@ DECLARE
     taken_ids uuid[];
     taken_bodies bytea[];
     taken_last bigint;
-    taken_runs boolean;
+    taken_runs uuid[];
     claimed_queues int[] := '{}';
     logged bytea[];
     v_job goflow.job;
     taken_epochs bigint[];
     v_count int;
     v_leased int;
-    has_runs boolean := false;
+    claimed_runs uuid[] := '{}';
     is_limited boolean := false;
     v_limited boolean;
     has_lock boolean := false;
@@ -177,6 +178,8 @@ BEGIN
     IF cardinality(s_ids) > 0 THEN
         moved := goflow.settle(now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
         logged := goflow.of_moved(s_events, moved);
+    ELSIF cardinality(s_events) > 0 THEN
+        logged := s_events;
     END IF;
 
     IF c_worker IS NOT NULL THEN
@@ -206,7 +209,7 @@ BEGIN
                 epochs := ARRAY[base];
                 bodies := ARRAY[v_job.body];
                 claimed_queues := ARRAY[v_queue];
-                has_runs := v_job.run_id IS NOT NULL;
+                claimed_runs := array_remove(ARRAY[v_job.run_id], NULL);
                 v_have := 1;
                 EXIT;
             END LOOP;
@@ -297,7 +300,7 @@ BEGIN
                         held_expires := NULL;
                         v_unkept := 0;
                     END IF;
-                    SELECT array_agg(g.id), array_agg(g.body), array_agg(g.spot), bool_or(g.run_id IS NOT NULL), bool_or(g.ckey IS NOT NULL),
+                    SELECT array_agg(g.id), array_agg(g.body), array_agg(g.spot), array_agg(g.run_id) FILTER (WHERE g.run_id IS NOT NULL), bool_or(g.ckey IS NOT NULL),
                            CASE WHEN bool_or(g.timeout_ms IS NOT NULL)
                                 THEN array_agg(exchange.now + g.timeout_ms + c_grace) END,
                            array_agg(base + v_used + g.ord - 1)
@@ -306,7 +309,7 @@ BEGIN
                           FROM unnest(taken_ids, taken_spots) WITH ORDINALITY AS u(id, spot, ord) JOIN goflow.job j ON j.ctid = u.spot AND j.id = u.id
                           ORDER BY u.ord) g;
                     IF found_ids IS DISTINCT FROM taken_ids THEN
-                        SELECT array_agg(g.id), array_agg(g.body), array_agg(g.spot), bool_or(g.run_id IS NOT NULL), bool_or(g.ckey IS NOT NULL),
+                        SELECT array_agg(g.id), array_agg(g.body), array_agg(g.spot), array_agg(g.run_id) FILTER (WHERE g.run_id IS NOT NULL), bool_or(g.ckey IS NOT NULL),
                                CASE WHEN bool_or(g.timeout_ms IS NOT NULL)
                                     THEN array_agg(exchange.now + g.timeout_ms + c_grace) END,
                                array_agg(base + v_used + g.ord - 1)
@@ -343,7 +346,7 @@ BEGIN
                     bodies := bodies || taken_bodies;
                     epochs := epochs || taken_epochs;
                     claimed_queues := claimed_queues || array_fill(v_queue, ARRAY[v_leased]);
-                    has_runs := has_runs OR taken_runs;
+                    claimed_runs := claimed_runs || taken_runs;
                     t_queues := t_queues || v_queue;
                     t_lanes := t_lanes || v_lane;
                     t_turns := t_turns || taken_last;
@@ -363,10 +366,10 @@ BEGIN
                 VALUES (base, v_held, exchange.now, c_worker, held_ids, held_spots, held_queues, held_expires);
             END IF;
         END IF;
-        IF has_runs THEN
+        IF cardinality(claimed_runs) > 0 THEN
             SELECT array_agg(r.id), array_agg(r.rev), array_agg(r.workflow), array_agg(r.state), array_agg(r.body)
             INTO r_ids, r_revs, r_workflows, r_states, r_bodies
-            FROM goflow.run r WHERE r.id IN (SELECT j.run_id FROM goflow.job j WHERE j.id = ANY (ids));
+            FROM goflow.run r WHERE r.id = ANY (claimed_runs);
         END IF;
     END IF;
     SELECT c_worker IS NOT NULL AND EXISTS (SELECT FROM unnest(c_queues) AS q(id), LATERAL (

@@ -183,7 +183,8 @@ END
 $$;
 
 -- `r_given`: how many settles a run's commit brings. `parts`: 1 advanced, 2 advanced and more to
--- drain, 3 inboxed, 4 contended, 5 gone.
+-- drain, 3 inboxed, 4 contended, 5 gone. `woke`: somebody has to look into an inbox. `logged`: what is to
+-- be written into the log, by `goflow.exchange` with what it does itself.
 CREATE FUNCTION goflow.settle_steps(
     s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_suspects boolean[],
     s_bodies bytea[], s_events bytea[], s_parts int[], s_facts bytea[],
@@ -194,7 +195,7 @@ CREATE FUNCTION goflow.settle_steps(
     j_bodies bytea[],
     v_parts int[], v_keys bytea[], v_values bytea[], d_parts int[], d_keys bytea[],
     t_parts int[], t_keys bytea[], t_delays bigint[], t_facts bytea[], x_parts int[], x_ids uuid[],
-    OUT moved bigint[], OUT parts smallint[], OUT woke boolean)
+    OUT moved bigint[], OUT parts smallint[], OUT woke boolean, OUT logged bytea[])
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -203,7 +204,6 @@ DECLARE
     counts int[] := r_given;
     nth bigint;
     r_on boolean[];
-    logged bytea[];
 BEGIN
     PERFORM pg_current_xact_id();
     -- A run's row is the lock of everything that belongs to the run: in the order of their ids, before
@@ -260,7 +260,6 @@ BEGIN
             d_parts, d_keys, t_parts, t_keys, t_delays, t_facts, x_parts, x_ids);
         logged := ARRAY(SELECT u.events FROM unnest(e_events, r_on) WITH ORDINALITY AS u(events, is_on, ord)
                         WHERE u.is_on AND u.events IS NOT NULL ORDER BY u.ord) || logged;
-        woke := woke OR cardinality(j_parts) > 0;
     END IF;
     IF array_position(parts, 2::smallint) IS NOT NULL THEN
         INSERT INTO goflow.dirty (run_id, until)
@@ -276,9 +275,7 @@ BEGIN
         SELECT u.id, v_now FROM unnest(r_ids, parts) AS u(id, part) WHERE u.part = 3
         ON CONFLICT (run_id) DO NOTHING;
     END IF;
-    IF cardinality(logged) > 0 THEN
-        PERFORM goflow.log(v_now, logged, NULL, NULL, NULL);
-    END IF;
+    logged := coalesce(logged, '{}');
 END
 $$;
 
