@@ -385,8 +385,9 @@ pub trait Store: Send + Sync + 'static {
         }
     }
 
-    /// Rises when new work may be there, in this process or another. A hint: it may come too often,
-    /// and may be lost, so poll each second beside it.
+    /// Rises when work may be there that nobody was given, in this process or another: what an exchange brings
+    /// and its own claim takes at once wakes nobody. A hint: it may come too often, and may be lost, so poll each
+    /// second beside it.
     fn hints(&self) -> watch::Receiver<u64>;
 
     async fn health(&self) -> Result<Health>;

@@ -132,6 +132,26 @@ struct Hints {
     listeners: Vec<watch::Sender<u64>>,
 }
 
+/// Whether nothing that an exchange brought is left for others: jobs alone, in lines that its own claim has emptied.
+fn all_given(exchange: &Exchange, answer: &Exchanged) -> bool {
+    let Some(claim) = &exchange.claim else { return false };
+    let took_all = answer.claimed.len() < claim.want && !answer.claimed.iter().any(|one| one.job.is_suspect());
+    let only_jobs = |effects: &Effects| {
+        effects.runs.is_empty()
+            && effects.tell.is_empty()
+            && effects.timers.is_empty()
+            && effects.cancel.is_empty()
+            && effects.jobs.iter().all(|job| !job.is_suspect() && claim.queues.contains(&job.queue))
+    };
+    let ends = |step: &Move| step.to.place().is_some_and(|place| place.state().is_terminal());
+    took_all
+        && !answer.dirty
+        && exchange.commits.iter().all(|commit| {
+            let advance = commit.run.as_ref().and_then(|part| part.advance.as_ref());
+            commit.moves.iter().all(ends) && advance.is_none_or(|advance| only_jobs(&advance.effects))
+        })
+}
+
 impl State {
     fn log(&mut self, now: Ms, events: Vec<Event>) {
         if !events.is_empty() {
@@ -161,7 +181,7 @@ impl Store for MemoryStore {
 
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
         let answer = self.state().exchange(exchange, self.clock.now());
-        if !exchange.commits.is_empty() {
+        if !exchange.commits.is_empty() && !all_given(exchange, &answer) {
             self.hint();
         }
         Ok(answer)

@@ -223,6 +223,12 @@ impl EffectColumns {
         !self.job_parts.is_empty() || !self.cancel.is_empty()
     }
 
+    /// How many new jobs there are, if that is all the news, none of them is a suspect and each is for such a queue.
+    pub fn brings(&self, queue: impl Fn(i32) -> bool) -> Option<usize> {
+        let plain = self.cancel.is_empty() && self.jobs.suspects.iter().all(Option::is_none);
+        (plain && self.jobs.queues.iter().all(|number| queue(*number))).then_some(self.jobs.queues.len())
+    }
+
     /// In the order that the functions take them.
     pub fn params(&self) -> Vec<Param<'_>> {
         let mut params: Vec<Param<'_>> = vec![

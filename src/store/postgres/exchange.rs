@@ -34,6 +34,18 @@ struct Wish {
 }
 
 impl Wish {
+    /// Whether the claim may be given all that the settles before it bring.
+    fn may_take(&self, settles: &Settles) -> bool {
+        self.worker.is_some()
+            && settles.brings(|queue| self.queues.contains(&queue)).is_some_and(|n| n < self.want as usize)
+    }
+
+    /// Whether nothing waits in the lines that were asked, but for what a limit or a pause keeps there.
+    fn took_all(&self, answer: &Exchanged) -> bool {
+        let is_suspect = |one: &Claimed| one.job.is_suspect();
+        answer.claimed.len() < self.want as usize && !answer.claimed.iter().any(is_suspect)
+    }
+
     fn params(&self) -> [Param<'_>; 8] {
         [
             (&self.worker, Type::UUID),
@@ -262,7 +274,8 @@ impl PostgresStore {
             [Part { way: Way::Batch(settles), .. }] => settles,
             parts => return self.in_parts(connection, exchange, parts, &wish).await,
         };
-        let sure = settles.brings_work();
+        // What this claim may be given whole need not wake anybody: its answer says.
+        let sure = settles.brings_work() && !wish.may_take(settles);
         let row = connection
             .run(async |client| {
                 // The notification is a transaction of its own behind the first, in the same flight.
@@ -275,13 +288,14 @@ impl PostgresStore {
                 row
             })
             .await?;
+        let answer = self.read_exchanged(&row, settles.read(&row, &exchange.commits))?;
+        let more = row.get("more");
         if sure {
             self.hint();
-        } else if settles.has_runs() && row.get("woke") {
+        } else if settles.has_runs() && row.get("woke") || settles.brings_work() && (more || !wish.took_all(&answer)) {
             self.wake(connection).await;
         }
-        let answer = self.read_exchanged(&row, settles.read(&row, &exchange.commits))?;
-        Ok((answer, row.get("more")))
+        Ok((answer, more))
     }
 
     async fn wish(&self, connection: &mut Connection, claim: Option<&Claim>) -> Result<Wish, Fault> {

@@ -118,6 +118,11 @@ impl Settles {
         self.suspect || self.effects.is_news()
     }
 
+    /// How many jobs these put into lines, if they bring nothing else and all of these are such queues.
+    pub fn brings(&self, queue: impl Fn(i32) -> bool) -> Option<usize> {
+        if self.suspect { None } else { self.effects.brings(queue) }
+    }
+
     /// What `goflow.exchange` takes first.
     pub fn params(&self) -> [Param<'_>; 8] {
         [

@@ -2,7 +2,7 @@
 //! counted and logged is gathered here and written once at the end, however many requests share the
 //! transaction. It knows places and turns, not why a job moves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
@@ -59,6 +59,8 @@ pub(super) struct Tx<'c> {
     counts: BTreeMap<(i64, u8), i64>,
     log: Pack,
     wake: bool,
+    /// Queues whose lines have got jobs that nobody was given yet.
+    fresh: BTreeSet<i64>,
     rare: [Option<bool>; 6],
 }
 
@@ -86,9 +88,9 @@ impl<'c> Tx<'c> {
             *queues = Queues::read(conn)?;
             queues.version = Some(state.settings);
         }
-        let (counts, log) = (BTreeMap::new(), Pack::default());
+        let (counts, log, fresh) = (BTreeMap::new(), Pack::default(), BTreeSet::new());
         let hot = Hot::prepare(conn)?;
-        Ok(Tx { conn, now, hot, queues, state, begun: state, counts, log, wake: false, rare: [None; 6] })
+        Ok(Tx { conn, now, hot, queues, state, begun: state, counts, log, wake: false, fresh, rare: [None; 6] })
     }
 
     /// Writes what was gathered. Whether somebody may find new work.
@@ -111,7 +113,7 @@ impl<'c> Tx<'c> {
             keep.execute(params![back, front, epoch, settings])?;
             self.queues.version = Some(settings);
         }
-        Ok(self.wake)
+        Ok(self.wake || !self.fresh.is_empty())
     }
 
     /// Whether there is anything in a table; looked up once a transaction.
@@ -140,6 +142,11 @@ impl<'c> Tx<'c> {
     /// Somebody may find new work after this.
     pub(super) fn wake(&mut self) {
         self.wake = true;
+    }
+
+    /// A claim has taken all that waited in a line.
+    pub(super) fn is_emptied(&mut self, queue: i64) {
+        self.fresh.remove(&queue);
     }
 
     pub(super) fn log(&mut self, event: Event) {
@@ -358,7 +365,11 @@ impl<'c> Tx<'c> {
     pub(super) fn enter(&mut self, spot: Spot) -> Result<(), Fault> {
         self.hot.enter.execute(params![spot.queue, spot.place.code(), spot.rank, spot.turn, spot.n])?;
         self.count(spot.queue, spot.place, 1);
-        self.wake |= !spot.place.state().is_terminal();
+        if spot.place == Place::Pending {
+            self.fresh.insert(spot.queue);
+        } else {
+            self.wake |= !spot.place.state().is_terminal();
+        }
         Ok(())
     }
 

@@ -201,6 +201,9 @@ impl Tx<'_> {
                 break;
             }
         }
+        if place == Place::Pending && claimed.len() < want {
+            self.is_emptied(queue);
+        }
         Ok(claimed)
     }
 

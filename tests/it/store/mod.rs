@@ -107,7 +107,8 @@ macro_rules! lock_laws {
 }
 
 /// What a queue itself is limited to (how many run, how many are kept) is divided among shards, and each of them
-/// tells of its settings: `sharded_alone` looks at that. These laws are for stores that divide nothing.
+/// tells of its settings: `sharded_alone` looks at that. A claim is divided too, so what it leaves is. These laws are
+/// for stores that divide nothing.
 macro_rules! undivided_laws {
     ($with:ident $to:ident) => {
         $with! { $to limit_laws:
@@ -115,6 +116,7 @@ macro_rules! undivided_laws {
             a_queue_keeps_what_it_says
             settings_come_back_as_they_went_in
         }
+        $with! { $to run_laws: a_step_that_is_given_at_once_wakes_nobody }
         $with! { $to wide_differential: agrees_with_the_reference_store }
     };
 }
@@ -218,7 +220,7 @@ macro_rules! wide {
     ($module:ident $backend:ident) => {
         mod $module {
             use super::{
-                backends, limit_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
+                backends, limit_laws, run_laws, schedule_laws, shared_laws, talk_laws, wide_differential, wide_run_laws,
             };
             wide_laws! { a_test_each $backend }
             undivided_laws! { a_test_each $backend }

@@ -90,6 +90,42 @@ pub async fn a_step_and_its_advance_are_one_commit(subject: &Subject) {
     assert!(dirty(store).await.is_empty());
 }
 
+pub async fn a_step_that_is_given_at_once_wakes_nobody(subject: &Subject) {
+    let store = &*subject.store;
+    let (worker, mut hints) = (hired(store).await, store.hints());
+    // Until a subscription is made, hints are lost.
+    for nth in 0.. {
+        assert!(nth < 200, "no hint came");
+        put(store, job_in("other", "email")).await;
+        if told(&mut hints, Duration::from_millis(100)).await {
+            break;
+        }
+    }
+    let run = started(store).await;
+    let mut step = claim_one(store, worker).await;
+    while told(&mut hints, Duration::from_millis(300)).await {}
+    for rev in 1..=3 {
+        let commits = vec![step_done(&step, rev, vec![step_job(run, "next")])];
+        step = exchange(store, commits, Some(wish(worker, &["default"], 5))).await.claimed.remove(0);
+    }
+    assert!(!told(&mut hints, Duration::from_millis(500)).await, "nobody but the claimant has anything to do");
+    let two = || vec![step_job(run, "one"), step_job(run, "another")];
+    let commits = vec![step_done(&step, 4, two())];
+    step = exchange(store, commits, Some(wish(worker, &["default"], 1))).await.claimed.remove(0);
+    assert!(told(&mut hints, Duration::from_secs(20)).await, "one is left");
+    while told(&mut hints, Duration::from_millis(300)).await {}
+    let mut next = two();
+    next[0].queue = name("other");
+    let commits = vec![step_done(&step, 5, next)];
+    exchange(store, commits, Some(wish(worker, &["default"], 5))).await;
+    assert!(told(&mut hints, Duration::from_secs(20)).await, "one is for others");
+}
+
+/// Whether a hint comes within so long.
+async fn told(hints: &mut tokio::sync::watch::Receiver<u64>, within: Duration) -> bool {
+    tokio::time::timeout(within, hints.changed()).await.is_ok_and(|hint| hint.is_ok())
+}
+
 pub async fn a_contended_run_keeps_the_fact_in_its_inbox(subject: &Subject) {
     let store = &*subject.store;
     let worker = hired(store).await;

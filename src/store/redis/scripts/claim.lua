@@ -171,6 +171,7 @@ if claim ~= '' then
           left = pop_line(queue, left, popped, others[queue] and call('SCARD', queue_key(queue, TOMBS)) > 0)
         end
         if left > 0 and prioritised then left = pop_scores(queue, '(0', '+inf', left, popped) end
+        if left > 0 and not rooms[queue] then fresh[queue] = nil end
         if #popped == 0 then break end
         -- What was taken out freed memory: the writes that follow are let through.
         opened = true

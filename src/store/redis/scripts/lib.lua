@@ -87,6 +87,8 @@ local holders, untils, changed = {}, {}, {}
 -- Of what is said to running jobs and by them: what goes with a lease, and what with a job.
 local drop_progress, drop_asks = {}, {}
 local wrote, awake = false, false
+-- Queues whose lines have got jobs that nobody was given yet.
+local fresh = {}
 
 local function gather(into, key, a, b)
   local list = into[key]
@@ -157,14 +159,14 @@ end
 -- marked as gone, that entry goes now: it must not be taken for the new one.
 local function enter(place, queue, id, priority, due, kind)
   if place == P_PENDING then
-    awake = true
+    fresh[queue] = true
     if priority == 0 then
       gather(rpush, queue_key(queue, LINE), id)
     else
       gather(zadd, queue_key(queue, PRIO), take('b', 1, 0) - priority * SPAN, id)
     end
   elseif place == P_FRONT then
-    awake = true
+    fresh[queue] = true
     if priority ~= 0 then
       gather(zadd, queue_key(queue, PRIO), -take('f', 1, 0) - priority * SPAN, id)
     else
@@ -237,5 +239,5 @@ local function publish(defaults, limit, claims)
       call('XADD', EVENTS, 'MAXLEN', '~', limit, '*', 'e', defaults .. concat(log))
     end
   end
-  if awake then call('PUBLISH', HINT, '') end
+  if awake or next(fresh) then call('PUBLISH', HINT, '') end
 end
