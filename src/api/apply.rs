@@ -73,13 +73,15 @@ impl Client {
         };
         let mut kept: BTreeMap<Kind, Vec<Name>> = BTreeMap::new();
         let mut missing = Vec::new();
-        let mut given_to: BTreeMap<&Name, Option<workflow::Definition>> = BTreeMap::new();
+        let mut called: BTreeMap<&Name, Option<workflow::Definition>> = BTreeMap::new();
         for Reference { name, input, .. } in references {
             let Some(given) = input else { continue };
-            if !given_to.contains_key(name) {
-                given_to.insert(name, self.workflow_among(manifests, name).await?);
+            let here = Manifest::workflow_among(manifests, name);
+            if here.is_none() && !called.contains_key(name) {
+                called.insert(name, self.kept_workflow(name).await?);
             }
-            missing.extend(given_to.get(name).into_iter().flatten().flat_map(|workflow| given.misfits(workflow)));
+            let workflow = here.or_else(|| called.get(name)?.as_ref());
+            missing.extend(workflow.into_iter().flat_map(|workflow| given.misfits(workflow)));
         }
         for reference in references.iter().filter(|reference| !is_here(reference)) {
             let names: &[Name] = match kept.entry(reference.kind) {
@@ -103,15 +105,7 @@ impl Client {
         Ok(missing)
     }
 
-    /// A workflow as these manifests have it, else as the store does.
-    async fn workflow_among(&self, manifests: &[Manifest], name: &Name) -> Result<Option<workflow::Definition>> {
-        let here = manifests.iter().find_map(|one| match one {
-            Manifest::Workflow(definition) if definition.name() == name => Some(definition.clone()),
-            _ => None,
-        });
-        if here.is_some() {
-            return Ok(here);
-        }
+    async fn kept_workflow(&self, name: &Name) -> Result<Option<workflow::Definition>> {
         let kept = self.definitions(Kind::Workflow).await?.into_iter().find(|one| one.name == *name);
         // One that cannot be read is told where it is used.
         Ok(kept.and_then(|kept| workflow::Definition::load(&kept.text).ok()))

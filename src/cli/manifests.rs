@@ -69,10 +69,7 @@ pub fn read_all(ui: &Ui, paths: &[PathBuf]) -> Result<Found> {
         }
     }
     for Reference { name, input, .. } in &found.references {
-        let called = found.manifests.iter().find_map(|one| match one {
-            Manifest::Workflow(definition) if definition.name() == name => Some(definition),
-            _ => None,
-        });
+        let called = Manifest::workflow_among(&found.manifests, name);
         problems.extend(input.iter().zip(called).flat_map(|(given, workflow)| given.misfits(workflow)));
     }
     if !problems.is_empty() {

@@ -88,6 +88,14 @@ impl Manifest {
         }
     }
 
+    /// The workflow of a name among manifests.
+    pub fn workflow_among<'a>(manifests: &'a [Manifest], name: &Name) -> Option<&'a Definition> {
+        manifests.iter().find_map(|one| match one {
+            Manifest::Workflow(definition) if definition.name() == name => Some(definition),
+            _ => None,
+        })
+    }
+
     /// The canonical form, as a store keeps it: JSON, and a manifest too.
     pub fn text(&self) -> String {
         match self {

@@ -133,7 +133,10 @@ fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, Json)> {
 
 /// What a script may name: the ids of steps, and the verb of each where only what it needs can make it fail;
 /// and the signals that they wait for.
-struct Known(Vec<(String, Option<&'static str>)>, BTreeSet<Name>);
+struct Known {
+    steps: Vec<(String, Option<&'static str>)>,
+    signals: BTreeSet<Name>,
+}
 
 impl Known {
     fn of(definition: &Definition, others: &[Definition]) -> Known {
@@ -143,17 +146,16 @@ impl Known {
             Verb::Wait(wait) => Some(wait.signal.clone()),
             _ => None,
         });
-        let signals = signals.collect();
-        Known(all().map(|step| (step.id.clone(), verb(step))).collect(), signals)
+        Known { steps: all().map(|step| (step.id.clone(), verb(step))).collect(), signals: signals.collect() }
     }
 
     /// That some step waits for it: else it would silently be passed over.
     fn signal(&self, name: &Name) -> Result {
-        if self.1.contains(name) {
+        if self.signals.contains(name) {
             return Ok(());
         }
         let told = fail(Code::Usage, format!("--signal: no step waits for `{name}`"));
-        let all: Vec<&str> = self.1.iter().map(Name::as_str).collect();
+        let all: Vec<&str> = self.signals.iter().map(Name::as_str).collect();
         Err(match nearest(name.as_str(), all.iter().copied()) {
             Some(near) => told.hint(format!("did you mean `{near}`?")),
             None if all.is_empty() => told.hint("no step of it waits for a signal"),
@@ -164,14 +166,14 @@ impl Known {
     /// That a step exists: a misspelt one would silently do nothing. A path (`a/b`, `a[3]`) ends in its id.
     fn step(&self, flag: &str, name: &str) -> Result {
         let id = id_of(name);
-        if self.0.iter().any(|(known, _)| known == id) {
+        if self.steps.iter().any(|(known, _)| known == id) {
             return Ok(());
         }
         let told = fail(Code::Usage, format!("{flag}: there is no step `{name}`"));
-        Err(match nearest(id, self.0.iter().map(|(known, _)| known.as_str())) {
+        Err(match nearest(id, self.steps.iter().map(|(known, _)| known.as_str())) {
             Some(near) => told.hint(format!("did you mean `{near}`?")),
             None => {
-                let all: Vec<&str> = self.0.iter().map(|(known, _)| known.as_str()).collect();
+                let all: Vec<&str> = self.steps.iter().map(|(known, _)| known.as_str()).collect();
                 told.hint(format!("the steps are {}", all.join(", ")))
             }
         })
@@ -180,7 +182,8 @@ impl Known {
     /// That somebody does the step, who can fail: else the flag would silently do nothing.
     fn may_fail(&self, name: &str) -> Result {
         let id = id_of(name);
-        let verbs: Vec<Option<&str>> = self.0.iter().filter(|(known, _)| known == id).map(|(_, verb)| *verb).collect();
+        let verbs: Vec<Option<&str>> =
+            self.steps.iter().filter(|(known, _)| known == id).map(|(_, verb)| *verb).collect();
         // What undoes a step is a job whatever the step is.
         if name.starts_with("undo:") || verbs.iter().any(Option::is_none) {
             return Ok(());
@@ -194,13 +197,11 @@ impl Known {
             _ => "steps that `run`, `http` or `job` does can be made to fail",
         }))
     }
-}
 
-impl Known {
     /// That somebody is asked: else the flag would silently do nothing.
     fn may_be_refused(&self, name: &str) -> Result {
         let id = id_of(name);
-        let mut verbs = self.0.iter().filter(|(known, _)| known == id).map(|(_, verb)| verb.unwrap_or("job"));
+        let mut verbs = self.steps.iter().filter(|(known, _)| known == id).map(|(_, verb)| verb.unwrap_or("job"));
         if verbs.clone().any(|verb| verb == "approval") {
             return Ok(());
         }

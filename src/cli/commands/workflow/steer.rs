@@ -8,7 +8,7 @@ use crate::cli::commands::enqueue;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
-use crate::domain::{Name, RunId};
+use crate::domain::{Name, RunId, RunState};
 
 /// What was done, for programs.
 #[derive(serde::Serialize)]
@@ -124,12 +124,20 @@ fn told(context: &Context, id: RunId, done: &'static str, step: Option<String>, 
     context.ui.result(&Done { run_id: id.to_string(), done, step }, sentence)
 }
 
+/// What holds of a run from now on; nothing if it was told, and nobody could take it in yet.
+fn steered(context: &Context, id: RunId, done: &'static str, holds: Option<String>) -> Result {
+    let holds = holds.unwrap_or_else(|| "was told; a worker will carry it out".to_owned());
+    told(context, id, done, None, &format!("run {id} {holds}"))
+}
+
 pub fn pause(context: &Context, args: &PauseArgs) -> Result {
     context.block_on(async {
         let client = context.client().await?;
         let id = client.find_run(&args.id).await?;
         client.pause_run(id).await?;
-        told(context, id, "paused", None, &format!("run {id} is being paused"))
+        let run = client.run_header(id).await?;
+        let holds = (run.state == RunState::Paused).then(|| "is paused".to_owned());
+        steered(context, id, "paused", holds)
     })
 }
 
@@ -138,7 +146,8 @@ pub fn resume(context: &Context, args: &ResumeArgs) -> Result {
         let client = context.client().await?;
         let id = client.find_run(&args.id).await?;
         client.resume_run(id).await?;
-        told(context, id, "resumed", None, &format!("run {id} is being resumed"))
+        let run = client.run_header(id).await?;
+        steered(context, id, "resumed", (run.state != RunState::Paused).then(|| "goes on".to_owned()))
     })
 }
 
@@ -147,7 +156,15 @@ pub fn cancel(context: &Context, args: &CancelArgs) -> Result {
         let client = context.client().await?;
         let id = client.find_run(&args.id).await?;
         client.cancel_run(id, !args.no_compensate).await?;
-        told(context, id, "cancelled", None, &format!("run {id} is being cancelled"))
+        let run = client.run_header(id).await?;
+        let holds = match run.state {
+            state if state.is_terminal() => Some(format!("is {state}")),
+            _ if run.is_stopping() => {
+                Some("ends: what runs is stopped, then what is to be undone is undone".to_owned())
+            }
+            _ => None,
+        };
+        steered(context, id, "cancelled", holds)
     })
 }
 
@@ -189,6 +206,7 @@ pub fn retry(context: &Context, args: &RetryArgs) -> Result {
         let client = context.client().await?;
         let id = client.find_run(&args.id).await?;
         client.retry_run(id).await?;
-        told(context, id, "retried", None, &format!("run {id} is being tried again"))
+        let run = client.run_header(id).await?;
+        steered(context, id, "retried", (run.state != RunState::Failed).then(|| "is tried again".to_owned()))
     })
 }
