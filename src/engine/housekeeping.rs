@@ -329,7 +329,7 @@ impl Means {
         let mut moves = Vec::with_capacity(decided.len());
         for (settled, expect) in decided {
             let record = match &settled.job.link {
-                Some(link) => self.store.run(link.run).await?,
+                Some(link) => self.store.run(link.run).await?.map(Arc::new),
                 None => None,
             };
             moves.push(Decided { step: Move::new(expect, settled), record, waited_from: None });

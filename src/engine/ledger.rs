@@ -2,6 +2,7 @@
 //! what may be started, what to ask for, and which leases are lost or left over; it talks to nobody.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ struct Running {
 pub struct Finished {
     pub job: Job,
     pub epoch: Epoch,
-    pub run: Option<RunRecord>,
+    pub run: Option<Arc<RunRecord>>,
     pub outcome: Outcome,
 }
 

@@ -323,7 +323,7 @@ impl Pull {
             });
         }
         let record = match &stored.job.link {
-            Some(link) => self.store.run(link.run).await?,
+            Some(link) => self.store.run(link.run).await?.map(Arc::new),
             None => None,
         };
         let now = self.store.exchange(&Exchange::default()).await?.now;

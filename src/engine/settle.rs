@@ -25,7 +25,7 @@ const WITHHELD: (Duration, Duration) = (Duration::from_secs(5), Duration::from_s
 #[derive(Clone, Debug)]
 pub struct Decided {
     pub step: Move,
-    pub record: Option<RunRecord>,
+    pub record: Option<Arc<RunRecord>>,
     /// When the job came to wait for the attempt that has ended, if there was one.
     pub waited_from: Option<Ms>,
 }
@@ -141,7 +141,7 @@ impl Batch {
 /// Of the store, when a definition or a value of a run had to be read.
 pub async fn commits(decided: Vec<Decided>, now: Ms, runs: &Runs) -> Result<Batch> {
     let mut batch = Batch::default();
-    let mut steps: BTreeMap<RunId, (Option<RunRecord>, Vec<Move>)> = BTreeMap::new();
+    let mut steps: BTreeMap<RunId, (Option<Arc<RunRecord>>, Vec<Move>)> = BTreeMap::new();
     for Decided { step, record, waited_from } in decided {
         if runs.spans().is_some() {
             batch.spans.insert(step.job.id, traces::of_move(&step, waited_from));

@@ -34,7 +34,7 @@ struct Known {
     /// The latest headers that this worker committed.
     headers: BTreeMap<RunId, Arc<Run>>,
     /// The last record that was looked into closely.
-    looked: Option<(RunRecord, Run)>,
+    looked: Option<(Arc<RunRecord>, Run)>,
 }
 
 /// A run's part of a commit, with the header it would give the run: whoever sends the commit hands
@@ -75,7 +75,7 @@ impl Runs {
     pub async fn advance_with(
         &self,
         run: RunId,
-        record: Option<RunRecord>,
+        record: Option<Arc<RunRecord>>,
         moves: &[Move],
         now: Ms,
     ) -> Result<Planned> {
@@ -117,7 +117,7 @@ impl Runs {
 
     /// The newer of what the store sent and what this worker last committed. At the same `rev` the
     /// store's word counts.
-    fn header(&self, run: RunId, record: Option<RunRecord>) -> Option<Arc<Run>> {
+    fn header(&self, run: RunId, record: Option<Arc<RunRecord>>) -> Option<Arc<Run>> {
         let kept = self.known().headers.get(&run).cloned();
         let Some(record) = record else { return kept };
         if let Some(kept) = kept.filter(|kept| kept.rev > record.rev) {

@@ -3,6 +3,7 @@
 //! the run at once. That may fail in every way without harm: the fact is where a worker finds it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Planned, Runs};
@@ -123,7 +124,7 @@ impl Runs {
             });
             let moves: Vec<Move> = moves.collect();
             if !moves.is_empty() {
-                let record = self.store.run(run).await?;
+                let record = self.store.run(run).await?.map(Arc::new);
                 let planned = self.advance_with(run, record, &moves, now).await?;
                 self.send(moves, planned, led).await?;
             }

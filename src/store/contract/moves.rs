@@ -1,5 +1,7 @@
 //! The exchange: moves with the right to make them, a run's part of a commit, and claims.
 
+use std::sync::Arc;
+
 use super::work::{Effects, RunRecord, entry};
 use crate::domain::job::Settled;
 use crate::domain::{Epoch, Event, Job, JobId, Ms, Name, Place, RunId, To, WorkerId, event::EventKind};
@@ -147,8 +149,8 @@ pub struct Claimed {
     #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub epoch: Epoch,
-    /// The run the job is a step of, as it is at this moment.
-    pub run: Option<RunRecord>,
+    /// The run the job is a step of, as it is at this moment: one record for all of its steps.
+    pub run: Option<Arc<RunRecord>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]

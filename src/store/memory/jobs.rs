@@ -233,7 +233,7 @@ impl State {
         kept.expires = kept.job.timeout_ms.map(|ms| now.after(Duration::from_millis(ms)).after(limits::LEASE_GRACE));
         let job = kept.job.clone();
         self.index.insert((queue, Place::Running, self.epoch as i64, 0), id);
-        let run = job.link.as_ref().and_then(|link| self.runs.get(&link.run)).map(|kept| kept.record.clone());
+        let run = job.link.as_ref().and_then(|link| self.runs.get(&link.run)).map(|kept| Arc::new(kept.record.clone()));
         Some(Claimed { job, epoch, run })
     }
 

@@ -3,6 +3,7 @@
 //! after it as batches, in one transaction whose statements are sent in one flight.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
@@ -420,7 +421,7 @@ impl PostgresStore {
 }
 
 /// The runs of the claimed jobs.
-fn read_runs(row: &Row) -> Result<Vec<RunRecord>, Fault> {
+fn read_runs(row: &Row) -> Result<Vec<Arc<RunRecord>>, Fault> {
     let Some(ids) = row.get::<_, Option<Vec<Uuid>>>("r_ids") else { return Ok(Vec::new()) };
     let revs: Vec<i64> = row.get("r_revs");
     let workflows: Vec<&str> = row.get("r_workflows");
@@ -428,7 +429,7 @@ fn read_runs(row: &Row) -> Result<Vec<RunRecord>, Fault> {
     let bodies: Vec<&[u8]> = row.get("r_bodies");
     let mut runs = Vec::with_capacity(ids.len());
     for (place, id) in ids.into_iter().enumerate() {
-        runs.push(record(run_id(id), revs[place], workflows[place], states[place], bodies[place])?);
+        runs.push(Arc::new(record(run_id(id), revs[place], workflows[place], states[place], bodies[place])?));
     }
     Ok(runs)
 }

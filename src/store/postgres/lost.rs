@@ -1,6 +1,8 @@
 //! Records that cannot be read at all: what the columns beside them tell. One more look-up for those
 //! alone, so that the others cost nothing.
 
+use std::sync::Arc;
+
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -43,7 +45,7 @@ impl PostgresStore {
     pub(super) async fn find_claimed(&self, connection: &mut Connection, claimed: &mut [Claimed]) -> Result<()> {
         for one in claimed.iter_mut().filter(|one| is_lost(&one.job)) {
             if let Some(run) = self.find_again(connection, &mut one.job).await.map_err(StoreError::from)? {
-                one.run = self.run(run).await?;
+                one.run = self.run(run).await?.map(Arc::new);
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redis::Value;
 
@@ -59,7 +60,7 @@ pub fn read_exchange(exchange: &Exchange, answer: Value) -> Result<Exchanged> {
     let mut records = BTreeMap::new();
     for (id, record) in reply::pairs(Value::Array(runs))? {
         let run = RunId::from_slice(&id).ok_or_else(reply::odd)?;
-        records.insert(run, pack::read_run(run, &record)?);
+        records.insert(run, Arc::new(pack::read_run(run, &record)?));
     }
     if ids.len() != 16 * bodies.len() {
         return Err(reply::odd());

@@ -1,6 +1,10 @@
 //! New work and its claim: `enqueue`, promotion of what is due, and leases. It runs on the writer
 //! thread and hands out bodies as bytes; callers decode them on their own threads.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};
@@ -45,7 +49,7 @@ pub(super) struct Leased {
     pub queue: Name,
     pub epoch: Epoch,
     pub body: Vec<u8>,
-    pub run: Option<RunRecord>,
+    pub run: Option<Arc<RunRecord>>,
 }
 
 /// What a look at the head of a line gave.
@@ -275,11 +279,17 @@ impl Tx<'_> {
         }
         self.count(queue, Place::Running, leased.len() as i64);
         let mut claimed = Vec::with_capacity(leased.len());
+        // Once, however many of its steps are claimed: the header of a large run is large.
+        let mut runs: BTreeMap<RunId, Option<Arc<RunRecord>>> = BTreeMap::new();
         for (id, epoch, run, body) in leased {
             let started = Event { job: Some(id), queue: Some(name.clone()), ..Event::new(EventKind::JobStarted) };
             self.log(Event { worker: Some(worker), ..started });
-            let run = match run {
-                Some(run) => super::runs::read_run(self.conn, run)?,
+            let run = match run.map(|run| runs.entry(run)) {
+                Some(Entry::Occupied(known)) => known.get().clone(),
+                Some(Entry::Vacant(new)) => {
+                    let record = super::runs::read_run(self.conn, *new.key())?;
+                    new.insert(record.map(Arc::new)).clone()
+                }
                 None => None,
             };
             claimed.push(Leased { id, queue: name.clone(), epoch, body, run });

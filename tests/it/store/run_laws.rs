@@ -60,8 +60,8 @@ pub async fn a_run_starts_once(subject: &Subject) {
     let worker = hired(store).await;
     let claimed = claim(store, worker, 9).await;
     assert_eq!(claimed.len(), 3);
-    let records: Vec<_> = claimed.iter().map(|one| one.run.clone()).collect();
-    assert_eq!(records, [None, Some(first.record.clone()), Some(first.record)]);
+    let records: Vec<_> = claimed.iter().map(|one| one.run.as_deref()).collect();
+    assert_eq!(records, [None, Some(&first.record), Some(&first.record)]);
     let history = store.history(run).await.expect("history");
     assert_eq!(history.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::RunStarted]);
     assert!(history[0].at.0 > 0);
