@@ -1,6 +1,4 @@
-//! Looking at jobs: finding them by any unique part of their id, listing, waiting for one to end.
-
-use std::time::Duration;
+//! Looking at jobs: finding them by any unique part of their id, listing.
 
 use super::{ApiError, Client, Filter, Result};
 use crate::domain::{JobId, limits};
@@ -44,9 +42,6 @@ impl Spot {
         format!("{}/{}", self.nth, self.after.as_ref().map_or("", |after| after.0.as_str()))
     }
 }
-
-/// Looks again this often while waiting, if no hint comes.
-const POLL: Duration = Duration::from_millis(250);
 
 impl Client {
     /// The job with this id, or with an id of which this is a unique part.
@@ -143,43 +138,6 @@ impl Client {
         }
         found.next = places.get(at.nth).map(|_| at.text());
         Ok(found)
-    }
-
-    /// Waits until the job has ended, at most `timeout`. The job as it is then; `None` when the time
-    /// ran out.
-    ///
-    /// # Errors
-    /// [`ApiError::NotFound`] if it is deleted meanwhile; the store's.
-    pub async fn wait(&self, id: JobId, timeout: Option<Duration>) -> Result<Option<Stored>> {
-        let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
-        let mut hints = self.store().hints();
-        let mut hints_live = true;
-        let mut pause = Duration::from_millis(5);
-        loop {
-            match self.store().get(&[id]).await {
-                Ok(found) => {
-                    let stored = found.into_iter().next().flatten();
-                    let stored = stored.ok_or(ApiError::NotFound { noun: "job", id: id.to_string() })?;
-                    if stored.place.state().is_terminal() {
-                        return Ok(Some(stored));
-                    }
-                }
-                // Whoever waits wants to know the end, and a store that restarts comes back.
-                Err(error) if error.is_transient() && deadline.is_some() => {}
-                Err(error) => return Err(error.into()),
-            }
-            if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
-                return Ok(None);
-            }
-            let until = tokio::time::Instant::now() + pause;
-            let until = deadline.map_or(until, |deadline| until.min(deadline));
-            tokio::select! {
-                biased;
-                hint = hints.changed(), if hints_live => hints_live = hint.is_ok(),
-                () = tokio::time::sleep_until(until) => {}
-            }
-            pause = (pause * 2).min(POLL);
-        }
     }
 }
 

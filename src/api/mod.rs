@@ -32,6 +32,7 @@ pub mod tokens;
 pub mod told;
 mod traces;
 pub mod verbs;
+pub mod waits;
 pub mod wanted;
 pub mod webhooks;
 pub mod wire;

@@ -25,6 +25,10 @@ use crate::domain::{Json, Name, RunId, RunState};
 use crate::engine::{Worker, WorkerOptions};
 use crate::workflow::{self, Manifest};
 
+/// Between two looks at the run that is followed: while it moves, and else.
+const SOON: Duration = Duration::from_millis(20);
+const LATER: Duration = Duration::from_millis(100);
+
 /// Run a workflow to its end: apply the file, start it, work, and follow it
 ///
 /// Works on the store in use, so other workers may take part, and the run survives this command:
@@ -195,6 +199,7 @@ async fn work_and_follow(
     let mut hints = client.store().hints();
     let (mut seen, mut still) = (0, Still::new());
     let ended = loop {
+        let before = seen;
         match look(context, client, id, &mut tree, &mut seen).await {
             Ok(true) if seen > after => break true,
             Ok(_) => still.look(client, id, seen, &tree).await,
@@ -212,8 +217,9 @@ async fn work_and_follow(
                 stopping = true;
                 tree.say(STOPPING);
             }
-            _ = hints.changed() => tokio::time::sleep(Duration::from_millis(20)).await,
-            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            _ = hints.changed() => tokio::time::sleep(SOON).await,
+            // What has moved may move again soon.
+            () = tokio::time::sleep(if seen == before { LATER } else { SOON }) => {}
         }
     };
     tree.finish();

@@ -14,7 +14,7 @@ use crate::api::wanted::Object;
 use crate::domain::{Json as Payload, Name, RunId, RunState};
 use crate::server::limits::Sent;
 use crate::server::problem::Problem;
-use crate::server::v1::{Api, At, definitions, runs};
+use crate::server::v1::{Api, At, definitions};
 
 /// The workflow that an order is a run of.
 const WORKFLOW: &str = "order-saga";
@@ -100,7 +100,7 @@ pub async fn order(Api(client): Api, Sent(order): Sent<OrderWanted>) -> Result<R
     let amount: f64 = items.iter().map(|item| f64::from(item.quantity) * item.price).sum();
     let input = serde_json::json!({"user_id": order.user_id, "amount": amount, "items": items});
     let id = definitions::begin(&client, &Name::literal(WORKFLOW), Payload::from_value(&input)).await?;
-    let ended = runs::until_ended(&client, id, WITHIN).await?;
+    let ended = client.wait_for_run(id, WITHIN).await?;
     let run = client.run(id).await?;
     let (saga_id, status) = (id.to_string(), status(run.state));
     if !ended || run.state == RunState::Completed {

@@ -1,25 +1,18 @@
 //! Runs: looking at them, and steering them.
 
-use std::time::Duration;
-
 use axum::Json;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::definitions::input;
 use super::{Api, Asked, At, ListView, WaitQuery, limit};
 use crate::api::codes::Code;
-use crate::api::{ApiError, Client, EventView, RunView};
+use crate::api::{Client, EventView, RunView};
 use crate::domain::{Name, RunId, RunState};
 use crate::server::limits::{Maybe, Sent};
 use crate::server::problem::Problem;
-use crate::store::StoreError;
-
-/// Looks again this often while waiting, if no hint comes.
-const POLL: Duration = Duration::from_millis(250);
 
 /// Which runs.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -63,37 +56,12 @@ pub async fn history(Api(client): Api, At(id): At<RunId>) -> Result<Json<ListVie
     Ok(Json(ListView::whole(events.iter().map(EventView::from).collect())))
 }
 
-/// Waits until a run has ended, at most so long; whether it has.
-///
-/// # Errors
-/// No such run; the store's.
-pub async fn until_ended(client: &Client, id: RunId, timeout: Duration) -> Result<bool, Problem> {
-    let deadline = Instant::now() + timeout;
-    let mut hints = client.store().hints();
-    let mut hints_live = true;
-    loop {
-        match client.run_header(id).await {
-            Ok(run) if run.state.is_terminal() => return Ok(true),
-            Ok(_) | Err(ApiError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        tokio::select! {
-            biased;
-            hint = hints.changed(), if hints_live => hints_live = hint.is_ok(),
-            () = tokio::time::sleep_until(deadline.min(Instant::now() + POLL)) => {}
-        }
-    }
-}
-
 pub async fn wait(
     Api(client): Api,
     At(id): At<RunId>,
     Asked(query): Asked<WaitQuery>,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
-    let ended = until_ended(&client, id, query.timeout()?).await?;
+    let ended = client.wait_for_run(id, query.timeout()?).await?;
     let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(client.run(id).await?)))
 }
