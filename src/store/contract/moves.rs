@@ -144,13 +144,21 @@ pub struct Exchange {
 }
 
 /// A leased job. `job` is the record as it was when it waited; the worker notes the lease in its copy.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Claimed {
-    #[serde(with = "crate::store::wire::job")]
     pub job: Job,
     pub epoch: Epoch,
-    /// The run the job is a step of, as it is at this moment: one record for all of its steps.
+    /// The run the job is a step of, as it is at this moment. Steps of one run may share it.
     pub run: Option<Arc<RunRecord>>,
+}
+
+impl Claimed {
+    /// Whether a claim of `want` jobs has emptied the lines that it asked, but for what a limit or a pause keeps there. A
+    /// suspect, and what cannot be read and may be one, may have come before them.
+    pub fn is_all(claimed: &[Claimed], want: usize) -> bool {
+        let may_be_suspect = |one: &Claimed| one.job.is_suspect() || one.job.raw.is_some();
+        claimed.len() < want && !claimed.iter().any(may_be_suspect)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -158,6 +166,7 @@ pub struct Exchanged {
     /// The store's clock.
     pub now: Ms,
     pub commits: Vec<Committed>,
+    #[serde(with = "crate::store::wire::claimed")]
     pub claimed: Vec<Claimed>,
     /// Suspects wait in the queues asked for, and were not given because the claim was not `alone`.
     pub suspects: bool,

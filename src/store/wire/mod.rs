@@ -7,7 +7,9 @@ mod calls;
 mod check;
 mod guard;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -16,8 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use self::answer::{Refusal, answer};
 pub(crate) use self::calls::with_calls;
 pub use self::calls::{Call, Right};
-use super::contract::{Cursor, Result, StoreError};
-use crate::domain::{Event, Job, JobId, Ms};
+use super::contract::{Claimed, Cursor, Result, RunRecord, StoreError};
+use crate::domain::{Epoch, Event, Job, JobId, Ms};
 
 /// Rises when a message changes in a way that the other side cannot read.
 pub const PROTOCOL: u32 = 1;
@@ -118,6 +120,38 @@ pub mod jobs {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Job>, D::Error> {
         let pairs = Vec::<(JobId, Job)>::deserialize(from)?;
         Ok(pairs.into_iter().map(|(id, job)| Job { id, ..job }).collect())
+    }
+}
+
+/// What a claim was given. The runs stand before it, each once: many steps of one are claimed together, and the header of a
+/// large run is large.
+pub mod claimed {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(claimed: &[Claimed], to: S) -> Result<S::Ok, S::Error> {
+        let (mut runs, mut places) = (Vec::new(), BTreeMap::new());
+        let mut place = |run: &'_ Arc<RunRecord>| {
+            *places.entry((run.id, run.rev)).or_insert_with(|| {
+                runs.push(run.clone());
+                runs.len() - 1
+            })
+        };
+        let of = |one: &Claimed| one.run.as_ref().map(&mut place);
+        let places: Vec<Option<usize>> = claimed.iter().map(of).collect();
+        let jobs = claimed.iter().zip(places).map(|(one, place)| (one.job.id, &one.job, one.epoch, place));
+        let jobs: Vec<_> = jobs.collect();
+        (runs, jobs).serialize(to)
+    }
+
+    type Given = (JobId, Job, Epoch, Option<usize>);
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Claimed>, D::Error> {
+        let (runs, jobs) = <(Vec<Arc<RunRecord>>, Vec<Given>)>::deserialize(from)?;
+        let claimed = jobs.into_iter().map(|(id, job, epoch, place)| {
+            let run = place.map(|place| runs.get(place).cloned().ok_or("a step of a run that is not there"));
+            Ok(Claimed { job: Job { id, ..job }, epoch, run: run.transpose()? })
+        });
+        claimed.collect::<Result<_, &str>>().map_err(serde::de::Error::custom)
     }
 }
 
