@@ -63,9 +63,8 @@ impl Client {
             tokio::select! {
                 biased;
                 hint = hints.changed(), if hints_live => hints_live = hint.is_ok(),
-                () = tokio::time::sleep_until(until) => {}
+                () = tokio::time::sleep_until(until) => pause = (pause * 2).min(LONGEST),
             }
-            pause = (pause * 2).min(LONGEST);
         }
     }
 }

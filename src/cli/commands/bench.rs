@@ -192,15 +192,15 @@ pub fn run(context: &Context, command: BenchCommand) -> Result {
     let report = runtime.block_on(async {
         let client = open(context, scratch.as_ref()).await?;
         let in_memory = is_named && context.store_choice()?.0 == StoreUrl::Memory;
-        let apart = async || if in_memory { Ok(client.clone()) } else { open(context, scratch.as_ref()).await };
+        let another = async || if in_memory { Ok(client.clone()) } else { open(context, scratch.as_ref()).await };
         let health = client.store().health().await?;
         let work = async {
             match kind {
                 "jobs" => {
                     let bytes = args.payload as usize;
-                    measure::jobs(context, &client, &apart, args.count, args.concurrency, bytes).await
+                    measure::jobs(context, &client, &another, args.count, args.concurrency, bytes).await
                 }
-                _ => measure::workflows(context, &client, &apart, args.count, args.concurrency).await,
+                _ => measure::workflows(context, &client, &another, args.count, args.concurrency).await,
             }
         };
         let measured = tokio::select! {

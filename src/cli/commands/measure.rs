@@ -1,6 +1,6 @@
 //! What `goflow bench` measures, with the same client and worker as everything else: bulk enqueue by
 //! four producers, what a waiting job takes up, a drain by one worker, and single jobs and runs with an idle
-//! worker. What is single comes as from another process ([`Apart`]): nothing that a process tells itself shortens
+//! worker. What is single comes as from another process ([`apart`]): nothing that a process tells itself shortens
 //! its way, and no thread of the worker's carries it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,12 +87,12 @@ async fn pause(context: &Context) {
 }
 
 /// How a store is opened for what is single, where it can be opened twice.
-pub trait Apart: AsyncFn() -> Result<Client> {}
+pub trait Open: AsyncFn() -> Result<Client> {}
 
-impl<F: AsyncFn() -> Result<Client>> Apart for F {}
+impl<F: AsyncFn() -> Result<Client>> Open for F {}
 
 /// Does something with a client, a thread and a runtime of its own, as `goflow enqueue` has them.
-fn apart<T>(context: &Context, open: &impl Apart, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
+fn apart<T>(context: &Context, open: &impl Open, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
     tokio::task::block_in_place(|| {
         context.block_on(async {
             let client = open().await?;
@@ -224,7 +224,7 @@ impl Working {
 pub async fn jobs(
     context: &Context,
     client: &Client,
-    open: &impl Apart,
+    open: &impl Open,
     count: u64,
     concurrency: u32,
     bytes: usize,
@@ -295,7 +295,7 @@ pub async fn jobs(
 pub async fn workflows(
     context: &Context,
     client: &Client,
-    open: &impl Apart,
+    open: &impl Open,
     count: u64,
     concurrency: u32,
 ) -> Result<Measured> {
@@ -394,7 +394,7 @@ impl Flow {
         &mut self,
         context: &Context,
         client: &Client,
-        open: &impl Apart,
+        open: &impl Open,
         concurrency: u32,
     ) -> Result<Times> {
         let working = self.lane.worker(context, client, concurrency);

@@ -135,7 +135,6 @@ struct Hints {
 /// Whether nothing that an exchange brought is left for others: jobs alone, in lines that its own claim has emptied.
 fn all_given(exchange: &Exchange, answer: &Exchanged) -> bool {
     let Some(claim) = &exchange.claim else { return false };
-    let took_all = answer.claimed.len() < claim.want && !answer.claimed.iter().any(|one| one.job.is_suspect());
     let only_jobs = |effects: &Effects| {
         effects.runs.is_empty()
             && effects.tell.is_empty()
@@ -143,8 +142,11 @@ fn all_given(exchange: &Exchange, answer: &Exchanged) -> bool {
             && effects.cancel.is_empty()
             && effects.jobs.iter().all(|job| !job.is_suspect() && claim.queues.contains(&job.queue))
     };
-    let ends = |step: &Move| step.to.place().is_some_and(|place| place.state().is_terminal());
-    took_all
+    // The end of a job with a concurrency key may let another one go, wherever that is.
+    let ends = |step: &Move| {
+        step.job.concurrency.is_none() && step.to.place().is_some_and(|place| place.state().is_terminal())
+    };
+    Claimed::is_all(&answer.claimed, claim.want)
         && !answer.dirty
         && exchange.commits.iter().all(|commit| {
             let advance = commit.run.as_ref().and_then(|part| part.advance.as_ref());

@@ -1,4 +1,5 @@
-//! New work: one call of `goflow.enqueue` a batch; runs follow in the same transaction.
+//! New work: one call of `goflow.enqueue` a batch, with its runs in the same statement; those that touch others follow one
+//! by one in the same transaction.
 
 use std::collections::BTreeSet;
 

@@ -41,12 +41,6 @@ impl Wish {
             && settles.brings(|queue| self.queues.contains(&queue)).is_some_and(|n| n < self.want as usize)
     }
 
-    /// Whether nothing waits in the lines that were asked, but for what a limit or a pause keeps there.
-    fn took_all(&self, answer: &Exchanged) -> bool {
-        let is_suspect = |one: &Claimed| one.job.is_suspect();
-        answer.claimed.len() < self.want as usize && !answer.claimed.iter().any(is_suspect)
-    }
-
     fn params(&self) -> [Param<'_>; 8] {
         [
             (&self.worker, Type::UUID),
@@ -289,14 +283,17 @@ impl PostgresStore {
                 row
             })
             .await?;
-        let answer = self.read_exchanged(&row, settles.read(&row, &exchange.commits))?;
-        let more = row.get("more");
+        // What was committed is told of, also if the answer cannot be read.
+        let answer = self.read_exchanged(&row, settles.read(&row, &exchange.commits));
+        let more: bool = row.get("more");
+        let took_all =
+            answer.as_ref().is_ok_and(|answer| Claimed::is_all(&answer.claimed, wish.want as usize)) && !more;
         if sure {
             self.hint();
-        } else if settles.has_runs() && row.get("woke") || settles.brings_work() && (more || !wish.took_all(&answer)) {
+        } else if settles.has_runs() && row.get("woke") || settles.brings_work() && !took_all {
             self.wake(connection).await;
         }
-        Ok((answer, more))
+        Ok((answer?, more))
     }
 
     async fn wish(&self, connection: &mut Connection, claim: Option<&Claim>) -> Result<Wish, Fault> {

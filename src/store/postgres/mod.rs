@@ -8,7 +8,8 @@
 //!           │                    runs make of them
 //!           └→ goflow.commit ×n  each that is anything else, batches between them; one flight, one commit
 //!  enqueue  ─→ goflow.enqueue    a batch (arrays), its answer kept for the producer
-//!  hints    ←─ LISTEN            one direct connection of its own; a NOTIFY follows each batch
+//!           └→ goflow.start_runs  behind it in the same statement: runs that touch no other
+//!  hints    ←─ LISTEN            one direct connection of its own; a NOTIFY follows what is left for others
 //! ```
 //!
 //! No session state anywhere else: unnamed statements, locks that end with the transaction. So a

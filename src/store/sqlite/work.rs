@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, params};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use goflow::domain::{Epoch, Event, EventKind, Json, RunId, RunState};
+use goflow::domain::job::Concurrency;
+use goflow::domain::{Epoch, Event, EventKind, Job, Json, RunId, RunState};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -23,7 +24,7 @@ async fn start(store: &dyn Store, effects: Effects) {
     assert_eq!(store.enqueue(&batch).await.expect("enqueue answers").runs, [Enqueued::Created]);
 }
 
-fn step_done(claimed: &Claimed, from_rev: u64, next: Vec<goflow::domain::Job>) -> Commit {
+fn step_done(claimed: &Claimed, from_rev: u64, next: Vec<Job>) -> Commit {
     let run = claimed.job.link.as_ref().expect("a step").run;
     let effects = effects(record(run, from_rev + 1, RunState::Running), next);
     let advance = Some(Advance { from_rev, drained: None, effects });
@@ -117,8 +118,20 @@ pub async fn a_step_that_is_given_at_once_wakes_nobody(subject: &Subject) {
     let mut next = two();
     next[0].queue = name("other");
     let commits = vec![step_done(&step, 5, next)];
-    exchange(store, commits, Some(wish(worker, &["default"], 5))).await;
+    step = exchange(store, commits, Some(wish(worker, &["default"], 1))).await.claimed.remove(0);
     assert!(told(&mut hints, Duration::from_secs(20)).await, "one is for others");
+
+    // Whom the end of a key lets go may be anywhere.
+    let keyed = |job| Job { concurrency: Some(Concurrency { key: "k".into(), limit: 1 }), ..job };
+    let rest = exchange(store, vec![step_done(&step, 6, vec![keyed(step_job(run, "first"))])], None).await;
+    assert_eq!(rest.commits[0].run, RunAnswer::Advanced { more: false });
+    let step = claim(store, worker, 9).await.pop().expect("the one with a key is the last");
+    put(store, keyed(job_in("third", "email"))).await;
+    assert!(exchange(store, vec![], Some(wish(worker, &["third"], 1))).await.claimed.is_empty());
+    while told(&mut hints, Duration::from_millis(300)).await {}
+    let commits = vec![step_done(&step, 7, vec![step_job(run, "second")])];
+    exchange(store, commits, Some(wish(worker, &["default"], 5))).await;
+    assert!(told(&mut hints, Duration::from_secs(20)).await, "the next of the key is for others");
 }
 
 /// Whether a hint comes within so long.

@@ -4,11 +4,13 @@
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
+use crate::api::{ApiError, Client};
 use crate::cli::commands::enqueue;
 use crate::cli::complete;
 use crate::cli::context::Context;
 use crate::cli::error::Result;
 use crate::domain::{Name, RunId, RunState};
+use crate::workflow::Run;
 
 /// What was done, for programs.
 #[derive(serde::Serialize)]
@@ -124,48 +126,48 @@ fn told(context: &Context, id: RunId, done: &'static str, step: Option<String>, 
     context.ui.result(&Done { run_id: id.to_string(), done, step }, sentence)
 }
 
-/// What holds of a run from now on; nothing if it was told, and nobody could take it in yet.
-fn steered(context: &Context, id: RunId, done: &'static str, holds: Option<String>) -> Result {
-    let holds = holds.unwrap_or_else(|| "was told; a worker will carry it out".to_owned());
-    told(context, id, done, None, &format!("run {id} {holds}"))
+/// Tells a run something, and says what holds of it from then on.
+fn steer(
+    context: &Context,
+    id: &str,
+    done: &'static str,
+    verb: impl AsyncFnOnce(&Client, RunId) -> std::result::Result<(), ApiError>,
+    holds: impl FnOnce(&Run) -> &'static str,
+) -> Result {
+    context.block_on(async {
+        let client = context.client().await?;
+        let id = client.find_run(id).await?;
+        let before = client.run_header(id).await?.rev;
+        verb(&client, id).await?;
+        // It is told by now, whatever becomes of this look. Whoever takes a fact in raises the `rev`.
+        let sentence = match client.run_header(id).await {
+            Ok(run) if run.rev == before => None,
+            Ok(run) if run.state.is_terminal() => Some(format!("is {}", run.state)),
+            Ok(run) => Some(holds(&run).to_owned()),
+            Err(_) => None,
+        };
+        let sentence = sentence.unwrap_or_else(|| "was told; a worker will carry it out".to_owned());
+        told(context, id, done, None, &format!("run {id} {sentence}"))
+    })
 }
 
 pub fn pause(context: &Context, args: &PauseArgs) -> Result {
-    context.block_on(async {
-        let client = context.client().await?;
-        let id = client.find_run(&args.id).await?;
-        client.pause_run(id).await?;
-        let run = client.run_header(id).await?;
-        let holds = (run.state == RunState::Paused).then(|| "is paused".to_owned());
-        steered(context, id, "paused", holds)
-    })
+    let holds = |run: &Run| if run.state == RunState::Paused { "is paused" } else { "is about to end" };
+    steer(context, &args.id, "paused", async |client, id| client.pause_run(id).await, holds)
 }
 
 pub fn resume(context: &Context, args: &ResumeArgs) -> Result {
-    context.block_on(async {
-        let client = context.client().await?;
-        let id = client.find_run(&args.id).await?;
-        client.resume_run(id).await?;
-        let run = client.run_header(id).await?;
-        steered(context, id, "resumed", (run.state != RunState::Paused).then(|| "goes on".to_owned()))
-    })
+    let holds = |run: &Run| if run.is_stopping() { "is about to end" } else { "goes on" };
+    steer(context, &args.id, "resumed", async |client, id| client.resume_run(id).await, holds)
 }
 
 pub fn cancel(context: &Context, args: &CancelArgs) -> Result {
-    context.block_on(async {
-        let client = context.client().await?;
-        let id = client.find_run(&args.id).await?;
-        client.cancel_run(id, !args.no_compensate).await?;
-        let run = client.run_header(id).await?;
-        let holds = match run.state {
-            state if state.is_terminal() => Some(format!("is {state}")),
-            _ if run.is_stopping() => {
-                Some("ends: what runs is stopped, then what is to be undone is undone".to_owned())
-            }
-            _ => None,
-        };
-        steered(context, id, "cancelled", holds)
-    })
+    let compensate = !args.no_compensate;
+    let holds = |_: &Run| match compensate {
+        true => "ends: what runs is stopped, what completed is undone",
+        false => "ends: what runs is stopped",
+    };
+    steer(context, &args.id, "cancelled", async |client, id| client.cancel_run(id, compensate).await, holds)
 }
 
 pub fn signal(context: &Context, args: &SignalArgs) -> Result {
@@ -202,11 +204,5 @@ fn answer(context: &Context, args: &AnswerArgs, approved: bool) -> Result {
 }
 
 pub fn retry(context: &Context, args: &RetryArgs) -> Result {
-    context.block_on(async {
-        let client = context.client().await?;
-        let id = client.find_run(&args.id).await?;
-        client.retry_run(id).await?;
-        let run = client.run_header(id).await?;
-        steered(context, id, "retried", (run.state != RunState::Failed).then(|| "is tried again".to_owned()))
-    })
+    steer(context, &args.id, "retried", async |client, id| client.retry_run(id).await, |_| "is tried again")
 }

@@ -104,8 +104,8 @@ END
 $$;
 
 -- `s_…`: plain settles, each by its lease to a place outside the line; events without settles are those of what was done
--- before in the same transaction. `f_…`: below these turns the
--- lanes are known to be empty (see floors.rs); only a shortcut past dead rows.
+-- before in the same transaction. `f_…`: below these turns the lanes are known to be empty (see floors.rs); only a
+-- shortcut past dead rows.
 -- `moved`: the numbers (from 1) of the settles that applied. `t_…`: how far each lane was taken. `more`: there
 -- was less than was wanted, but something waits that others had their hands on.
 CREATE FUNCTION goflow.exchange(
