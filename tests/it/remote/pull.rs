@@ -204,6 +204,28 @@ fn steps_of_a_run_are_done_over_http() {
 }
 
 #[test]
+fn a_run_that_is_paused_or_cancelled_gives_no_step_over_http() {
+    let site = site();
+    site.env.file("w.yaml", "name: w\nsteps: [{id: a, job: t}, {id: b, job: t}]");
+    site.env.run("apply w.yaml").ok();
+    let id = site.env.run("workflow start w").ok().line().to_owned();
+    let state = || site.env.run(&format!("workflow show {id} -o json")).ok().json()["state"].clone();
+    site.env.run(&format!("workflow pause {id}")).ok();
+    let mut asks = json!({"types": ["t"], "wait_ms": 500, "max": 9, "jobs": []});
+    let paused = ok(&site, "lease", &asks);
+    assert_eq!((&paused["jobs"], state()), (&json!([]), json!("paused")));
+    site.env.run(&format!("workflow resume {id}")).ok();
+    let worker = &paused["worker"];
+    let (_, held, _) = lease(&site, Some(worker));
+    site.env.run(&format!("workflow cancel {id}")).ok();
+    (asks["worker"], asks["jobs"]) = (worker.clone(), json!([held]));
+    let cancelled = ok(&site, "lease", &asks);
+    assert_eq!((&cancelled["jobs"], &cancelled["cancel"]), (&json!([]), &json!([held])));
+    ok(&site, "settle", &with(&held, json!({"outcome": "cancelled"})));
+    until("its end", || (state() == "cancelled").then_some(()));
+}
+
+#[test]
 fn a_queue_with_a_rate_limit_gives_out_no_faster() {
     let site = site();
     site.env.feed("enqueue t -q slow --lines", "1\n2\n3\n4\n").ok();
