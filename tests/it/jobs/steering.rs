@@ -14,6 +14,31 @@ on_every_store! {
     a_run_whose_time_is_over_starts_nothing
 }
 
+/// The same over several stores, of which each run has one.
+mod shards {
+    use super::{Ground, site};
+
+    #[test]
+    fn a_cancelled_run_starts_nothing_that_waited() {
+        super::a_cancelled_run_starts_nothing_that_waited(&site(Ground::shards()));
+    }
+
+    #[test]
+    fn a_paused_run_starts_nothing_until_it_is_resumed() {
+        super::a_paused_run_starts_nothing_until_it_is_resumed(&site(Ground::shards()));
+    }
+
+    #[test]
+    fn what_a_worker_runs_is_paused_and_goes_on() {
+        super::what_a_worker_runs_is_paused_and_goes_on(&site(Ground::shards()));
+    }
+
+    #[test]
+    fn an_approval_is_answered_once() {
+        super::an_approval_is_answered_once(&site(Ground::mixed()));
+    }
+}
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits in its line with thirty items, a run that it calls and a step that nobody may run.
