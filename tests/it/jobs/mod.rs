@@ -18,18 +18,22 @@ use goflow::sys::entropy::SystemEntropy;
 
 use crate::torture::site::{Ground, Site};
 
+/// Features on one backend: a function below of its name.
+macro_rules! on_store {
+    ($store:ident: $($feature:ident)*) => {
+        mod $store {
+            $(#[test] fn $feature() { super::$feature(&crate::jobs::site(crate::jobs::$store())); })*
+        }
+    };
+}
+use on_store;
+
 /// Each feature on each backend.
 macro_rules! on_every_store {
     ($($feature:ident)*) => {
-        mod sqlite {
-            $(#[test] fn $feature() { super::$feature(&crate::jobs::site(crate::jobs::sqlite())); })*
-        }
-        mod redis {
-            $(#[test] fn $feature() { super::$feature(&crate::jobs::site(crate::jobs::redis())); })*
-        }
-        mod postgres {
-            $(#[test] fn $feature() { super::$feature(&crate::jobs::site(crate::jobs::postgres())); })*
-        }
+        on_store! { sqlite: $($feature)* }
+        on_store! { redis: $($feature)* }
+        on_store! { postgres: $($feature)* }
     };
 }
 use on_every_store;
@@ -54,6 +58,14 @@ fn redis() -> Ground {
 
 fn postgres() -> Ground {
     Ground::Postgres(crate::servers::postgres::Cluster::with(&[]))
+}
+
+fn shards() -> Ground {
+    Ground::shards()
+}
+
+fn mixed() -> Ground {
+    Ground::mixed()
 }
 
 fn site(ground: Ground) -> Site {

@@ -14,30 +14,13 @@ on_every_store! {
     a_run_whose_time_is_over_starts_nothing
 }
 
-/// The same over several stores, of which each run has one.
-mod shards {
-    use super::{Ground, site};
-
-    #[test]
-    fn a_cancelled_run_starts_nothing_that_waited() {
-        super::a_cancelled_run_starts_nothing_that_waited(&site(Ground::shards()));
-    }
-
-    #[test]
-    fn a_paused_run_starts_nothing_until_it_is_resumed() {
-        super::a_paused_run_starts_nothing_until_it_is_resumed(&site(Ground::shards()));
-    }
-
-    #[test]
-    fn what_a_worker_runs_is_paused_and_goes_on() {
-        super::what_a_worker_runs_is_paused_and_goes_on(&site(Ground::shards()));
-    }
-
-    #[test]
-    fn an_approval_is_answered_once() {
-        super::an_approval_is_answered_once(&site(Ground::mixed()));
-    }
+// Over several stores, of which each run has one.
+on_store! { shards:
+    a_cancelled_run_starts_nothing_that_waited
+    a_paused_run_starts_nothing_until_it_is_resumed
+    what_a_worker_runs_is_paused_and_goes_on
 }
+on_store! { mixed: an_approval_is_answered_once }
 
 const LIMIT: Duration = Duration::from_secs(60);
 
