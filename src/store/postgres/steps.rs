@@ -118,7 +118,7 @@ impl Settles {
 
     /// Whether there is something that somebody has to know, if everything applies.
     pub fn brings_work(&self) -> bool {
-        self.suspect || self.effects.is_news()
+        self.suspect || self.keyed || self.effects.is_news()
     }
 
     /// How many jobs these put into lines, if they bring nothing else and all of these are such queues.

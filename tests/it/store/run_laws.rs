@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use goflow::domain::job::Concurrency;
-use goflow::domain::{Epoch, Event, EventKind, Job, Json, RunId, RunState};
+use goflow::domain::{Epoch, Event, EventKind, Job, Json, RunId, RunState, WorkerId};
 use goflow::store::*;
 
 use super::backends::Subject;
@@ -132,6 +132,20 @@ pub async fn a_step_that_is_given_at_once_wakes_nobody(subject: &Subject) {
     let commits = vec![step_done(&step, 7, vec![step_job(run, "second")])];
     exchange(store, commits, Some(wish(worker, &["default"], 5))).await;
     assert!(told(&mut hints, Duration::from_secs(20)).await, "the next of the key is for others");
+
+    // So is the next after a job that is no step.
+    let first = claim_one_of(store, worker, "third").await;
+    put(store, keyed(job_in("fourth", "email"))).await;
+    assert!(exchange(store, vec![], Some(wish(worker, &["fourth"], 1))).await.claimed.is_empty());
+    while told(&mut hints, Duration::from_millis(300)).await {}
+    exchange(store, vec![alone(settle(&first, done()))], Some(wish(worker, &["third"], 5))).await;
+    assert!(told(&mut hints, Duration::from_secs(20)).await, "the next of the key is for others");
+}
+
+async fn claim_one_of(store: &dyn Store, worker: WorkerId, queue: &str) -> Claimed {
+    let mut claimed = exchange(store, vec![], Some(wish(worker, &[queue], 1))).await.claimed;
+    assert_eq!(claimed.len(), 1, "one job waits in {queue}");
+    claimed.remove(0)
 }
 
 /// Whether a hint comes within so long.
