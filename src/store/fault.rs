@@ -188,6 +188,10 @@ macro_rules! delegate {
                 self.through(true, self.inner.enqueue(batch)).await
             }
 
+            fn stands_by(&self) -> bool {
+                self.inner.stands_by()
+            }
+
             async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged> {
                 self.through(!exchange.commits.is_empty(), self.inner.exchange(exchange)).await
             }
@@ -200,6 +204,7 @@ macro_rules! delegate {
 }
 
 delegate! {
+    stand_by(claim: &Claim, since: Ms, at_most: Duration) -> Option<Exchanged>;
     heartbeat(beat: &Heartbeat) -> Beat;
     farewell(worker: WorkerId) -> ();
     overdue(parked: Duration, limit: usize) -> Overdue;

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::super::housekeeping::Done;
+use super::super::ledger::Wish;
 use super::super::settle::Answered;
+use super::super::shares::Weighted;
 use super::super::time::StoreTime;
 use super::limited::Line;
 use super::{HOLD_BACK, Happened, LOOK_FOR_QUEUES, Life, Sent};
@@ -27,6 +29,10 @@ impl Life {
                 Ok(())
             }
             Happened::Exchanged { sent, result } => self.exchanged(sent, result),
+            Happened::StoodBy { sent, result } => {
+                self.stood_by(sent, result);
+                Ok(())
+            }
             Happened::Drawn { drawn, result } => self.drawn(drawn, result),
             Happened::Peeked { line, hinted, result } => self.peeked(line, hinted, result),
             Happened::Permitted { requests, result } => self.permitted(&requests, result),
@@ -93,6 +99,8 @@ impl Life {
         if served != self.queues {
             self.plan.idle = false;
             self.plan.claim = now;
+            // A claim that stands by asks the queues that were.
+            self.standby.recall();
             self.queues = served;
         }
         self.plan.queues_known = true;
@@ -120,10 +128,8 @@ impl Life {
     }
 
     fn exchanged(&mut self, sent: Sent, result: Result<Answered>) -> Result<()> {
-        let Sent { nth, settled, wish, order, hinted } = sent;
-        self.claims.remove(&nth);
-        self.in_flight -= 1;
-        self.coming -= wish.map_or(0, |wish| wish.want);
+        self.answered(&sent);
+        let Sent { settled, wish, order, hinted, .. } = sent;
         if result.is_err() {
             self.strays |= wish.is_some();
             self.shares.unserved(&order, wish.map_or(0, |wish| wish.want));
@@ -142,28 +148,35 @@ impl Life {
         settled.iter().for_each(|one| self.notes.close((one.job.id, one.epoch)));
         self.summary.add(summary);
         self.learn(&answer, now);
+        let is_look = settled.is_empty() && answer.claimed.is_empty() && wish.is_some_and(|wish| wish.alone);
+        self.standby.exchanged(is_look.then_some(answer.now), now);
         if let Some(wish) = wish {
-            let mut given = BTreeMap::new();
-            for one in &answer.claimed {
-                *given.entry(one.job.queue.clone()).or_default() += 1;
-            }
-            self.shares.served(&order, wish.want, &given);
-            self.plan.plenty = answer.claimed.len() == wish.want;
-            // Work that was hinted at meanwhile may have come after this look.
-            self.plan.idle = !self.plan.plenty && hinted == self.hinted;
-            self.plan.claim = now + self.worker.options.poll;
-            if let Some(due) = answer.next_due {
-                self.plan.claim = self.plan.claim.min(self.time.instant(due)).max(now);
-                self.housekeeper.timer_due(self.time.instant(due));
-            }
-            if self.plan.idle && self.worker.options.queues.is_empty() {
-                self.plan.queues = self.plan.queues.min(now + LOOK_FOR_QUEUES);
-            }
-            let patience = self.worker.entropy.fraction();
-            self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
-            self.accept(answer.claimed, wish.alone, answer.asked, now);
+            self.given(wish, &order, hinted, answer, now);
         }
         Ok(())
+    }
+
+    /// What a claim was given, and what that says of the next.
+    pub(super) fn given(&mut self, wish: Wish, order: &[Weighted], hinted: u64, answer: Exchanged, now: Instant) {
+        let mut given = BTreeMap::new();
+        for one in &answer.claimed {
+            *given.entry(one.job.queue.clone()).or_default() += 1;
+        }
+        self.shares.served(order, wish.want, &given);
+        self.plan.plenty = answer.claimed.len() == wish.want;
+        // Work that was hinted at meanwhile may have come after this look.
+        self.plan.idle = !self.plan.plenty && hinted == self.hinted;
+        self.plan.claim = now + self.worker.options.poll;
+        if let Some(due) = answer.next_due {
+            self.plan.claim = self.plan.claim.min(self.time.instant(due)).max(now);
+            self.housekeeper.timer_due(self.time.instant(due));
+        }
+        if self.plan.idle && self.worker.options.queues.is_empty() {
+            self.plan.queues = self.plan.queues.min(now + LOOK_FOR_QUEUES);
+        }
+        let patience = self.worker.entropy.fraction();
+        self.plan.note_suspects(answer.suspects && !wish.alone, now, patience);
+        self.accept(answer.claimed, wish.alone, answer.asked, now);
     }
 
     fn beaten(&mut self, asked: Instant, result: Result<Beat>) -> Result<()> {

@@ -27,6 +27,7 @@ impl Life {
         if self.stopping.is_some() {
             return;
         }
+        self.stand_by(now);
         if self.worker.handlers.follows_store() && now >= self.plan.handlers && !self.plan.following {
             self.plan.following = true;
             self.plan.handlers = now + LOOK_FOR_HANDLERS;
@@ -131,7 +132,8 @@ impl Life {
         self.may_take(now) && !self.queues.is_empty()
     }
 
-    fn send_exchange(&mut self, mut settled: Vec<Finished>, wish: Option<Wish>) {
+    /// Notes that this is on its way to the store; with the claim that goes with it.
+    pub(super) fn wished(&mut self, settled: Vec<Finished>, wish: Option<Wish>) -> (Sent, Option<Claim>) {
         self.in_flight += 1;
         self.sent += 1;
         let nth = self.sent;
@@ -142,6 +144,17 @@ impl Life {
         let order = wish.map_or_else(Vec::new, |wish| self.order(wish.want));
         let names = || order.iter().map(|(name, _)| name.clone()).collect();
         let claim = wish.map(|wish| Claim { worker: self.id, queues: names(), want: wish.want, alone: wish.alone });
+        (Sent { nth, settled, wish, order, hinted: self.hinted }, claim)
+    }
+
+    /// It is not on its way any more.
+    pub(super) fn answered(&mut self, sent: &Sent) {
+        self.claims.remove(&sent.nth);
+        self.in_flight -= 1;
+        self.coming -= sent.wish.map_or(0, |wish| wish.want);
+    }
+
+    pub(super) fn send_exchange(&mut self, mut settled: Vec<Finished>, wish: Option<Wish>) {
         let mut talked = Vec::new();
         for one in &mut settled {
             let lease = (one.job.id, one.epoch);
@@ -150,9 +163,9 @@ impl Life {
                 talked.push(lease);
             }
         }
+        let (sent, claim) = self.wished(settled, wish);
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
-        let (now, hinted, notes) = (self.time.now(), self.hinted, self.notes.clone());
-        let sent = Sent { nth, settled, wish, order, hinted };
+        let (now, notes) = (self.time.now(), self.notes.clone());
         self.tasks.spawn(async move {
             let result = async {
                 // Last words come before the end: with it the right to say anything is gone.

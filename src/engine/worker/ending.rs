@@ -25,6 +25,7 @@ impl Life {
             info!(running = self.ledger.running(), "stopping");
         }
         self.stopping = Some(now + patience);
+        self.standby.recall();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -41,6 +42,7 @@ impl Life {
     /// their lines as far as the store lets them. What is lost with it costs nobody a crash.
     pub(super) async fn give_up(&mut self) {
         self.send_held_back(None);
+        self.standby.recall();
         self.ledger.stop_running();
         self.ledger.release_ahead();
         let end = Instant::now() + LAST_HANDLERS;
@@ -80,6 +82,16 @@ impl Life {
                         self.strays |= sent.wish.is_some();
                         self.ledger.unsettled(sent.settled);
                     }
+                }
+            }
+            Happened::StoodBy { result, .. } => {
+                self.in_flight -= 1;
+                match result {
+                    Ok(answer) => {
+                        let claimed = answer.map(|answer| answer.claimed).unwrap_or_default();
+                        claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released));
+                    }
+                    Err(_) => self.strays = true,
                 }
             }
             Happened::Drawn { result, .. } => {

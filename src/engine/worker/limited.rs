@@ -54,7 +54,7 @@ impl Line {
 
 impl Life {
     pub(super) fn send_limited(&mut self, now: Instant) {
-        if !self.may_take(now) {
+        if !self.may_take(now) || self.standby.is_out() {
             return;
         }
         let names: Vec<Name> = self.lines.keys().cloned().collect();

@@ -6,6 +6,7 @@ mod calls;
 mod emptiness;
 mod ending;
 mod limited;
+mod standby;
 mod starting;
 mod talk;
 
@@ -28,6 +29,7 @@ use crate::store::{Beat, Definition, Exchanged, PermitRequest, Result, Store, St
 use self::emptiness::Left;
 use self::ending::LAST_WORDS;
 use self::limited::{Drawn, Line, Peeked};
+use self::standby::Standby;
 use super::handlers::Handlers;
 use super::housekeeping::{Done, Housekeeper};
 use super::ledger::{Finished, Ledger, Wish};
@@ -75,6 +77,11 @@ enum Happened {
     Exchanged {
         sent: Sent,
         result: Result<Answered>,
+    },
+    /// A claim that stood by.
+    StoodBy {
+        sent: Sent,
+        result: Result<Option<Exchanged>>,
     },
     /// A claim from a queue with a rate limit.
     Drawn {
@@ -164,6 +171,7 @@ impl Worker {
             coming: 0,
             hinted: 0,
             plan: Plan::new(Instant::now()),
+            standby: Standby::new(Instant::now()),
             sent: 0,
             claims: BTreeSet::new(),
             orphans: BTreeMap::new(),
@@ -212,6 +220,7 @@ struct Life {
     /// How often somebody hinted at new work.
     hinted: u64,
     plan: Plan,
+    standby: Standby,
     /// Exchanges sent so far, and those with a claim that are not answered yet.
     sent: u64,
     claims: BTreeSet<u64>,
@@ -253,10 +262,11 @@ impl Life {
                 }
                 Ok(()) = self.hints.changed() => {
                     self.hints.borrow_and_update();
+                    let now = Instant::now();
                     self.hinted += 1;
-                    self.plan.idle = false;
-                    self.plan.claim = Instant::now();
-                    self.housekeeper.hinted(Instant::now());
+                    self.plan.claim = self.standby.hinted(now);
+                    self.plan.idle &= self.plan.claim > now;
+                    self.housekeeper.hinted(now);
                     // Else the first job that there ever was would wait for a poll.
                     if self.queues.is_empty() {
                         self.plan.queues = Instant::now();
@@ -297,7 +307,7 @@ impl Life {
             consider(at, !self.plan.noting);
         }
         self.held_back.iter().for_each(|(at, _)| consider(*at, true));
-        for at in [self.ledger.next_start(), self.next_draw(now)].into_iter().flatten() {
+        for at in [self.ledger.next_start(), self.next_draw(now), self.next_standby(now)].into_iter().flatten() {
             consider(at, working);
         }
         if let Some(at) = self.plan.check.filter(|_| self.may_be_empty()) {

@@ -67,6 +67,7 @@
 //! |---|---|---|---|---|
 //! | `enqueue(n)` | O(n log w) | a share of one commit | 1 script per 64 items | 1 transaction |
 //! | `exchange(m commits, n claims)` | O((m+n) log w) | a share of one commit | 1 script | 1 transaction |
+//! | `stand_by(n claims)` | as `exchange` | - | 1 command, 1 script | - |
 //! | `heartbeat` | O(r) | a share of one commit | 1 script, O(r) | 1 transaction |
 //! | `overdue` | O(r) | 1 read, O(r) | 1 script, O(r) | 1 read, O(r) |
 //! | `ask`, `note`, `inform`, `permits`, `set_schedule` | O(n log w) | a share of one commit | 1 script | 1 transaction |
@@ -217,6 +218,20 @@ pub trait Store: Send + Sync + 'static {
     /// The core verb: settles what has finished, promotes what is due in the queues asked for, and
     /// claims the next work, in one round trip and in this order.
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged>;
+
+    /// Whether [`Store::stand_by`] is worth calling.
+    fn stands_by(&self) -> bool {
+        false
+    }
+
+    /// As an [`Store::exchange`] of this claim alone, but no sooner than something is written that may bring work, or
+    /// than `at_most` has passed: the store goes from the one to the other by itself, and so leases a job one
+    /// trip sooner than a hint and a claim would. Everything counts that is written after `since`, which an
+    /// earlier look answered as its `now`. `None`: it cannot wait now, and has given nothing. A future that is
+    /// dropped may leave leases behind, as a lost answer does.
+    async fn stand_by(&self, _claim: &Claim, _since: Ms, _at_most: Duration) -> Result<Option<Exchanged>> {
+        Ok(None)
+    }
 
     /// Registers the worker, or prolongs all its leases; brings parked jobs of its types back.
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat>;

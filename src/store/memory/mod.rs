@@ -1,6 +1,6 @@
 //! The reference store: the contract in the plainest words, in this process only. The other backends
 //! are held against it by the contract suite and by random differential tests, and the simulation
-//! runs on it. Everything lies under one lock; nothing here waits.
+//! runs on it. Everything lies under one lock; nothing here waits but a claim that stands by.
 
 mod carry;
 mod commit;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::contract::*;
 use crate::domain::limits;
@@ -187,6 +188,18 @@ impl Store for MemoryStore {
             self.hint();
         }
         Ok(answer)
+    }
+
+    fn stands_by(&self) -> bool {
+        true
+    }
+
+    async fn stand_by(&self, claim: &Claim, since: Ms, at_most: Duration) -> Result<Option<Exchanged>> {
+        let until = Instant::now() + at_most;
+        let mut hints = self.hints();
+        let written = || self.state().log.values().next_back().is_some_and(|(at, _)| *at >= since);
+        while !written() && tokio::time::timeout_at(until, hints.changed()).await.is_ok() {}
+        self.exchange(&Exchange { commits: Vec::new(), claim: Some(claim.clone()) }).await.map(Some)
     }
 
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
@@ -496,6 +509,7 @@ impl Store for MemoryStore {
     fn hints(&self) -> watch::Receiver<u64> {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let (sender, receiver) = watch::channel(hints.count);
+        hints.listeners.retain(|listener| !listener.is_closed());
         hints.listeners.push(sender);
         receiver
     }

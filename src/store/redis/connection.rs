@@ -135,6 +135,18 @@ impl Link {
         }
     }
 
+    /// A connection apart, to where the shared one leads, on which an answer may take so much longer; with the number
+    /// of that one.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn apart(&self, waits: Duration) -> Result<(MultiplexedConnection, u64)> {
+        let (_, node, number) = self.connection().await?;
+        let client = self.whereabouts.server(&node)?;
+        let connection = connect(&client, CONNECT, waits + RESPONSE).await;
+        connection.map(|connection| (connection, number)).map_err(|error| self.fail(&error))
+    }
+
     /// The connection that is, or a new one.
     async fn connection(&self) -> Result<Line> {
         let mut slot = self.slot.lock().await;
@@ -346,7 +358,8 @@ impl Link {
         Ok(answers)
     }
 
-    fn fail(&self, error: &RedisError) -> StoreError {
+    /// What the caller can do about an error that this server answered.
+    pub fn fail(&self, error: &RedisError) -> StoreError {
         match fail(error) {
             StoreError::Refused(text) if ["MOVED", "ASK", "CROSSSLOT"].iter().any(|code| says(error, code)) => {
                 match self.whereabouts.address.way {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     /// What is asked outside of scripts: looks at one key each, and questions to the server itself.
-    const BESIDE: [&str; 37] = [
+    const BESIDE: [&str; 38] = [
         "ASKING",
         "BGREWRITEAOF",
         "CLUSTER",
@@ -233,6 +233,7 @@ mod tests {
         "TIME",
         "WAIT",
         "XRANGE",
+        "XREAD",
         "XREVRANGE",
         "ZCARD",
         "ZMSCORE",

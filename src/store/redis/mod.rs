@@ -39,6 +39,7 @@ mod reply;
 mod report;
 mod runs;
 mod shared;
+mod standby;
 mod talk;
 mod tls;
 mod topology;
@@ -64,6 +65,7 @@ use connection::Link;
 use health::Server;
 use hints::Hints;
 use keys::Keys;
+use standby::Standby;
 use write::CHUNK;
 
 /// How a store on Redis is opened.
@@ -92,6 +94,7 @@ pub struct RedisStore {
     link: Arc<Link>,
     keys: Arc<Keys>,
     hints: Hints,
+    standby: Standby,
     /// Where the last trim stopped looking at producers.
     forgetting: Mutex<String>,
 }
@@ -126,7 +129,8 @@ impl RedisStore {
         health::check_schema(&link, &keys).await?;
         health::mend_log(&link, &keys, &server).await?;
         let hints = Hints::when_wanted(link.clone(), keys.clone());
-        Ok(RedisStore { link, keys, hints, forgetting: Mutex::new("0".to_owned()) })
+        let standby = Standby::default();
+        Ok(RedisStore { link, keys, hints, standby, forgetting: Mutex::new("0".to_owned()) })
     }
 
     /// A claimed job whose record cannot be read does not tell its queue; its lease does.
@@ -220,6 +224,18 @@ impl Store for RedisStore {
                     }
                 }
             }
+        }
+    }
+
+    /// Where replicas have to keep a lease before it counts, nothing is given that is not asked for.
+    fn stands_by(&self) -> bool {
+        self.link.whereabouts().address.replicas == 0 && !self.standby.is_refused()
+    }
+
+    async fn stand_by(&self, claim: &Claim, since: Ms, at_most: Duration) -> Result<Option<Exchanged>> {
+        match self.standby.claim(&self.link, &self.keys, claim, since, at_most).await? {
+            Some(answer) => self.name_lost(answer).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -24,6 +24,7 @@ mod sharded_moves;
 mod sharded_refused;
 mod sharded_runs;
 mod shared_laws;
+mod standby_laws;
 mod talk_laws;
 mod tls;
 mod unreadable;
@@ -168,6 +169,19 @@ macro_rules! wide_laws {
     };
 }
 
+/// The laws of stores that keep a claim until something is written.
+macro_rules! standby_laws {
+    ($with:ident $to:ident) => {
+        $with! { $to standby_laws:
+            who_stands_by_is_given_what_comes
+            who_stands_by_for_nothing_is_told_in_time
+            what_comes_between_a_look_and_standing_by_is_not_waited_for
+            of_several_who_stand_by_one_is_given_a_job
+            who_gives_up_standing_by_is_given_nothing
+        }
+    };
+}
+
 /// One test a law.
 macro_rules! a_test_each {
     ($backend:ident $module:ident: $($law:ident)*) => {
@@ -234,6 +248,18 @@ wide!(redis_wide redis);
 wide!(remote_wide remote);
 wide!(sqlite_wide sqlite);
 wide!(sharded_one_wide sharded_one);
+
+macro_rules! standing_by {
+    ($module:ident $backend:ident) => {
+        mod $module {
+            use super::{backends, standby_laws};
+            standby_laws! { a_test_each $backend }
+        }
+    };
+}
+
+standing_by!(memory_standby memory);
+standing_by!(redis_standby redis);
 
 /// What only a store must be able to do that can be a shard of several.
 macro_rules! a_shard {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::backends::{self, Subject};
 use super::{
-    differential, laws, limit_laws, looks, run_laws, schedule_laws, shared_laws, talk_laws, wide_differential,
-    wide_run_laws,
+    differential, laws, limit_laws, looks, run_laws, schedule_laws, shared_laws, standby_laws, talk_laws,
+    wide_differential, wide_run_laws,
 };
 use crate::servers::redis_nodes::Nodes;
 
@@ -49,6 +49,7 @@ async fn the_laws_hold_on_a_cluster() {
     laws_of_all! { gather all }
     wide_laws! { gather all }
     undivided_laws! { gather all }
+    standby_laws! { gather all }
     assert!(all.len() > 60, "{} laws", all.len());
     play(&cluster.url(), all).await;
     let homes: std::collections::BTreeSet<_> = (0..20).map(|space| cluster.home(space)).collect();
