@@ -171,7 +171,7 @@ impl Part<'_> {
 
     fn woke(&self, row: &Row) -> bool {
         match &self.way {
-            Way::Batch(settles) => settles.brings_work() || settles.has_runs() && row.get("woke"),
+            Way::Batch(settles) => settles.brings_work() || settles.woke(row),
             Way::Alone(_) => row.get("woke"),
         }
     }
@@ -290,7 +290,7 @@ impl PostgresStore {
             answer.as_ref().is_ok_and(|answer| Claimed::is_all(&answer.claimed, wish.want as usize)) && !more;
         if sure {
             self.hint();
-        } else if settles.has_runs() && row.get("woke") || settles.brings_work() && !took_all {
+        } else if settles.woke(&row) || settles.brings_work() && !took_all {
             self.wake(connection).await;
         }
         Ok((answer?, more))

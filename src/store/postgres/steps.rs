@@ -37,8 +37,6 @@ pub(super) struct Settles {
     effects: EffectColumns,
     /// One of them waits to be leased alone now.
     suspect: bool,
-    /// One of them had a concurrency key: the next of that key may have been let go, in any queue.
-    keyed: bool,
 }
 
 /// The epoch of a move that is a plain settle: a lease ends outside the line, and no key is concerned.
@@ -83,7 +81,6 @@ impl Settles {
                 let Some(epoch) = plain(step) else { continue };
                 let (place, delay) = destination(step.to, &step.job);
                 settles.suspect |= goal(step.to, &step.job) == To::Suspect;
-                settles.keyed |= step.job.concurrency.is_some();
                 settles.ids.push(job_uuid(step.job.id));
                 settles.epochs.push(number(epoch.0));
                 settles.places.push(place);
@@ -118,12 +115,12 @@ impl Settles {
 
     /// Whether there is something that somebody has to know, if everything applies.
     pub fn brings_work(&self) -> bool {
-        self.suspect || self.keyed || self.effects.is_news()
+        self.suspect || self.effects.is_news()
     }
 
     /// How many jobs these put into lines, if they bring nothing else and all of these are such queues.
     pub fn brings(&self, queue: impl Fn(i32) -> bool) -> Option<usize> {
-        if self.suspect || self.keyed { None } else { self.effects.brings(queue) }
+        if self.suspect { None } else { self.effects.brings(queue) }
     }
 
     /// What `goflow.exchange` takes first.
@@ -153,6 +150,11 @@ impl Settles {
         ]);
         params.extend(self.effects.params());
         params
+    }
+
+    /// Whether somebody has to know of what came of them, by the same answer.
+    pub fn woke(&self, row: &Row) -> bool {
+        row.get("let_go") || self.has_runs() && row.get("woke")
     }
 
     /// What became of the commits that these are of, by the answer to the claim after them.

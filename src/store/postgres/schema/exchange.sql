@@ -107,7 +107,7 @@ $$;
 -- before in the same transaction. `f_…`: below these turns the lanes are known to be empty (see floors.rs); only a
 -- shortcut past dead rows.
 -- `moved`: the numbers (from 1) of the settles that applied. `t_…`: how far each lane was taken. `more`: there
--- was less than was wanted, but something waits that others had their hands on.
+-- was less than was wanted, but something waits that others had their hands on. `let_go`: as `goflow.settle`.
 CREATE FUNCTION goflow.exchange(
     s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_suspects boolean[],
     s_bodies bytea[], s_events bytea[],
@@ -116,12 +116,14 @@ CREATE FUNCTION goflow.exchange(
     OUT now bigint, OUT moved bigint[], OUT ids uuid[], OUT epochs bigint[], OUT bodies bytea[],
     OUT r_ids uuid[], OUT r_revs bigint[], OUT r_workflows text[], OUT r_states text[], OUT r_bodies bytea[],
     OUT t_queues int[], OUT t_lanes smallint[], OUT t_turns bigint[],
-    OUT suspects boolean, OUT dirty boolean, OUT asked boolean, OUT freed boolean, OUT due bigint, OUT more boolean)
+    OUT suspects boolean, OUT dirty boolean, OUT asked boolean, OUT freed boolean, OUT due bigint, OUT more boolean,
+    OUT let_go boolean)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     base bigint;
+    settled record;
     v_queue int;
     v_lane smallint;
     v_floor bigint;
@@ -175,8 +177,11 @@ BEGIN
     t_turns := '{}';
     suspects := false;
     more := false;
+    let_go := false;
     IF cardinality(s_ids) > 0 THEN
-        moved := goflow.settle(now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        settled := goflow.settle(now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        moved := settled.moved;
+        let_go := settled.let_go;
         logged := goflow.of_moved(s_events, moved);
     ELSIF cardinality(s_events) > 0 THEN
         logged := s_events;

@@ -55,8 +55,8 @@ END
 $$;
 
 -- A job of this key has left its place: the first one that it blocked goes to the front of its queue,
--- if there is room. `p_later`: so many jobs of the key have left too, and are looked at after it.
-CREATE FUNCTION goflow.unblock(p_now bigint, p_key bytea, p_later int) RETURNS void LANGUAGE plpgsql AS $$
+-- if there is room: whether it does. `p_later`: so many jobs of the key have left too, and are looked at after it.
+CREATE FUNCTION goflow.unblock(p_now bigint, p_key bytea, p_later int) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     first goflow.job;
     v_turn bigint;
@@ -65,19 +65,20 @@ BEGIN
     PERFORM goflow.lock_limits();
     SELECT * INTO first FROM goflow.job j WHERE j.place = 'b' AND j.ckey = p_key ORDER BY j.lane, j.turn LIMIT 1 FOR UPDATE;
     IF NOT FOUND OR goflow.key_runs(p_key) + p_later >= first.climit THEN
-        RETURN;
+        RETURN false;
     END IF;
     v_turn := nextval('goflow.turn');
     IF first.suspect THEN
         UPDATE goflow.job j SET place = 'u', at = p_now, turn = v_turn WHERE j.id = first.id;
         INSERT INTO goflow.delta (n, queue, place) VALUES (-1, first.queue, 'b'), (1, first.queue, 'u');
-        RETURN;
+        RETURN true;
     END IF;
     v_lane := (first.lane | 1) - 1;
     UPDATE goflow.job j SET place = 'p', at = p_now, turn = -v_turn, lane = v_lane WHERE j.id = first.id;
     INSERT INTO goflow.lane (queue, lane) VALUES (first.queue, v_lane) ON CONFLICT DO NOTHING;
     INSERT INTO goflow.waiting (turn, queue, lane, ids) VALUES (-v_turn, first.queue, v_lane, ARRAY[first.id]);
     INSERT INTO goflow.delta (n, queue, place) VALUES (-1, first.queue, 'b'), (1, first.queue, 'p');
+    RETURN true;
 END
 $$;
 

@@ -4,18 +4,20 @@
 -- `r_…` and `e_…` have one item a run; `s_parts`, `j_parts`, `v_parts`, `d_parts` and `t_parts` say which
 -- run (from 1) a settle, a job, a value or a timer belongs to; 0 is none.
 
--- Ends leases by plain settles; what the numbers of those are (from 1) that held. Whoever calls it looks
+-- Ends leases by plain settles; `moved`: the numbers of those (from 1) that held; `let_go`: the next of a concurrency
+-- key may run now, in whatever queue. Whoever calls it looks
 -- afterwards, in a statement of its own, whether anybody has asked for an end or waits for one, and says
 -- by `goflow.settled_over` that it came.
 CREATE FUNCTION goflow.settle(p_now bigint, s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[],
-    s_revs bigint[], s_suspects boolean[], s_bodies bytea[])
-RETURNS bigint[] LANGUAGE plpgsql AS $$
+    s_revs bigint[], s_suspects boolean[], s_bodies bytea[],
+    OUT moved bigint[], OUT let_go boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
     base bigint;
-    moved bigint[];
     freed bigint[];
     ckeys bytea[];
 BEGIN
+    let_go := false;
     base := goflow.next_turn();
     -- The shapes below leave the planner one way: by key from the batch to the table. Left free, it
     -- walks all of a table that was empty when it last looked.
@@ -47,7 +49,7 @@ BEGIN
     )
     SELECT array_agg(e.ord), (SELECT array_agg(f.ord) FROM fit f) INTO moved, freed FROM ended e;
     IF cardinality(moved) = cardinality(s_ids) THEN
-        RETURN moved;
+        RETURN;
     END IF;
     IF cardinality(freed) > coalesce(cardinality(moved), 0) THEN
         -- Rows that are not where they were: somebody has rewritten the table.
@@ -85,15 +87,13 @@ BEGIN
     )
     SELECT coalesce(moved, '{}') || array_agg(e.ord::bigint), array_agg(e.ckey ORDER BY e.ord) FILTER (WHERE e.ckey IS NOT NULL)
     INTO moved, ckeys FROM ended e;
-    IF moved IS NULL THEN
-        RETURN '{}';
-    END IF;
+    moved := coalesce(moved, '{}');
     IF ckeys IS NOT NULL THEN
         FOR i IN 1 .. cardinality(ckeys) LOOP
-            PERFORM goflow.unblock(p_now, ckeys[i], coalesce(cardinality(array_positions(ckeys[i + 1 :], ckeys[i])), 0));
+            let_go := goflow.unblock(p_now, ckeys[i], coalesce(cardinality(array_positions(ckeys[i + 1 :], ckeys[i])), 0))
+                OR let_go;
         END LOOP;
     END IF;
-    RETURN moved;
 END
 $$;
 
@@ -183,8 +183,8 @@ END
 $$;
 
 -- `r_given`: how many settles a run's commit brings. `parts`: 1 advanced, 2 advanced and more to
--- drain, 3 inboxed, 4 contended, 5 gone. `woke`: somebody has to look into an inbox. `logged`: what is to
--- be written into the log, by `goflow.exchange` with what it does itself.
+-- drain, 3 inboxed, 4 contended, 5 gone. `woke`: somebody has to look into an inbox, or for
+-- what was let go. `logged`: what is to be written into the log, by `goflow.exchange` with what it does itself.
 CREATE FUNCTION goflow.settle_steps(
     s_ids uuid[], s_epochs bigint[], s_places "char"[], s_delays bigint[], s_revs bigint[], s_suspects boolean[],
     s_bodies bytea[], s_events bytea[], s_parts int[], s_facts bytea[],
@@ -201,6 +201,8 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SE
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_now bigint := goflow.now_ms();
+    settled record;
+    let_go boolean := false;
     counts int[] := r_given;
     nth bigint;
     r_on boolean[];
@@ -210,7 +212,9 @@ BEGIN
     -- anything else.
     PERFORM FROM goflow.run r WHERE r.id = ANY (r_ids) ORDER BY r.id FOR UPDATE;
     IF cardinality(s_ids) > 0 THEN
-        moved := goflow.settle(v_now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        settled := goflow.settle(v_now, s_ids, s_epochs, s_places, s_delays, s_revs, s_suspects, s_bodies);
+        moved := settled.moved;
+        let_go := settled.let_go;
         IF EXISTS (SELECT FROM goflow.ask) OR EXISTS (SELECT FROM goflow.tie) THEN
             PERFORM goflow.settled_over(s_ids, s_places, moved);
         END IF;
@@ -235,7 +239,7 @@ BEGIN
         SELECT r.rev, EXISTS (SELECT FROM goflow.inbox b WHERE b.run_id = r.id AND b.seq > coalesce(u.drained, 0)) AS more
         FROM goflow.run r WHERE r.id = u.id LIMIT 1) k ON true;
     r_on := ARRAY(SELECT p IN (1, 2) FROM unnest(parts) WITH ORDINALITY AS u(p, ord) ORDER BY u.ord);
-    woke := array_position(parts, 2::smallint) IS NOT NULL OR array_position(parts, 3::smallint) IS NOT NULL;
+    woke := let_go OR array_position(parts, 2::smallint) IS NOT NULL OR array_position(parts, 3::smallint) IS NOT NULL;
 
     IF array_position(r_on, true) IS NOT NULL THEN
         IF array_remove(r_drained, NULL) <> '{}' THEN
