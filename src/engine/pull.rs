@@ -218,7 +218,7 @@ impl Pull {
 
     /// One claim; what this worker cannot do is set apart at once. Also when the next job is due.
     async fn claim(&self, who: &Puller, claim: Claim) -> Result<(Vec<Claimed>, Option<Instant>)> {
-        let answer = self.store.exchange(&Exchange { commits: Vec::new(), claim: Some(claim) }).await?;
+        let answer = self.store.exchange(&Exchange::claiming(claim)).await?;
         let now = answer.now;
         let due = answer.next_due.map(|due| Instant::now() + due.since(now) + Duration::from_millis(1));
         let (mut kept, mut decided) = (Vec::new(), Vec::new());
@@ -285,7 +285,7 @@ impl Pull {
     /// Permits are leased only while something waits.
     async fn ask_for_permits(&self, who: &Puller, queue: &Name, rate: Rate) -> Result<()> {
         let look = Claim { worker: who.id, queues: vec![queue.clone()], want: 0, alone: false };
-        let answer = self.store.exchange(&Exchange { commits: Vec::new(), claim: Some(look) }).await?;
+        let answer = self.store.exchange(&Exchange::claiming(look)).await?;
         let budget = batch(rate);
         let query = ListQuery { place: Place::Pending, queue: Some(queue.clone()), after: None, budget };
         let found = self.store.list(&query).await?.items.len() + usize::from(answer.suspects);

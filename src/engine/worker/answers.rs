@@ -52,8 +52,10 @@ impl Life {
                 if let Some(definitions) = self.accept_or_back_off(result)?
                     && self.worker.handlers.follow(definitions)
                 {
-                    // The types are announced with the next beat, and what was parked comes back.
+                    // The types are announced with the next beat, and what was parked comes back: without a word in
+                    // the log, for which a claim that stands by would wait.
                     self.plan.beat = Instant::now();
+                    self.standby.recall();
                 }
                 Ok(())
             }
@@ -96,11 +98,13 @@ impl Life {
         for (name, rate) in rates {
             self.lines.entry(name).or_insert_with(|| Line::new(rate, now));
         }
+        if served != self.queues || !self.lines.is_empty() {
+            // A claim that stands by asks the queues that were.
+            self.standby.recall();
+        }
         if served != self.queues {
             self.plan.idle = false;
             self.plan.claim = now;
-            // A claim that stands by asks the queues that were.
-            self.standby.recall();
             self.queues = served;
         }
         self.plan.queues_known = true;

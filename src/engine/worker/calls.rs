@@ -132,8 +132,8 @@ impl Life {
         self.may_take(now) && !self.queues.is_empty()
     }
 
-    /// Notes that this is on its way to the store; with the claim that goes with it.
-    pub(super) fn wished(&mut self, settled: Vec<Finished>, wish: Option<Wish>) -> (Sent, Option<Claim>) {
+    /// Notes that this is on its way to the store.
+    pub(super) fn sending(&mut self, settled: Vec<Finished>, wish: Option<Wish>) -> Sent {
         self.in_flight += 1;
         self.sent += 1;
         let nth = self.sent;
@@ -142,9 +142,12 @@ impl Life {
             self.claims.insert(nth);
         }
         let order = wish.map_or_else(Vec::new, |wish| self.order(wish.want));
-        let names = || order.iter().map(|(name, _)| name.clone()).collect();
-        let claim = wish.map(|wish| Claim { worker: self.id, queues: names(), want: wish.want, alone: wish.alone });
-        (Sent { nth, settled, wish, order, hinted: self.hinted }, claim)
+        Sent { nth, settled, wish, order, hinted: self.hinted }
+    }
+
+    pub(super) fn claim(&self, wish: Wish, order: &[Weighted]) -> Claim {
+        let queues = order.iter().map(|(name, _)| name.clone()).collect();
+        Claim { worker: self.id, queues, want: wish.want, alone: wish.alone }
     }
 
     /// It is not on its way any more.
@@ -163,7 +166,8 @@ impl Life {
                 talked.push(lease);
             }
         }
-        let (sent, claim) = self.wished(settled, wish);
+        let sent = self.sending(settled, wish);
+        let claim = wish.map(|wish| self.claim(wish, &sent.order));
         let (store, runs, entropy) = (self.worker.store.clone(), self.runs.clone(), self.worker.entropy.clone());
         let (now, notes) = (self.time.now(), self.notes.clone());
         self.tasks.spawn(async move {

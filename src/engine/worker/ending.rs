@@ -10,6 +10,7 @@ use super::super::ledger::Finished;
 use super::super::settle::{Answered, commits, decide};
 use super::{Happened, Life};
 use crate::domain::job::Outcome;
+use crate::store::{Claimed, Result};
 
 /// How long a stopping worker goes on trying to tell a store that does not answer.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -76,7 +77,7 @@ impl Life {
                         self.ledger.settled(&settled);
                         self.ledger.unsettled(open);
                         self.summary.add(summary);
-                        answer.claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released));
+                        self.give_back(Ok(answer.claimed));
                     }
                     Err(_) => {
                         self.strays |= sent.wish.is_some();
@@ -86,23 +87,22 @@ impl Life {
             }
             Happened::StoodBy { result, .. } => {
                 self.in_flight -= 1;
-                match result {
-                    Ok(answer) => {
-                        let claimed = answer.map(|answer| answer.claimed).unwrap_or_default();
-                        claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released));
-                    }
-                    Err(_) => self.strays = true,
-                }
+                self.give_back(result.map(|answer| answer.map_or_else(Vec::new, |answer| answer.claimed)));
             }
             Happened::Drawn { result, .. } => {
                 self.asides -= 1;
-                match result {
-                    Ok(answer) => answer.claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released)),
-                    Err(_) => self.strays = true,
-                }
+                self.give_back(result.map(|answer| answer.claimed));
             }
             Happened::Peeked { .. } => self.asides -= 1,
             _ => {}
+        }
+    }
+
+    /// What a last claim was given goes back; what it may have been given is looked for.
+    fn give_back(&mut self, claimed: Result<Vec<Claimed>>) {
+        match claimed {
+            Ok(claimed) => claimed.into_iter().for_each(|one| self.ledger.finish(one, Outcome::Released)),
+            Err(_) => self.strays = true,
         }
     }
 

@@ -81,6 +81,9 @@ impl Life {
 
     /// When a permit becomes good, or an idle queue is to be looked at again.
     pub(super) fn next_draw(&self, now: Instant) -> Option<Instant> {
+        if self.standby.is_out() {
+            return None;
+        }
         // Without a place for a job, or the right to take one, time alone changes nothing.
         self.ledger.wish(0, self.coming, self.plan.drains(now)).filter(|_| self.may_take(now))?;
         let free = self.lines.iter().filter(|(_, line)| !line.busy);
@@ -103,7 +106,7 @@ impl Life {
         let drawn = Drawn { line, rate, nth: self.sent, wish, permits, hinted: self.hinted };
         let store = self.worker.store.clone();
         self.tasks.spawn(async move {
-            let result = store.exchange(&Exchange { commits: Vec::new(), claim: Some(claim) }).await;
+            let result = store.exchange(&Exchange::claiming(claim)).await;
             Happened::Drawn { drawn, result }
         });
     }
@@ -145,7 +148,7 @@ impl Life {
         self.tasks.spawn(async move {
             let look = async {
                 let claim = Claim { worker, queues: vec![queue.clone()], want: 0, alone: false };
-                let answer = store.exchange(&Exchange { commits: Vec::new(), claim: Some(claim) }).await?;
+                let answer = store.exchange(&Exchange::claiming(claim)).await?;
                 let budget = batch(rate);
                 let query = ListQuery { place: Place::Pending, queue: Some(queue.clone()), after: None, budget };
                 let found = store.list(&query).await?.items.len() + usize::from(answer.suspects);

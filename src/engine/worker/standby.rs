@@ -22,6 +22,8 @@ const REST: Duration = Duration::from_millis(2);
 const WORTHWHILE: Duration = Duration::from_millis(10);
 /// How long a claim stands by at most: the look that a hint asks for waits until it is answered.
 const LONGEST: Duration = Duration::from_secs(1);
+/// After a claim that stood by was not answered: something is wrong that is not worth trying again at once.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The hint that comes with a job is of that job: the end of it may come before the look that the hint asks for.
 const SAME: Duration = Duration::from_millis(1);
 
@@ -55,7 +57,10 @@ impl Standby {
 
     /// An exchange was answered. `empty`: it was a look of which nothing came, at this time of the store.
     pub(super) fn exchanged(&mut self, empty: Option<Ms>, now: Instant) {
-        (self.looked, self.at) = (empty, if empty.is_some() { now } else { now + self.rest });
+        self.looked = empty;
+        if empty.is_none() {
+            self.at = now + self.rest;
+        }
     }
 
     /// A look in vain: the next rest is twice as long.
@@ -100,8 +105,8 @@ impl Life {
         let Some(since) = self.standby.looked else {
             return self.send_exchange(Vec::new(), Some(wish));
         };
-        let (sent, claim) = self.wished(Vec::new(), Some(wish));
-        let Some(claim) = claim else { return };
+        let sent = self.sending(Vec::new(), Some(wish));
+        let claim = self.claim(wish, &sent.order);
         let recall = CancellationToken::new();
         self.standby.out = Some(Out { until, recall: recall.clone() });
         let store = self.worker.store.clone();
@@ -139,12 +144,15 @@ impl Life {
                 }
             }
             other => {
-                if let Err(error) = other {
-                    debug!(%error, "standing by was in vain");
-                    self.strays = true;
-                }
                 self.shares.unserved(&order, wish.want);
                 self.standby.tire(self.worker.options.poll, now);
+                if let Err(error) = other {
+                    debug!(%error, "standing by was in vain");
+                    self.standby.at = now + AGAIN;
+                    // It may have leased what nobody here knows of: a heartbeat tells.
+                    self.strays = true;
+                    self.plan.beat = now;
+                }
                 // The look that is owed now tells whether the store is there.
                 (self.plan.idle, self.plan.claim) = (false, now);
             }

@@ -226,9 +226,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// As an [`Store::exchange`] of this claim alone, but no sooner than something is written that may bring work, or
     /// than `at_most` has passed: the store goes from the one to the other by itself, and so leases a job one
-    /// trip sooner than a hint and a claim would. Everything counts that is written after `since`, which an
-    /// earlier look answered as its `now`. `None`: it cannot wait now, and has given nothing. A future that is
-    /// dropped may leave leases behind, as a lost answer does.
+    /// trip sooner than a hint and a claim would. What is written into the event log after `since` counts, which
+    /// an earlier look answered as its `now`. A worker that is no longer registered is given nothing. `None`: it
+    /// cannot wait now, and has given nothing. A future that is dropped may leave leases behind, as a lost answer does.
     async fn stand_by(&self, _claim: &Claim, _since: Ms, _at_most: Duration) -> Result<Option<Exchanged>> {
         Ok(None)
     }

@@ -143,6 +143,13 @@ pub struct Exchange {
     pub claim: Option<Claim>,
 }
 
+impl Exchange {
+    /// One that claims and settles nothing.
+    pub fn claiming(claim: Claim) -> Exchange {
+        Exchange { commits: Vec::new(), claim: Some(claim) }
+    }
+}
+
 /// A leased job. `job` is the record as it was when it waited; the worker notes the lease in its copy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claimed {

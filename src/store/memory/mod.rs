@@ -199,7 +199,10 @@ impl Store for MemoryStore {
         let mut hints = self.hints();
         let written = || self.state().log.values().next_back().is_some_and(|(at, _)| *at >= since);
         while !written() && tokio::time::timeout_at(until, hints.changed()).await.is_ok() {}
-        self.exchange(&Exchange { commits: Vec::new(), claim: Some(claim.clone()) }).await.map(Some)
+        if !self.state().workers.contains_key(&claim.worker) {
+            return Ok(None);
+        }
+        self.exchange(&Exchange::claiming(claim.clone())).await.map(Some)
     }
 
     async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {

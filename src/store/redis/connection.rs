@@ -135,15 +135,15 @@ impl Link {
         }
     }
 
-    /// A connection apart, to where the shared one leads, on which an answer may take so much longer; with the number
-    /// of that one.
+    /// A connection apart, to where the shared one leads, on which an answer may take for ever; with the number of
+    /// that one.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn apart(&self, waits: Duration) -> Result<(MultiplexedConnection, u64)> {
+    pub async fn apart(&self) -> Result<(MultiplexedConnection, u64)> {
         let (_, node, number) = self.connection().await?;
         let client = self.whereabouts.server(&node)?;
-        let connection = connect(&client, CONNECT, waits + RESPONSE).await;
+        let connection = connect(&client, CONNECT, None).await;
         connection.map(|connection| (connection, number)).map_err(|error| self.fail(&error))
     }
 
@@ -189,7 +189,7 @@ impl Link {
         };
         let (client, node) = self.whereabouts.home().await.map_err(away)?;
         let named = |text: String| if self.whereabouts.is_fixed() { text } else { format!("{}: {text}", place(&node)) };
-        let connected = connect(&client, CONNECT, RESPONSE).await.map_err(|error| match fail(&error) {
+        let connected = connect(&client, CONNECT, Some(RESPONSE)).await.map_err(|error| match fail(&error) {
             StoreError::Unknown(text) | StoreError::Unavailable(text) => {
                 let address = &self.whereabouts.address;
                 let hint = if address.is_tls && address.files.cert.is_none() && !error.is_connection_refusal() {
@@ -320,7 +320,7 @@ impl Link {
         let mut beyond = self.beyond.lock().await;
         if beyond.as_ref().is_none_or(|(other, _)| other != node) {
             let client = self.whereabouts.server(node).map_err(|error| std::io::Error::other(error.to_string()))?;
-            *beyond = Some((node.clone(), connect(&client, CONNECT, RESPONSE).await?));
+            *beyond = Some((node.clone(), connect(&client, CONNECT, Some(RESPONSE)).await?));
         }
         let Some((_, connection)) = &*beyond else { return Ok(Value::Nil) };
         let mut connection = connection.clone();

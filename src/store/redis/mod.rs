@@ -65,8 +65,8 @@ use connection::Link;
 use health::Server;
 use hints::Hints;
 use keys::Keys;
-use standby::Standby;
-use write::CHUNK;
+use standby::Waits;
+use write::{CHUNK, Right};
 
 /// How a store on Redis is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,7 +94,7 @@ pub struct RedisStore {
     link: Arc<Link>,
     keys: Arc<Keys>,
     hints: Hints,
-    standby: Standby,
+    waits: Waits,
     /// Where the last trim stopped looking at producers.
     forgetting: Mutex<String>,
 }
@@ -129,8 +129,8 @@ impl RedisStore {
         health::check_schema(&link, &keys).await?;
         health::mend_log(&link, &keys, &server).await?;
         let hints = Hints::when_wanted(link.clone(), keys.clone());
-        let standby = Standby::default();
-        Ok(RedisStore { link, keys, hints, standby, forgetting: Mutex::new("0".to_owned()) })
+        let waits = Waits::default();
+        Ok(RedisStore { link, keys, hints, waits, forgetting: Mutex::new("0".to_owned()) })
     }
 
     /// A claimed job whose record cannot be read does not tell its queue; its lease does.
@@ -208,7 +208,7 @@ impl Store for RedisStore {
         let mut more: Vec<Name> = Vec::new();
         // Only jobs with a concurrency key can want more queues; each turn names one more at least.
         loop {
-            let call = write::exchange(&self.keys, exchange, &more)?;
+            let call = write::exchange(&self.keys, exchange, &more, Right::Anybody)?;
             let answer = self.link.script(&write::EXCHANGE, &call).await?;
             match answers::read_wanted(&answer) {
                 None => return self.name_lost(answers::read_exchange(exchange, answer)?).await,
@@ -229,11 +229,11 @@ impl Store for RedisStore {
 
     /// Where replicas have to keep a lease before it counts, nothing is given that is not asked for.
     fn stands_by(&self) -> bool {
-        self.link.whereabouts().address.replicas == 0 && !self.standby.is_refused()
+        self.link.whereabouts().address.replicas == 0 && !self.waits.are_refused()
     }
 
     async fn stand_by(&self, claim: &Claim, since: Ms, at_most: Duration) -> Result<Option<Exchanged>> {
-        match self.standby.claim(&self.link, &self.keys, claim, since, at_most).await? {
+        match self.waits.claim(&self.link, &self.keys, claim, since, at_most).await? {
             Some(answer) => self.name_lost(answer).await.map(Some),
             None => Ok(None),
         }

@@ -1,42 +1,46 @@
 //! Claims that wait in the server: a read of the event log that blocks until something is written there, and behind
 //! it, on the same connection, the claim. The server goes from the one to the other without asking anybody. Each
-//! such claim holds a connection for as long as it waits, so they have one of their own, not the shared one. It ends
+//! such claim holds a connection for as long as it waits, so they have their own, not the shared one. It ends
 //! with the claim that is given up: what the server has not begun by then it does not do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use tracing::info;
 
 use super::connection::{Link, says};
 use super::keys::Keys;
+use super::write::Right;
 use super::{answers, write};
 use crate::domain::Ms;
 use crate::domain::time::millis;
 use crate::store::contract::{Claim, Exchange, Exchanged, Result, StoreError};
 
-/// How long one waits at most, and how long its answer may take beyond that.
-const LONGEST: Duration = Duration::from_secs(60);
-const RESPONSE: Duration = Duration::from_secs(5);
+/// How much longer than it waits a claim may take, the connection included. Whoever waits does nothing else.
+const LATE: Duration = Duration::from_secs(1);
 
-/// The connection for the next claim, with the number of the shared one that led to the same server.
+/// A connection for such claims, with the number of the shared one that led to the same server.
+type Line = (MultiplexedConnection, u64);
+
+/// The connections that no claim is on.
 #[derive(Default)]
-pub struct Standby {
-    line: Mutex<Option<(MultiplexedConnection, u64)>>,
+pub struct Waits {
+    lines: Mutex<Vec<Line>>,
     /// The server takes our claims, but does not let us wait: for want of the right, or because something
     /// between us and it knows no such wait.
     is_refused: AtomicBool,
 }
 
-impl Standby {
-    fn take(&self) -> Option<(MultiplexedConnection, u64)> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).take()
+impl Waits {
+    pub fn are_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
-    pub fn is_refused(&self) -> bool {
-        self.is_refused.load(Ordering::Relaxed)
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`Store::stand_by`](crate::store::Store::stand_by).
@@ -48,32 +52,59 @@ impl Standby {
         since: Ms,
         at_most: Duration,
     ) -> Result<Option<Exchanged>> {
-        let (mut line, number) = match self.take().filter(|(_, number)| *number == *link.numbers().borrow()) {
-            Some(kept) => kept,
-            None => link.apart(LONGEST).await?,
+        let mut numbers = link.numbers();
+        let lost = |what: &str| StoreError::Unknown(format!("a claim that waits in {} {what}", link.shown()));
+        tokio::select! {
+            biased;
+            answer = self.wait(link, keys, claim, since, at_most) => answer,
+            // The keys may be on another server now.
+            _ = numbers.changed() => Err(lost("was left there")),
+            () = tokio::time::sleep(at_most + LATE) => Err(lost("is not answered")),
+        }
+    }
+
+    async fn wait(
+        &self,
+        link: &Link,
+        keys: &Keys,
+        claim: &Claim,
+        since: Ms,
+        at_most: Duration,
+    ) -> Result<Option<Exchanged>> {
+        let shared = *link.numbers().borrow();
+        let kept = {
+            let mut lines = self.lines();
+            lines.retain(|(_, number)| *number == shared);
+            lines.pop()
         };
-        let at_most = at_most.min(LONGEST);
-        let exchange = Exchange { commits: Vec::new(), claim: Some(claim.clone()) };
+        let (mut line, number) = match kept {
+            Some(kept) => kept,
+            None => link.apart().await?,
+        };
+        let exchange = Exchange::claiming(claim.clone());
         // From the last id before that millisecond: others may have written within it, behind the look.
         let from = format!("{}-{}", since.0.max(1) - 1, u64::MAX);
         let mut both = redis::pipe();
         // Nought would be for ever.
         both.cmd("XREAD").arg("COUNT").arg(1).arg("BLOCK").arg(millis(at_most).max(1));
         both.arg("STREAMS").arg(keys.events()).arg(from);
-        both.add_command(write::exchange(keys, &exchange, &[])?);
-        let answering = tokio::time::timeout(at_most + RESPONSE, line.send_packed_commands(&both, 0, 2)).await;
-        let late = |_| StoreError::Unknown(format!("{} does not answer a claim that stands by", link.shown()));
-        let mut given = answering.map_err(late)?.map_err(|error| link.fail(&error))?.into_iter();
-        let (waited, claimed) = (given.next().unwrap_or(Value::Nil), given.next().unwrap_or(Value::Nil));
-        let claimed = match claimed.extract_error() {
+        both.add_command(write::exchange(keys, &exchange, &[], Right::Registered)?);
+        let answers = line.send_packed_commands(&both, 0, 2).await.map_err(|error| link.fail(&error))?;
+        self.lines().push((line, number));
+        let mut answers = answers.into_iter().map(Value::extract_error);
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let (waited, claimed) = (next(), next());
+        let claimed = match claimed {
             Err(error) if says(&error, "NOSCRIPT") => return Ok(None),
             Err(error) => return Err(link.fail(&error)),
             Ok(claimed) => claimed,
         };
-        if waited.extract_error().is_err() {
+        if let Err(error) = waited
+            && !says(&error, "UNBLOCKED")
+        {
+            info!("{} does not let a claim wait for work, which comes later by that: {error}", link.shown());
             self.is_refused.store(true, Ordering::Relaxed);
         }
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some((line, number));
         if answers::read_wanted(&claimed).is_some() {
             return Ok(None);
         }

@@ -175,7 +175,7 @@ impl Whereabouts {
     async fn ask(&self, guide: &Node, info: ConnectionInfo, question: &Cmd) -> Result<Value> {
         let client = self.client(info)?;
         let asking = async {
-            let mut connection = connect(&client, ASK, ASK).await?;
+            let mut connection = connect(&client, ASK, Some(ASK)).await?;
             connection.send_packed_command(question).await.and_then(Value::extract_error)
         };
         let answer = asking.await.map_err(|error| fail(&error));
@@ -264,10 +264,9 @@ pub fn shown(node: &Node) -> String {
 pub async fn connect(
     client: &Client,
     connecting: Duration,
-    answering: Duration,
+    answering: Option<Duration>,
 ) -> Result<MultiplexedConnection, RedisError> {
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(Some(answering));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(connecting)).set_response_timeout(answering);
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 

@@ -435,8 +435,17 @@ fn epochs<'a>(moves: impl Iterator<Item = &'a Move>) -> Vec<u8> {
     rows.iter().flat_map(|(count, first)| [&count.to_be_bytes()[..], &first.to_be_bytes()].concat()).collect()
 }
 
+/// Who may be given work by a claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Whoever asks, as it asks now.
+    Anybody,
+    /// Who is registered when the claim is carried out, which may be later.
+    Registered,
+}
+
 /// The whole exchange as one call. `more`: queues beside those it names.
-pub fn exchange<'a>(keys: &Keys, exchange: &'a Exchange, more: &'a [Name]) -> Result<Cmd> {
+pub fn exchange<'a>(keys: &Keys, exchange: &'a Exchange, more: &'a [Name], right: Right) -> Result<Cmd> {
     let mut queues = Queues::default();
     let moves = || exchange.commits.iter().flat_map(|commit| &commit.moves);
     let first = moves().next();
@@ -492,7 +501,7 @@ pub fn exchange<'a>(keys: &Keys, exchange: &'a Exchange, more: &'a [Name]) -> Re
     if let Some(claim) = &exchange.claim {
         wish.extend_from_slice(claim.worker.as_bytes());
         wish.extend_from_slice(&(claim.want.min(limits::CLAIM_BATCH) as u16).to_be_bytes());
-        wish.push(u8::from(claim.alone));
+        wish.push(u8::from(claim.alone) + 2 * u8::from(right == Right::Registered));
         wish.extend_from_slice(&(millis(limits::LEASE_GRACE) as u64).to_be_bytes());
         // Each once: the script takes from every queue that is named.
         let mut named = BTreeSet::new();

@@ -177,6 +177,7 @@ macro_rules! standby_laws {
             who_stands_by_for_nothing_is_told_in_time
             what_comes_between_a_look_and_standing_by_is_not_waited_for
             of_several_who_stand_by_one_is_given_a_job
+            who_is_no_longer_registered_is_given_nothing
             who_gives_up_standing_by_is_given_nothing
         }
     };

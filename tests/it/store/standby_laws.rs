@@ -107,6 +107,16 @@ pub async fn of_several_who_stand_by_one_is_given_a_job(subject: &Subject) {
     }
 }
 
+pub async fn who_is_no_longer_registered_is_given_nothing(subject: &Subject) {
+    let (worker, other) = (opened(subject).await, hired(&*subject.store).await);
+    let since = looked(subject, worker).await;
+    subject.store.farewell(worker).await.expect("farewell");
+    let id = put(&*subject.store, job()).await;
+    let answer = stand_by(subject, worker, since, LONG).await.expect("it ends");
+    assert!(answer.is_none_or(|answer| answer.claimed.is_empty()));
+    assert_eq!(claim_one(&*subject.store, other).await.job.id, id);
+}
+
 pub async fn who_gives_up_standing_by_is_given_nothing(subject: &Subject) {
     let (worker, other) = (opened(subject).await, hired(&*subject.store).await);
     for _ in 0..2 {

@@ -150,7 +150,7 @@ if claim ~= '' then
   for _, queue in ipairs(asked) do
     if carried[queue] then want = want - lease(queue, carried[queue]) end
   end
-  if want > 0 and alone == 1 then
+  if want > 0 and alone % 2 == 1 then
     for _, queue in ipairs(asked) do
       local key = queue_key(queue, SUSPECT)
       while others[queue] and #claimed == 0 and room(queue, 1) > 0 do

@@ -1,8 +1,8 @@
 -- Settles, promotes, claims: one call. ARGV: `moves queues plain`, plan of the commits (`moves run`
--- each), limit of the event log, event defaults, claim (worker, `want alone grace`, queue numbers) or
--- '', the moves' plans (each behind its length), lengths of their events, their events, queue names,
--- (id, record) of all moves, then the runs' parts. `plain`: each commit is one lease of the first queue
--- completed, without unique and concurrency keys; then nothing is looked at one by one, and behind `plain` come
+-- each), limit of the event log, event defaults, claim (worker, `want alone grace`, queue numbers; `alone` is 2 more
+-- where only a registered worker is given anything) or '', the moves' plans (each behind its length), lengths of
+-- their events, their events, queue names, (id, record) of all moves, then the runs' parts. `plain`: each commit
+-- is one lease of the first queue completed, without unique and concurrency keys; then nothing is looked at one by one, and behind `plain` come
 -- the epochs as (how many that rise by one, the first).
 -- A move's plan: right, from, to, queue, priority, epoch or revision, wait; then length of the unique
 -- key, the key, length of the type, the type, length of the concurrency key, the key, parents.
@@ -14,6 +14,7 @@ local moves, queues, plain = unp('>HHB', head)
 local names, records_at, ids = {}, 8 + queues, {}
 for i = 1, queues do names[i] = ARGV[8 + i] end
 for i = 1, moves do ids[i] = ARGV[records_at + 2 * i - 1] end
+if claim ~= '' and byte(claim, 19) >= 2 and call('HEXISTS', WORKERS, sub(claim, 1, 16)) == 0 then claim = '' end
 -- Whether anybody was asked to end, told of progress, or waits for a parent.
 local is_used = call('EXISTS', ASKED, PROGRESS, TIES) > 0
 
