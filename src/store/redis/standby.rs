@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::Value;
 use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
 use tracing::info;
 
 use super::connection::{Link, says};
@@ -52,45 +52,45 @@ impl Waits {
         since: Ms,
         at_most: Duration,
     ) -> Result<Option<Exchanged>> {
+        let exchange = Exchange::claiming(claim.clone());
+        let both = look_then_claim(keys, &exchange, since, at_most)?;
         let mut numbers = link.numbers();
         let lost = |what: &str| StoreError::Unknown(format!("a claim that waits in {} {what}", link.shown()));
-        tokio::select! {
+        let answers = tokio::select! {
             biased;
-            answer = self.wait(link, keys, claim, since, at_most) => answer,
+            answers = self.send(link, &both) => answers?,
             // The keys may be on another server now.
-            _ = numbers.changed() => Err(lost("was left there")),
-            () = tokio::time::sleep(at_most + LATE) => Err(lost("is not answered")),
-        }
+            _ = numbers.changed() => return Err(lost("was left there")),
+            () = tokio::time::sleep(at_most + LATE) => return Err(lost("is not answered")),
+        };
+        self.read(link, &exchange, answers)
     }
 
-    async fn wait(
-        &self,
-        link: &Link,
-        keys: &Keys,
-        claim: &Claim,
-        since: Ms,
-        at_most: Duration,
-    ) -> Result<Option<Exchanged>> {
+    /// Its two answers.
+    async fn send(&self, link: &Link, both: &Pipeline) -> Result<Vec<Value>> {
+        let (mut line, number) = self.line(link).await?;
+        let answers = line.send_packed_commands(both, 0, 2).await.map_err(|error| link.fail(&error))?;
+        self.lines().push((line, number));
+        Ok(answers)
+    }
+
+    /// A connection to the server that the shared one leads to now.
+    async fn line(&self, link: &Link) -> Result<Line> {
         let shared = *link.numbers().borrow();
         let kept = {
             let mut lines = self.lines();
             lines.retain(|(_, number)| *number == shared);
             lines.pop()
         };
-        let (mut line, number) = match kept {
-            Some(kept) => kept,
-            None => link.apart().await?,
-        };
-        let exchange = Exchange::claiming(claim.clone());
-        // From the last id before that millisecond: others may have written within it, behind the look.
-        let from = format!("{}-{}", since.0.max(1) - 1, u64::MAX);
-        let mut both = redis::pipe();
-        // Nought would be for ever.
-        both.cmd("XREAD").arg("COUNT").arg(1).arg("BLOCK").arg(millis(at_most).max(1));
-        both.arg("STREAMS").arg(keys.events()).arg(from);
-        both.add_command(write::exchange(keys, &exchange, &[], Right::Registered)?);
-        let answers = line.send_packed_commands(&both, 0, 2).await.map_err(|error| link.fail(&error))?;
-        self.lines().push((line, number));
+        match kept {
+            Some(kept) => Ok(kept),
+            None => link.apart().await,
+        }
+    }
+
+    /// What the claim found: nothing to say where it has to be made in the usual way, as the script is not there or
+    /// wants to know more.
+    fn read(&self, link: &Link, exchange: &Exchange, answers: Vec<Value>) -> Result<Option<Exchanged>> {
         let mut answers = answers.into_iter().map(Value::extract_error);
         let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
         let (waited, claimed) = (next(), next());
@@ -108,6 +108,18 @@ impl Waits {
         if answers::read_wanted(&claimed).is_some() {
             return Ok(None);
         }
-        answers::read_exchange(&exchange, claimed).map(Some)
+        answers::read_exchange(exchange, claimed).map(Some)
     }
+}
+
+/// A read that waits until the log goes on after that millisecond, and the claim.
+fn look_then_claim(keys: &Keys, exchange: &Exchange, since: Ms, at_most: Duration) -> Result<Pipeline> {
+    // From the last id before that millisecond: others may have written within it, behind the look.
+    let from = format!("{}-{}", since.0.max(1) - 1, u64::MAX);
+    let mut both = redis::pipe();
+    // Nought would be for ever.
+    both.cmd("XREAD").arg("COUNT").arg(1).arg("BLOCK").arg(millis(at_most).max(1));
+    both.arg("STREAMS").arg(keys.events()).arg(from);
+    both.add_command(write::exchange(keys, exchange, &[], Right::Registered)?);
+    Ok(both)
 }
