@@ -148,6 +148,7 @@ DECLARE
     v_used int := 64;
     v_step int;
     v_seen int;
+    is_dry boolean;
     v_row tid;
     v_turn bigint;
     v_taken smallint;
@@ -282,16 +283,18 @@ BEGIN
                             DELETE FROM goflow.waiting w WHERE w.ctid = ANY (used_up);
                         END IF;
                         v_count := cardinality(taken_ids);
-                        EXIT WHEN v_count >= v_most OR v_seen < v_step;
+                        is_dry := v_seen < v_step;
+                        EXIT WHEN is_dry OR v_count >= least(v_most, 32);
                         v_step := greatest((v_most - v_count) * v_seen / greatest(v_count, 1), 1);
                     END LOOP;
                     -- Nobody else's hands are on the line of a queue with a limit.
-                    IF v_count < v_most AND NOT more THEN
+                    IF is_dry AND v_count < v_most AND NOT more THEN
                         more := EXISTS (SELECT FROM goflow.waiting h WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor);
                     END IF;
                     EXIT WHEN v_count = 0;
-                    -- A block of epochs is 64 long.
-                    IF v_used + v_count > 64 THEN
+                    -- A block of epochs is 64 long. Half of it is enough: what came in together goes together, and
+                    -- two exchanges that end leases of one block wait for each other.
+                    IF v_used >= 32 OR v_used + v_count > 64 THEN
                         IF v_held <> 0 THEN
                             INSERT INTO goflow.leased (block, held, since, worker, ids, spots, queues, expires)
                             VALUES (base, v_held, exchange.now, c_worker, held_ids, held_spots, held_queues, held_expires);
@@ -359,7 +362,7 @@ BEGIN
                     v_have := v_have + v_leased;
                     IF v_leased < v_count THEN
                         INSERT INTO goflow.delta (n, queue, place) VALUES (v_count - v_leased, v_queue, 'b');
-                    ELSIF v_count < v_most THEN
+                    ELSIF is_dry AND v_count < v_most THEN
                         EXIT;
                     END IF;
                     EXIT WHEN v_have >= c_want;
