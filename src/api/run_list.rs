@@ -168,13 +168,23 @@ impl Client {
         Ok(found)
     }
 
-    /// What the run itself has written down, in its order: one look at the store, also for a run with
+    /// What the run itself has written down, in its order: the same few looks at the store, also for a run with
     /// many jobs. [`Client::run_history`] adds what its jobs know.
     ///
     /// # Errors
     /// The store's.
     pub async fn run_events(&self, id: RunId) -> Result<Vec<Event>> {
-        Ok(self.store().history(id).await?)
+        let mut events = Vec::new();
+        let mut after = None;
+        loop {
+            let (page, next) = self.store().history(id, after.as_ref(), limits::LIST_BUDGET).await?;
+            let is_last = page.len() < limits::LIST_BUDGET;
+            events.extend(page);
+            if is_last {
+                return Ok(events);
+            }
+            after = Some(next);
+        }
     }
 }
 

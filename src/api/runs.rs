@@ -362,7 +362,7 @@ impl Client {
     pub async fn run_history(&self, id: RunId) -> Result<Vec<Event>> {
         // A run without events is none.
         self.run_header(id).await?;
-        let mut events = self.store().history(id).await?;
+        let mut events = self.run_events(id).await?;
         let mut jobs: Vec<JobId> = events.iter().filter_map(|event| event.job).collect();
         jobs.sort_unstable();
         jobs.dedup();

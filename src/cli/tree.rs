@@ -16,8 +16,6 @@ pub struct Tree<'a> {
     id: RunId,
     /// Rows on a terminal; none elsewhere.
     rows: Option<Rows>,
-    /// How many events of the history were told.
-    told: usize,
 }
 
 struct Rows {
@@ -33,7 +31,7 @@ const WIDEST_NAME: usize = 32;
 
 impl<'a> Tree<'a> {
     pub fn new(ui: &'a Ui, id: RunId) -> Tree<'a> {
-        Tree { ui, id, rows: None, told: 0 }
+        Tree { ui, id, rows: None }
     }
 
     /// Whether the rows of so many steps are drawn; else the history is told.
@@ -59,9 +57,9 @@ impl<'a> Tree<'a> {
         self.rows = Some(rows);
     }
 
-    /// Tells what is new in the history: a line an event, each event once.
-    pub fn tell(&mut self, history: &[Event]) {
-        for event in history.iter().skip(self.told) {
+    /// Tells what the history says next: a line an event.
+    pub fn tell(&self, events: &[Event]) {
+        for event in events {
             let kind = event.kind.as_str();
             let what = kind.split_once('.').map_or(kind, |(_, what)| what).replace('_', " ");
             let subject = match &event.step {
@@ -71,7 +69,6 @@ impl<'a> Tree<'a> {
             let why = event.data.as_ref().map_or_else(String::new, |why| format!(": {why}"));
             self.ui.say(&format!("{subject} {what}{why}"));
         }
-        self.told = self.told.max(history.len());
     }
 
     /// Says something above the rows.

@@ -248,7 +248,7 @@ delegate! {
     find_runs(part: &str, limit: usize) -> Vec<RunId>;
     runs(query: &RunQuery) -> Page<RunRecord>;
     values(run: RunId, keys: &[String]) -> Vec<Option<Json>>;
-    history(run: RunId) -> Vec<Event>;
+    history(run: RunId, after: Option<&Cursor>, limit: usize) -> (Vec<Event>, Cursor);
     define(definitions: &[Definition]) -> ();
     definition(hash: &str) -> Option<Definition>;
     definitions(kind: &str) -> Vec<Definition>;

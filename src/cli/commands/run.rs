@@ -20,9 +20,11 @@ use crate::cli::manifests::Found;
 use crate::cli::output::Listed;
 use crate::cli::tree::Tree;
 use crate::cli::{handlers, log, manifests};
+use crate::domain::limits::LIST_BUDGET;
 use crate::domain::text::display_safe;
 use crate::domain::{Json, Name, RunId, RunState};
 use crate::engine::{Worker, WorkerOptions};
+use crate::store::Cursor;
 use crate::workflow::{self, Manifest};
 
 /// Between two looks at the run that is followed: while it moves, and else.
@@ -197,12 +199,12 @@ async fn work_and_follow(
     let mut working = tokio::spawn(worker.run(stop.gently.clone(), stop.at_once.clone()));
     let mut tree = Tree::new(&context.ui, id);
     let mut hints = client.store().hints();
-    let (mut seen, mut still) = (0, Still::new());
+    let (mut seen, mut still) = (Seen::default(), Still::new());
     let ended = loop {
-        let before = seen;
+        let before = seen.rev;
         match look(context, client, id, &mut tree, &mut seen).await {
-            Ok(true) if seen > after => break true,
-            Ok(_) => still.look(client, id, seen, &tree).await,
+            Ok(true) if seen.rev > after => break true,
+            Ok(_) => still.look(client, id, seen.rev, &tree).await,
             // The worker waits for the store too; whoever follows does not give up before it.
             Err(ApiError::Store(error)) if error.is_transient() => {}
             Err(error) => return Err(error.into()),
@@ -219,7 +221,7 @@ async fn work_and_follow(
             }
             _ = hints.changed() => tokio::time::sleep(SOON).await,
             // What has moved may move again soon.
-            () = tokio::time::sleep(if seen == before { LATER } else { SOON }) => {}
+            () = tokio::time::sleep(if seen.rev == before { LATER } else { SOON }) => {}
         }
     };
     tree.finish();
@@ -268,23 +270,38 @@ impl Still {
     }
 }
 
-/// Looks at the run and shows what is new since `seen`, its `rev`; answers whether it has ended.
+/// How far a run was followed.
+#[derive(Default)]
+struct Seen {
+    rev: u64,
+    /// How much of its history was told.
+    told: Option<Cursor>,
+}
+
+/// Looks at the run and shows what is new; answers whether it has ended.
 async fn look(
     context: &Context,
     client: &Client,
     id: RunId,
     tree: &mut Tree<'_>,
-    seen: &mut u64,
+    seen: &mut Seen,
 ) -> std::result::Result<bool, ApiError> {
     let mut run = client.run_header(id).await?;
     if tree.draws(run.steps.len()) {
         // Times go on, and jobs begin and fail, even when the run learns nothing.
         run = client.run_now(id).await?;
         tree.draw(&run, context.clock.now());
-    } else if run.rev != *seen {
-        tree.tell(&client.store().history(id).await?);
+    } else if run.rev != seen.rev {
+        // A page after the other: a run of many steps is not held in memory to be told.
+        let mut is_last = false;
+        while !is_last {
+            let (events, next) = client.store().history(id, seen.told.as_ref(), LIST_BUDGET).await?;
+            is_last = events.len() < LIST_BUDGET;
+            tree.tell(&events);
+            seen.told = Some(next);
+        }
     }
-    *seen = run.rev;
+    seen.rev = run.rev;
     Ok(run.state.is_terminal())
 }
 

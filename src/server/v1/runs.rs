@@ -52,7 +52,7 @@ pub async fn get(Api(client): Api, At(id): At<RunId>) -> Result<Json<RunView>, P
 pub async fn history(Api(client): Api, At(id): At<RunId>) -> Result<Json<ListView<EventView>>, Problem> {
     // One without events is none.
     client.run_header(id).await?;
-    let events = client.store().history(id).await?;
+    let events = client.run_events(id).await?;
     Ok(Json(ListView::whole(events.iter().map(EventView::from).collect())))
 }
 

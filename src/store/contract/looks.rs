@@ -1,6 +1,7 @@
 //! What stands around the exchange: workers and their leases, what running jobs tell, what has to be
 //! looked after, schedules, and what those see who look.
 
+use super::error::{Result, StoreError};
 use super::work::{NewJob, NewRun, RunRecord};
 use crate::domain::{Epoch, Event, Job, JobId, JobState, Ms, Name, Place, Progress, Rate, RunId, WorkerId};
 use std::collections::BTreeMap;
@@ -243,6 +244,17 @@ pub struct ListQuery {
 /// An opaque place in a list or in the event log, as text.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Cursor(pub String);
+
+impl Cursor {
+    /// The number that a store made it of.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`]: this store did not make it.
+    pub fn number(&self) -> Result<i64> {
+        let Cursor(text) = self;
+        text.parse().map_err(|_| StoreError::Refused(format!("`{text}` is not a cursor of this store")))
+    }
+}
 
 /// Without a queue, the queues follow each other by name. Order in a queue: pending, suspect and
 /// parked as they would be claimed; scheduled and retrying by due time; running by epoch; held and

@@ -359,8 +359,9 @@ pub trait Store: Send + Sync + 'static {
     /// Values of a run, in the order of `keys`.
     async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>>;
 
-    /// The run's own history, in order.
-    async fn history(&self, run: RunId) -> Result<Vec<Event>>;
+    /// What the run's own history says after the cursor (`None`: from its beginning), in order, and where that ends:
+    /// whole records until there are `limit` events. Fewer are all that there are by now.
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)>;
 
     /// Keeps definitions and makes each the current one of its kind and name. All or none.
     async fn define(&self, definitions: &[Definition]) -> Result<()>;

@@ -457,8 +457,13 @@ impl Store for MemoryStore {
         Ok(keys.iter().map(|key| values.and_then(|values| values.get(key).cloned())).collect())
     }
 
-    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
-        Ok(self.state().runs.get(&run).map(|kept| kept.history.clone()).unwrap_or_default())
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        let from = parse_cursor::<1>(after)?.map_or(0, |[from]| from as usize);
+        let state = self.state();
+        let left = state.runs.get(&run).map(|kept| kept.history.iter().skip(from));
+        let events: Vec<Event> = left.into_iter().flatten().take(limit).cloned().collect();
+        let cursor = Cursor((from + events.len()).to_string());
+        Ok((events, cursor))
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {

@@ -107,12 +107,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn read_events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
-        let mut from = match after {
-            None => 0,
-            Some(Cursor(text)) => text
-                .parse::<i64>()
-                .map_err(|_| StoreError::Refused(format!("`{text}` is not a cursor of this store")))?,
-        };
+        let mut from = after.map_or(Ok(0), Cursor::number)?;
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let whole = self.whole(&mut connection).await?;
         let sql = "SELECT position, at, events, worker, claimed, claimed_queues

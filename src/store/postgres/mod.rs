@@ -358,8 +358,8 @@ impl Store for PostgresStore {
         self.get_values(run, keys).await
     }
 
-    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
-        self.get_history(run).await
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        self.get_history(run, after, limit).await
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {

@@ -8,13 +8,16 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::columns::{key, run_id, run_uuid};
+use super::columns::{key, number, run_id, run_uuid};
 use super::events::unpack;
 use super::exchange::record;
 use super::pool::{Connection, DEADLINE, Param, again};
 use crate::domain::time::millis;
 use crate::domain::{Event, Json, Ms, Name, RunId, limits};
 use crate::store::contract::*;
+
+/// Records of a history that are read at once.
+const HISTORY: i64 = 1_000;
 
 const RECORD: &str = "SELECT id, rev, workflow, state, body FROM goflow.run";
 
@@ -106,15 +109,32 @@ impl PostgresStore {
         rows.iter().map(|row| row.get::<_, Option<&[u8]>>(0).map(read).transpose()).collect()
     }
 
-    pub(super) async fn get_history(&self, run: RunId) -> Result<Vec<Event>> {
+    pub(super) async fn get_history(
+        &self,
+        run: RunId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Event>, Cursor)> {
+        let mut from = after.map_or(Ok(0), Cursor::number)?;
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
-        let sql = "SELECT at, events FROM goflow.history WHERE run_id = $1 ORDER BY seq";
-        let rows = connection.rows(sql, &[(&run_uuid(run), Type::UUID)]).await.map_err(StoreError::from)?;
+        let sql = "SELECT at, events, seq FROM goflow.history WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
         let mut events = Vec::new();
-        for row in rows {
-            unpack(row.get(1), Ms(row.get(0)), &mut events)?;
+        loop {
+            let (id, most) = (run_uuid(run), HISTORY);
+            let params: [Param<'_>; 3] = [(&id, Type::UUID), (&from, Type::INT8), (&most, Type::INT8)];
+            let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
+            let is_end = number(rows.len() as u64) < most;
+            for row in rows {
+                unpack(row.get(1), Ms(row.get(0)), &mut events)?;
+                from = row.get(2);
+                if events.len() >= limit {
+                    return Ok((events, Cursor(from.to_string())));
+                }
+            }
+            if is_end {
+                return Ok((events, Cursor(from.to_string())));
+            }
         }
-        Ok(events)
     }
 
     pub(super) async fn keep_definitions(&self, definitions: &[Definition]) -> Result<()> {

@@ -96,7 +96,7 @@ impl RedisStore {
             let text = std::str::from_utf8(reader.0).map_err(|_| odd(id, "a value"))?;
             whole.values.push((key, Json::parse(text, usize::MAX).map_err(|_| odd(id, "a value"))?));
         }
-        for event in self.read_history(id).await? {
+        for event in self.read_history(id, None, usize::MAX).await?.0 {
             whole.tell(event.at, Event { at: Ms(0), ..event });
         }
         Ok(Some(whole))

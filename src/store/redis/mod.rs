@@ -488,8 +488,8 @@ impl Store for RedisStore {
         self.read_values(run, keys).await
     }
 
-    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
-        self.read_history(run).await
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        self.read_history(run, after, limit).await
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {

@@ -108,25 +108,33 @@ impl RedisStore {
         Ok(values)
     }
 
-    pub(super) async fn read_history(&self, run: RunId) -> Result<Vec<Event>> {
+    /// A member is the run, a number that counts up, and the event.
+    pub(super) async fn read_history(
+        &self,
+        run: RunId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Event>, Cursor)> {
         let mut events = Vec::new();
-        let mut from = [b"[", &run.as_bytes()[..]].concat();
+        let mut next = after.map(Cursor::number).transpose()?.map_or(0, |last| last.saturating_add(1));
         let end = [b"(", &run.as_bytes()[..], b"\xff"].concat();
         loop {
+            let from = [b"[", &run.as_bytes()[..], &next.to_be_bytes()].concat();
+            let most = (limit - events.len()).min(HISTORY);
             let mut range = cmd("ZRANGEBYLEX");
-            range.arg(self.keys.history()).arg(&from).arg(&end).arg("LIMIT").arg(0).arg(HISTORY);
+            range.arg(self.keys.history()).arg(&from).arg(&end).arg("LIMIT").arg(0).arg(most);
             let page = reply::array(self.link.command(&range).await?)?;
             let read = page.len();
             for member in page {
                 let member = reply::bytes(member)?;
                 let mut reader = Reader(&member);
-                reader.take(24)?;
+                reader.take(16)?;
+                next = i64::from_be_bytes(reader.array()?).saturating_add(1);
                 let at = reader.ms()?;
                 events.push(pack::read_event(&mut reader, &Defaults::default(), at)?);
-                from = [b"(", &member[..]].concat();
             }
-            if read < HISTORY {
-                return Ok(events);
+            if read < most || events.len() >= limit {
+                return Ok((events, Cursor((next - 1).to_string())));
             }
         }
     }

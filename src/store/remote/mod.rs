@@ -19,7 +19,7 @@ use self::hints::Hints;
 use self::link::Link;
 use self::places::Places;
 use super::contract::*;
-use super::wire::{Call, Dated, DatedPage, with_calls};
+use super::wire::{Call, DatedPage, with_calls};
 use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, Shard, WorkerId};
 
 pub use self::link::ServerUrl;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::shard::Slot;
 use super::{Inner, PATIENT, good, nobody};
 use crate::domain::limits::LIST_BUDGET;
-use crate::domain::{Event, JobId, Ms, Name, Place, QueueSettings, QueueStats, WorkerId};
+use crate::domain::{Event, JobId, Ms, Name, Place, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::contract::*;
 
 /// Where a list has come on each shard. A shard that is not named has not begun.
@@ -45,6 +45,26 @@ impl Places {
 
     fn set(&mut self, shard: u16, next: Option<Cursor>) {
         self.0.insert(shard, next.map(|cursor| cursor.0));
+    }
+}
+
+/// How much of a run's history was told. It moves with its run, and is numbered anew where it lands.
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+struct Told {
+    events: usize,
+    /// Where that is on the shard that told the last of them.
+    last: Option<(u16, Cursor)>,
+}
+
+impl Told {
+    fn read(Cursor(text): &Cursor) -> Result<Told> {
+        let odd = |_| StoreError::Refused(format!("`{text}` is not a cursor of this store"));
+        serde_json::from_str(text).map_err(odd)
+    }
+
+    fn write(&self) -> Result<Cursor> {
+        let text = serde_json::to_string(self).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        Ok(Cursor(text))
     }
 }
 
@@ -242,6 +262,49 @@ impl Inner {
             good(found)?.into_iter().filter_map(|(slot, tail)| Some((slot.id, Some(tail?.0)))).collect();
         // One that is not named is read from its oldest record.
         if places.is_empty() { Ok(None) } else { Places(places).write().map(Some) }
+    }
+
+    pub(super) async fn history(
+        &self,
+        run: RunId,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Event>, Cursor)> {
+        let mut told = after.map_or_else(|| Ok(Told::default()), Told::read)?;
+        let mut events = self.go_on_telling(run, &mut told, limit).await?;
+        if events.is_empty() && self.land_what_is_on_its_way(run.shard()).await? {
+            events = self.go_on_telling(run, &mut told, limit).await?;
+        }
+        Ok((events, told.write()?))
+    }
+
+    /// Asks the places of a run one after the other, until one has something to tell.
+    async fn go_on_telling(&self, run: RunId, told: &mut Told, limit: usize) -> Result<Vec<Event>> {
+        for slot in self.places(run.shard())? {
+            let known = told.last.as_ref().filter(|(shard, _)| *shard == slot.id);
+            // Where it was not told from it is told from its beginning, and what was told elsewhere is left out.
+            let mut again = if known.is_some() { 0 } else { told.events };
+            let mut place = known.map(|(_, place)| place.clone());
+            let mut events = Vec::new();
+            while events.len() < limit {
+                let from = place.as_ref();
+                let page = |store: Arc<dyn Store>| async move { store.history(run, from, limit).await };
+                let (page, next) = slot.call(PATIENT, page).await?;
+                let read = page.len();
+                events.extend(page.into_iter().skip(again));
+                again = again.saturating_sub(read);
+                place = Some(next);
+                if read < limit {
+                    break;
+                }
+            }
+            if !events.is_empty() {
+                told.events += events.len();
+                told.last = place.map(|place| (slot.id, place));
+                return Ok(events);
+            }
+        }
+        Ok(Vec::new())
     }
 
     pub(super) async fn stats(&self) -> Result<Vec<QueueStats>> {

@@ -530,10 +530,8 @@ impl Store for ShardedStore {
         Ok(self.inner.look_for_run(run, look).await?.unwrap_or_else(|| vec![None; keys.len()]))
     }
 
-    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
-        let some = |events: Vec<Event>| (!events.is_empty()).then_some(events);
-        let look = |store: Arc<dyn Store>| async move { Ok(some(store.history(run).await?)) };
-        Ok(self.inner.look_for_run(run, look).await?.unwrap_or_default())
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        self.inner.history(run, after, limit).await
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {

@@ -386,8 +386,10 @@ impl Store for SqliteStore {
         self.readers.read(move |conn| read::values(conn, run, &keys)).await
     }
 
-    async fn history(&self, run: RunId) -> Result<Vec<Event>> {
-        self.readers.read(move |conn| read::history(conn, run)).await
+    async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
+        let from = after.map_or(Ok(0), Cursor::number)?;
+        let (events, turn) = self.readers.read(move |conn| read::history(conn, run, from, limit)).await?;
+        Ok((events, Cursor(turn.to_string())))
     }
 
     async fn define(&self, definitions: &[Definition]) -> Result<()> {
@@ -411,13 +413,7 @@ impl Store for SqliteStore {
     }
 
     async fn events(&self, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
-        let from = match after {
-            None => 0,
-            Some(Cursor(text)) => {
-                let bad = |_| StoreError::Refused(format!("`{text}` is not a cursor of this store"));
-                text.parse::<i64>().map_err(bad)?
-            }
-        };
+        let from = after.map_or(Ok(0), Cursor::number)?;
         let (events, position) = self.readers.read(move |conn| read::events(conn, from, limit)).await?;
         Ok((events, Cursor(position.to_string())))
     }

@@ -298,18 +298,22 @@ pub(super) fn runs(conn: &Connection, query: &RunQuery) -> Result<Page<RunRecord
     Ok(Page { items, next })
 }
 
-pub(super) fn history(conn: &Connection, run: RunId) -> Result<Vec<Event>, Fault> {
+/// The history of a run behind a turn, and the turn that it ends with.
+pub(super) fn history(conn: &Connection, run: RunId, mut from: i64, limit: usize) -> Result<(Vec<Event>, i64), Fault> {
     let mut read = conn.prepare_cached(
-        "SELECT history.at, history.events FROM runs CROSS JOIN history ON history.run = runs.n
-         WHERE runs.id = ?1 ORDER BY history.turn",
+        "SELECT history.at, history.events, history.turn FROM runs CROSS JOIN history ON history.run = runs.n
+         WHERE runs.id = ?1 AND history.turn > ?2 ORDER BY history.turn",
     )?;
-    let mut rows = read.query([run.as_bytes()])?;
+    let mut rows = read.query((run.as_bytes(), from))?;
     let mut events = Vec::new();
-    while let Some(row) = rows.next()? {
+    while events.len() < limit
+        && let Some(row) = rows.next()?
+    {
         let (at, record): (i64, Vec<Event>) = (row.get(0)?, codec::decode(blob(row, 1)?)?);
         events.extend(record.into_iter().map(|event| Event { at: Ms(at), ..event }));
+        from = row.get(2)?;
     }
-    Ok(events)
+    Ok((events, from))
 }
 
 /// Events after a position, whole records only, at most `limit` unless one record has more.

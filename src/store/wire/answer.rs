@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::calls::{Call, Right, with_calls};
 use super::check::Check;
 use super::guard::Guard;
-use super::{Dated, DatedPage, decode, encode};
+use super::{DatedPage, decode, encode};
 use crate::domain::{Event, HolderId, JobId, Json, Ms, Name, QueueSettings, QueueStats, RunId, WorkerId};
 use crate::store::contract::*;
 

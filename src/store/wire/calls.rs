@@ -65,7 +65,8 @@ macro_rules! with_calls {
             runs Runs (query: &RunQuery = RunQuery => &query) -> Page<RunRecord> as Page<RunRecord>, Read;
             values Values (run: RunId = RunId => run, keys: &[String] = Vec<String> => &keys)
                 -> Vec<Option<Json>> as Vec<Option<Json>>, Read;
-            history History (run: RunId = RunId => run) -> Vec<Event> as Dated, Read;
+            history History (run: RunId = RunId => run, after: Option<&Cursor> = Option<Cursor> => after.as_ref(),
+                limit: usize = usize => limit) -> (Vec<Event>, Cursor) as DatedPage, Read;
             define Define (definitions: &[Definition] = Vec<Definition> => &definitions) -> () as (), Admin;
             undefine Undefine (kind: &str = String => &kind, name: &Name = Name => &name) -> bool as bool, Admin;
             definition Definition (hash: &str = String => &hash)

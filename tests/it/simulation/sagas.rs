@@ -89,7 +89,7 @@ pub async fn check(store: &dyn Store, witness: &Witness, definition: &workflow::
     }
     check_undos(witness, id, &run, &context);
     // W5: the folded history is the stored state.
-    let history = store.history(id).await.expect("history");
+    let history = store.history(id, None, 100_000).await.expect("history").0;
     let folded = fold(&history).unwrap_or_else(|bad| panic!("{bad:?}: {}", context()));
     assert_eq!(folded.run, run.state, "{}", context());
     for step in &run.steps {

@@ -104,7 +104,7 @@ pub async fn a_run_is_taken_out_as_it_was_seen(subject: &Subject) {
     assert_eq!(store.document("m").await.expect("document").expect("the mark").body, b"carried");
     assert_eq!(store.run(run).await.expect("run"), None);
     assert_eq!(store.values(run, &["i".into()]).await.expect("values"), [None]);
-    assert_eq!(store.history(run).await.expect("history"), []);
+    assert_eq!(store.history(run, None, 100_000).await.expect("history").0, []);
     assert_eq!(store.inform(&[(run, b"lost".to_vec())]).await.expect("inform"), [false]);
     assert!(store.take_dirty(10, Duration::ZERO).await.expect("take_dirty").is_empty());
     for finished in [false, true] {
@@ -164,7 +164,7 @@ pub async fn a_run_is_put_in_as_it_was_and_once(subject: &Subject) {
     for run in &runs {
         assert_eq!(same(whole(store, run.record.id).await), same(run.clone()));
     }
-    let read = store.history(over).await.expect("history");
+    let read = store.history(over, None, 100_000).await.expect("history").0;
     assert_eq!(
         read.iter().map(|event| event.kind).collect::<Vec<_>>(),
         [EventKind::StepStarted, EventKind::StepCompleted]

@@ -75,6 +75,7 @@ macro_rules! laws_of_all {
         $with! { $to run_laws:
             a_run_starts_once
             a_step_and_its_advance_are_one_commit
+            a_history_is_told_a_part_at_a_time_and_goes_on_from_there
             a_contended_run_keeps_the_fact_in_its_inbox
             a_stale_move_takes_no_advance_along
             a_drain_that_lost_the_race_changes_nothing

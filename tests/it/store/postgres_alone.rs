@@ -320,7 +320,7 @@ async fn a_database_of_the_first_schema_is_taken_over() {
     let query = RunQuery { finished: false, ..query };
     let live = store.runs(&query).await.expect("runs").items;
     assert_eq!(live.len(), 1);
-    assert!(!store.history(live[0].id).await.expect("a history").is_empty());
+    assert!(!store.history(live[0].id, None, 100_000).await.expect("a history").0.is_empty());
     assert!(!store.events(None, 1_000).await.expect("events").0.is_empty());
 
     // And it works on: what waits is claimed in its order, a silent worker's lease may still be settled.

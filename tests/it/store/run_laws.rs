@@ -63,7 +63,7 @@ pub async fn a_run_starts_once(subject: &Subject) {
     assert_eq!(claimed.len(), 3);
     let records: Vec<_> = claimed.iter().map(|one| one.run.as_deref()).collect();
     assert_eq!(records, [None, Some(&first.record), Some(&first.record)]);
-    let history = store.history(run).await.expect("history");
+    let history = store.history(run, None, 100_000).await.expect("history").0;
     assert_eq!(history.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::RunStarted]);
     assert!(history[0].at.0 > 0);
 }
@@ -85,10 +85,58 @@ pub async fn a_step_and_its_advance_are_one_commit(subject: &Subject) {
     assert!(!answer.dirty);
     assert_eq!(answer.claimed.len(), 1);
     assert_eq!(answer.claimed[0].run.as_ref().map(|record| record.rev), Some(2));
-    assert_eq!(store.history(run).await.expect("history").len(), 1);
+    assert_eq!(store.history(run, None, 100_000).await.expect("history").0.len(), 1);
     let kinds: Vec<_> = all_events(store).await.into_iter().map(|event| event.kind).collect();
     assert!(kinds.contains(&EventKind::StepCompleted), "{kinds:?}");
     assert!(dirty(store).await.is_empty());
+}
+
+pub async fn a_history_is_told_a_part_at_a_time_and_goes_on_from_there(subject: &Subject) {
+    let store = &*subject.store;
+    let worker = hired(store).await;
+    let run = run_id();
+    let mut first = effects(record(run, 1, RunState::Running), vec![step_job(run, "one")]);
+    let happened = |kind, step: &str| Event { run: Some(run), step: Some(step.to_owned()), ..Event::new(kind) };
+    first.events = (0..5).map(|nth| happened(EventKind::StepStarted, &format!("s{nth}"))).collect();
+    start(store, first).await;
+    let (mut told, mut after) = (Vec::new(), None);
+    for _ in 0..9 {
+        let (events, next) = store.history(run, after.as_ref(), 2).await.expect("history");
+        // Fewer are the last.
+        let is_last = events.len() < 2;
+        told.extend(events);
+        after = Some(next);
+        if is_last {
+            break;
+        }
+    }
+    let (whole, end) = store.history(run, None, 100_000).await.expect("history");
+    assert_eq!((whole.len(), &told), (5, &whole));
+    for end in [after.expect("a cursor"), end] {
+        assert_eq!(store.history(run, Some(&end), 2).await.expect("history").0, []);
+    }
+    let (nothing, before) = store.history(run_id(), None, 2).await.expect("history");
+    assert_eq!(
+        (nothing, store.history(run, Some(&before), 100_000).await.expect("history").0),
+        (vec![], whole.clone())
+    );
+
+    let (_, end) = store.history(run, None, 100_000).await.expect("history");
+    let claimed = claim_one(store, worker).await;
+    let mut step = step_done(&claimed, 1, vec![]);
+    if let Some(advance) = step.run.as_mut().and_then(|part| part.advance.as_mut()) {
+        advance.effects.events =
+            vec![happened(EventKind::StepCompleted, "one"), happened(EventKind::StepStarted, "two")];
+    }
+    commit(store, step).await;
+    let (news, _) = store.history(run, Some(&end), 100_000).await.expect("history");
+    assert_eq!(
+        news.iter().map(|event| event.kind).collect::<Vec<_>>(),
+        [EventKind::StepCompleted, EventKind::StepStarted]
+    );
+    assert_eq!(store.history(run, None, 100_000).await.expect("history").0, [whole, news].concat());
+    let strange = store.history(run, Some(&Cursor("nowhere".into())), 2).await;
+    assert!(matches!(strange, Err(StoreError::Refused(_))), "{strange:?}");
 }
 
 pub async fn a_step_that_is_given_at_once_wakes_nobody(subject: &Subject) {
@@ -324,7 +372,7 @@ pub async fn a_finished_run_is_listed_and_trimmed(subject: &Subject) {
     assert_eq!(store.trim(keep(Duration::from_millis(20)), 100).await.expect("trim").runs, 1);
     assert_eq!(store.run(run).await.expect("run"), None);
     assert_eq!(store.values(run, &["one".to_owned()]).await.expect("values"), [None]);
-    assert_eq!(store.history(run).await.expect("history"), []);
+    assert_eq!(store.history(run, None, 100_000).await.expect("history").0, []);
     assert!(store.run(live).await.expect("run").is_some());
 }
 

@@ -123,7 +123,9 @@ impl Scene {
 
     async fn is_known(&self, store: &dyn Store) -> bool {
         for run in self.runs() {
-            if store.run(run).await.expect("run").is_none() || store.history(run).await.expect("history").is_empty() {
+            if store.run(run).await.expect("run").is_none()
+                || store.history(run, None, 100_000).await.expect("history").0.is_empty()
+            {
                 return false;
             }
         }
@@ -152,6 +154,9 @@ async fn cut_at(nth: u64, after: bool) -> bool {
     let heir = opened(plain.clone(), clock.clone()).await;
     let victim = opened(with(&plain, cut.clone(), None), clock.clone()).await;
     let scene = Scene::set(&heir).await;
+    let whole = heir.history(scene.over, None, 100_000).await.expect("history").0;
+    let (told, place) = heir.history(scene.over, None, 1).await.expect("history");
+    assert!(!told.is_empty() && told.len() < whole.len(), "{told:?}");
     let there = plain(0, "zero".into()).await.expect("opens");
     let verbs = heir.shards().expect("verbs");
     verbs.drain(1, Some(0)).await.expect("drains");
@@ -163,6 +168,9 @@ async fn cut_at(nth: u64, after: bool) -> bool {
     let died = cut.is_over();
     drop(victim);
     assert!(scene.is_known(&heir).await, "{nth} {after}");
+    // Who reads a history goes on behind what was told, wherever the rest is.
+    let rest = heir.history(scene.over, Some(&place), 100_000).await.expect("history").0;
+    assert_eq!(rest, whole[told.len()..], "{nth} {after}");
     // What is said to a run meanwhile is heard, wherever it is.
     let said = [(scene.waiting, b"late".to_vec()), (scene.over, b"after".to_vec())];
     assert_eq!(heir.inform(&said).await.expect("inform"), [true, true], "{nth} {after}");
@@ -176,6 +184,9 @@ async fn cut_at(nth: u64, after: bool) -> bool {
     assert_eq!(verbs.left(1).await.expect("left"), Left::default(), "{nth} {after}");
     verbs.remove(1).await.expect("removes");
     assert!(scene.is_known(&heir).await, "{nth} {after}");
+    let (rest, end) = heir.history(scene.over, Some(&place), 100_000).await.expect("history");
+    assert_eq!(rest, whole[told.len()..], "{nth} {after}");
+    assert_eq!(heir.history(scene.over, Some(&end), 9).await.expect("history").0, [], "{nth} {after}");
     assert!(there.documents("goflow:", None, 9).await.expect("documents").is_empty(), "{nth} {after}");
 
     let waits = there.whole_run(scene.waiting).await.expect("whole_run").expect("is there");

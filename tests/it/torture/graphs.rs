@@ -192,7 +192,7 @@ async fn check(
     let none = Lines::default();
     let lines = lines.get(&id.to_string()).unwrap_or(&none);
     let run = client.run_header(id).await.expect("the run is kept");
-    let events = client.store().history(id).await.expect("its history");
+    let events = client.store().history(id, None, 100_000).await.expect("its history").0;
     let about = || {
         let told: Vec<String> =
             events.iter().map(|event| format!("{} {:?}", event.kind.as_str(), event.step)).collect();
