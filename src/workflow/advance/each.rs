@@ -13,9 +13,13 @@ use crate::domain::Json;
 use crate::domain::event::{Event, EventKind};
 use crate::domain::job::JobError;
 use crate::domain::run::{StepEvent, StepState};
+use crate::domain::text::count;
 use crate::workflow::record::{Body, Each, Items, Slot, StepRecord, Stop, item_output};
 use crate::workflow::run::INLINE_BYTES;
 use crate::workflow::spec::{Foreach, OnError, Quorum, Rest};
+
+/// Of the items that failed so many are named.
+const NAMED_ITEMS: usize = 5;
 
 impl Advance<'_> {
     pub(super) fn begin_each(&mut self, addr: &Addr) -> Result<(), NeedValues> {
@@ -206,6 +210,20 @@ impl Advance<'_> {
                 JobError::new("foreach", format!("{failed} items failed: too few are left"))
             }
         }
+    }
+
+    /// What a list says that goes on in spite of failures: how many there were, and the first of them.
+    pub(super) fn failed_items(&self, addr: &Addr) -> Option<JobError> {
+        let each = self.record(addr)?.each()?;
+        let (failed, path) = (each.failed.len(), self.path(addr));
+        let named: Vec<String> = each.failed.iter().take(NAMED_ITEMS).map(|index| format!("{path}[{index}]")).collect();
+        let more = match failed - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let told =
+            || format!("{failed} of {} failed: {}{more}", count(each.items.count.into(), "item"), named.join(", "));
+        (failed > 0).then(|| JobError::new("foreach", told()))
     }
 
     fn list_output(&self, addr: &Addr) -> Option<Slot> {

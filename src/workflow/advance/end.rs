@@ -96,11 +96,12 @@ impl Advance<'_> {
         }
         let (event, error) = match how {
             End::Completed(output) => {
+                let failed = self.failed_items(addr);
                 if let Some(record) = self.record_mut(addr) {
                     record.output = output;
                     record.error = None;
                 }
-                (StepEvent::Complete, None)
+                (StepEvent::Complete, failed.map(told))
             }
             End::Failed(error) => (StepEvent::Fail, Some(told(error))),
             End::Cancelled(error) => (StepEvent::Cancel, error.map(told)),

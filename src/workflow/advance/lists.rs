@@ -85,6 +85,8 @@ fn a_quorum_ends_the_list_early() {
     // The step is over; what runs is asked to stop, and the run waits for it before it ends.
     assert_eq!(any.state_of("each"), StepState::Completed);
     assert_eq!((any.open().as_str(), any.cancelled.len()), ("each[3] after", 1));
+    let told = any.run().step("each").and_then(|step| step.error.clone()).expect("what failed");
+    assert_eq!(told.to_string(), "foreach: 1 of 4 items failed: each[0]");
     any.completes("after", "null");
     assert_eq!(any.run().state, RunState::Running);
     any.stops("each[3]");
@@ -95,6 +97,37 @@ fn a_quorum_ends_the_list_early() {
     assert_eq!(lost.open(), "each[2]");
     lost.completes("each[2]", "1");
     assert_eq!(lost.run().error.expect("why").class, "foreach");
+}
+
+#[test]
+fn a_list_that_went_on_says_which_items_failed() {
+    let text = "
+name: t
+steps:
+  - id: each
+    foreach: {items: \"range(8)\", max_parallel: 8, on_error: continue}
+    job: echo
+    retry: {max: 0}
+  - {id: mend, needs: [each], if: \"steps.each.error != none\", job: echo, with: \"${{ steps.each.error.message }}\"}
+";
+    let mut bench = Bench::start(text, "null");
+    for nth in 0..8 {
+        match nth {
+            2 | 5 => bench.completes(&format!("each[{nth}]"), "1"),
+            _ => bench.fails(&format!("each[{nth}]")),
+        };
+    }
+    let told = "6 of 8 items failed: each[0], each[1], each[3], each[4], each[6] and 1 more";
+    assert_eq!((bench.open().as_str(), bench.jobs[8].payload.as_str()), ("mend", &*format!("\"{told}\"")));
+    bench.completes("mend", "null");
+    assert_eq!(bench.states(), "completed each:completed mend:completed");
+    assert_eq!(bench.run().error, None);
+    bench.check_history();
+    let mut well = Bench::start(text, "null");
+    for nth in 0..8 {
+        well.completes(&format!("each[{nth}]"), "1");
+    }
+    assert_eq!(well.states(), "completed each:completed mend:skipped");
 }
 
 #[test]
