@@ -168,8 +168,8 @@ impl Client {
         Ok(found)
     }
 
-    /// What the run itself has written down, in its order: the same few looks at the store, also for a run with
-    /// many jobs. [`Client::run_history`] adds what its jobs know.
+    /// What the run itself has written down, in its order: looks at the store by its length, not by its jobs.
+    /// [`Client::run_history`] adds what its jobs know.
     ///
     /// # Errors
     /// The store's.

@@ -2,7 +2,7 @@
 
 use crate::domain::RunState;
 use crate::domain::trace::{Placed, Span, SpanKind, Spans};
-use crate::workflow::{Run, StepRecord};
+use crate::workflow::{Run, Slot, StepRecord};
 
 /// Tells the life of a run that is over, and of those of its steps that were no jobs, such as a wait.
 pub fn tell_run(spans: &dyn Spans, run: &Run) {
@@ -45,6 +45,7 @@ fn of_step(life: Placed, run: &Run, step: &StepRecord) -> Option<Span> {
             ("goflow.step", step.id.clone()),
             ("goflow.state", step.state.to_string()),
         ],
-        error: step.error.as_ref().map(ToString::to_string),
+        // A list that went on in spite of failures says which, and has not failed.
+        error: step.error.as_ref().filter(|_| !matches!(step.output, Some(Slot::List { .. }))).map(ToString::to_string),
     })
 }

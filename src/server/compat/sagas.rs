@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::codes::Code;
+use crate::api::runs::StepView;
 use crate::api::wanted::Object;
-use crate::domain::{Json as Payload, Name, RunId, RunState};
+use crate::domain::{Json as Payload, Name, RunId, RunState, StepState};
 use crate::server::limits::Sent;
 use crate::server::problem::Problem;
 use crate::server::v1::{Api, At, definitions};
@@ -110,7 +111,8 @@ pub async fn order(Api(client): Api, Sent(order): Sent<OrderWanted>) -> Result<R
         return Ok((code, Json(OrderView { saga_id, order_id, status })).into_response());
     }
     // The steps know more than the run: what it says itself may be that a step failed.
-    let of_step = run.steps.iter().find_map(|step| step.error.as_ref());
+    let failed = |step: &&StepView| step.state != StepState::Completed;
+    let of_step = run.steps.iter().filter(failed).find_map(|step| step.error.as_ref());
     let error = run.error.as_ref().or(of_step).map_or_else(|| status.to_owned(), |error| error.message.clone());
     Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(OrderFailed { saga_id, status, error })).into_response())
 }

@@ -360,7 +360,11 @@ pub trait Store: Send + Sync + 'static {
     async fn values(&self, run: RunId, keys: &[String]) -> Result<Vec<Option<Json>>>;
 
     /// What the run's own history says after the cursor (`None`: from its beginning), in order, and where that ends:
-    /// whole records until there are `limit` events. Fewer are all that there are by now.
+    /// at least `limit` events (at least 1; what was written as one may come whole). Fewer are all that there are by
+    /// now. Costs what it answers. The cursor goes along when its run is carried to another shard.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`]: the cursor is of another kind of store.
     async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)>;
 
     /// Keeps definitions and makes each the current one of its kind and name. All or none.

@@ -458,7 +458,7 @@ impl Store for MemoryStore {
     }
 
     async fn history(&self, run: RunId, after: Option<&Cursor>, limit: usize) -> Result<(Vec<Event>, Cursor)> {
-        let from = parse_cursor::<1>(after)?.map_or(0, |[from]| from as usize);
+        let from = parse_cursor::<1>(after)?.map_or(0, |[from]| usize::try_from(from).unwrap_or(0));
         let state = self.state();
         let left = state.runs.get(&run).map(|kept| kept.history.iter().skip(from));
         let events: Vec<Event> = left.into_iter().flatten().take(limit).cloned().collect();

@@ -16,8 +16,8 @@ use crate::domain::time::millis;
 use crate::domain::{Event, Json, Ms, Name, RunId, limits};
 use crate::store::contract::*;
 
-/// Records of a history that are read at once.
-const HISTORY: i64 = 1_000;
+/// Records of a history that are read at once: at first, and at most.
+const HISTORY: (i64, i64) = (16, 1_000);
 
 const RECORD: &str = "SELECT id, rev, workflow, state, body FROM goflow.run";
 
@@ -118,9 +118,9 @@ impl PostgresStore {
         let mut from = after.map_or(Ok(0), Cursor::number)?;
         let mut connection = Connection::take(&self.pool, DEADLINE).await?;
         let sql = "SELECT at, events, seq FROM goflow.history WHERE run_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        let mut events = Vec::new();
+        let (mut events, mut most) = (Vec::new(), HISTORY.0);
+        let id = run_uuid(run);
         loop {
-            let (id, most) = (run_uuid(run), HISTORY);
             let params: [Param<'_>; 3] = [(&id, Type::UUID), (&from, Type::INT8), (&most, Type::INT8)];
             let rows = connection.rows(sql, &params).await.map_err(StoreError::from)?;
             let is_end = number(rows.len() as u64) < most;
@@ -134,6 +134,7 @@ impl PostgresStore {
             if is_end {
                 return Ok((events, Cursor(from.to_string())));
             }
+            most = (most * 4).min(HISTORY.1);
         }
     }
 

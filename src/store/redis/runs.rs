@@ -108,7 +108,7 @@ impl RedisStore {
         Ok(values)
     }
 
-    /// A member is the run, a number that counts up, and the event.
+    /// A member is the run, a number that counts up, the time, and the event.
     pub(super) async fn read_history(
         &self,
         run: RunId,
@@ -116,7 +116,7 @@ impl RedisStore {
         limit: usize,
     ) -> Result<(Vec<Event>, Cursor)> {
         let mut events = Vec::new();
-        let mut next = after.map(Cursor::number).transpose()?.map_or(0, |last| last.saturating_add(1));
+        let mut next = after.map(Cursor::number).transpose()?.map_or(0, |last| last.saturating_add(1).max(0));
         let end = [b"(", &run.as_bytes()[..], b"\xff"].concat();
         loop {
             let from = [b"[", &run.as_bytes()[..], &next.to_be_bytes()].concat();

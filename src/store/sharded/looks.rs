@@ -48,7 +48,7 @@ impl Places {
     }
 }
 
-/// How much of a run's history was told. It moves with its run, and is numbered anew where it lands.
+/// How much of a run's history was told. A history moves with its run, and is numbered anew where it lands.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Told {
     events: usize,
@@ -287,14 +287,14 @@ impl Inner {
             let mut place = known.map(|(_, place)| place.clone());
             let mut events = Vec::new();
             while events.len() < limit {
-                let from = place.as_ref();
-                let page = |store: Arc<dyn Store>| async move { store.history(run, from, limit).await };
+                let (from, most) = (place.as_ref(), if again > 0 { limit.max(LIST_BUDGET) } else { limit });
+                let page = |store: Arc<dyn Store>| async move { store.history(run, from, most).await };
                 let (page, next) = slot.call(PATIENT, page).await?;
                 let read = page.len();
                 events.extend(page.into_iter().skip(again));
                 again = again.saturating_sub(read);
                 place = Some(next);
-                if read < limit {
+                if read < most {
                     break;
                 }
             }

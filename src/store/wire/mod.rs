@@ -22,7 +22,7 @@ use super::contract::{Claimed, Cursor, Result, RunRecord, StoreError};
 use crate::domain::{Epoch, Event, Job, JobId, Ms};
 
 /// Rises when a message changes in a way that the other side cannot read.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Names the protocol, in requests and answers.
 pub const PROTOCOL_HEADER: &str = "goflow-protocol";
 /// Names the goflow that speaks.
@@ -171,7 +171,7 @@ impl From<Dated> for Vec<Event> {
     }
 }
 
-/// A page of the event log.
+/// A page of the event log, or of the history of a run.
 #[derive(Serialize, Deserialize)]
 pub(super) struct DatedPage(Dated, Cursor);
 

@@ -91,9 +91,9 @@ fn calls_are_found_by_their_names() {
 
 #[test]
 fn another_protocol_is_named() {
-    assert_eq!(same_protocol(Some("1"), None), Ok(()));
-    let foreign = same_protocol(Some("2"), Some("0.9.0")).expect_err("another one");
-    assert_eq!(foreign.to_string(), format!("it speaks protocol 2 (goflow 0.9.0), this goflow {VERSION} speaks 1"));
+    assert_eq!(same_protocol(Some("2"), None), Ok(()));
+    let foreign = same_protocol(Some("1"), Some("0.0.9")).expect_err("another one");
+    assert_eq!(foreign.to_string(), format!("it speaks protocol 1 (goflow 0.0.9), this goflow {VERSION} speaks 2"));
     assert!(same_protocol(None, None).is_err());
 }
 

@@ -38,10 +38,10 @@ pub fn at(detail: &RunDetail, moment: Option<usize>) -> Known {
                 step.started_at.get_or_insert(one.at);
                 step.attempt = step.attempt.max(1);
             }
-            EventKind::StepCompleted | EventKind::StepSkipped | EventKind::StepCancelled => {
-                step.finished_at = Some(one.at);
+            // A list that completed may say which of its items failed.
+            EventKind::StepCompleted | EventKind::StepSkipped | EventKind::StepCancelled | EventKind::StepFailed => {
+                (step.finished_at, step.error) = (Some(one.at), one.data.clone());
             }
-            EventKind::StepFailed => (step.finished_at, step.error) = (Some(one.at), one.data.clone()),
             EventKind::StepRetrying | EventKind::StepUndoFailed => step.error = one.data.clone(),
             EventKind::StepReset => *step = StepNow::new(path, StepState::Pending),
             _ => {}

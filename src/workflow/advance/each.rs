@@ -18,7 +18,7 @@ use crate::workflow::record::{Body, Each, Items, Slot, StepRecord, Stop, item_ou
 use crate::workflow::run::INLINE_BYTES;
 use crate::workflow::spec::{Foreach, OnError, Quorum, Rest};
 
-/// Of the items that failed so many are named.
+/// Of the items that failed at most so many are named.
 const NAMED_ITEMS: usize = 5;
 
 impl Advance<'_> {

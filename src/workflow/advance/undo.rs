@@ -302,6 +302,10 @@ impl Advance<'_> {
                 true => StepEvent::UndoFailed,
                 false => StepEvent::Undone,
             };
+            // What a list said of its items was not why it is not undone.
+            if let Some(record) = self.record_mut(&addr).filter(|_| event == StepEvent::UndoFailed) {
+                record.error = None;
+            }
             self.step_event(&addr, event, None);
         }
     }

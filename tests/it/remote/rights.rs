@@ -153,14 +153,14 @@ async fn another_protocol_is_refused_with_the_version_to_get() {
         let request = plain().get(&url).header(wire::PROTOCOL_HEADER, protocol);
         async move { request.header(wire::VERSION_HEADER, "9.1.0").send().await.expect("it answers") }
     };
-    let answer = ask("2").await;
+    let answer = ask("1").await;
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
-    assert_eq!(answer.headers()[wire::PROTOCOL_HEADER], "1");
+    assert_eq!(answer.headers()[wire::PROTOCOL_HEADER], "2");
     let text = answer.text().await.expect("a text");
     let version = wire::VERSION;
-    assert!(text.contains(&format!("it speaks protocol 2 (goflow 9.1.0), this goflow {version} speaks 1")), "{text}");
+    assert!(text.contains(&format!("it speaks protocol 1 (goflow 9.1.0), this goflow {version} speaks 2")), "{text}");
     assert!(text.contains(&format!("use goflow {version} there")), "{text}");
-    assert_eq!(ask("1").await.status(), StatusCode::OK);
+    assert_eq!(ask("2").await.status(), StatusCode::OK);
 }
 
 const WORKFLOW: &str = "kind: Workflow\nname: order\nsteps:\n  - id: pay\n    run: [echo, '${{ input.n }}']\n  - id: ship\n    run: [echo, shipped]\n    needs: [pay]\n";

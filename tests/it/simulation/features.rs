@@ -289,7 +289,7 @@ impl Story {
         // Each worker may hold one permit, and the first of a burst is free.
         let most = self.begun.elapsed().as_secs() * RATE + 8;
         assert!(starts as u64 <= most, "{starts} starts");
-        let (events, _) = self.real.events(None, 100_000).await.expect("events");
+        let (events, _) = self.real.events(None, usize::MAX).await.expect("events");
         let put_off = events.iter().filter(|event| event.kind.as_str() == "job.scheduled" && event.worker.is_some());
         for event in put_off {
             let kind = event.job.and_then(|id| self.jobs.get(&id)).map(|job| job.kind.as_str());

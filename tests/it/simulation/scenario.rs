@@ -257,7 +257,7 @@ impl Story {
         }
         self.report.runs = self.runs.len();
         (self.report.cancelled_runs, self.report.paused_runs) = self.steering.check(&self.witness);
-        let (events, _) = self.real.events(None, 100_000).await.expect("events");
+        let (events, _) = self.real.events(None, usize::MAX).await.expect("events");
         let mut story = DefaultHasher::new();
         format!("{events:?}").hash(&mut story);
         self.report.story = story.finish();

@@ -148,7 +148,7 @@ DECLARE
     v_used int := 64;
     v_step int;
     v_seen int;
-    is_dry boolean;
+    is_short boolean;
     v_row tid;
     v_turn bigint;
     v_taken smallint;
@@ -229,7 +229,7 @@ BEGIN
                 LEFT JOIN unnest(f_queues, f_lanes, f_turns) AS f(queue, lane, turn) ON f.queue = l.queue AND f.lane = l.lane
                 ORDER BY u.ord, l.lane
             LOOP
-                -- A block of epochs at a time; again if it was full, or some of what came was blocked.
+                -- A block of epochs at a time; again if it is at least half full, or some of what came was blocked.
                 LOOP
                     v_most := least(c_want - v_have, 64);
                     IF v_limited THEN
@@ -283,12 +283,12 @@ BEGIN
                             DELETE FROM goflow.waiting w WHERE w.ctid = ANY (used_up);
                         END IF;
                         v_count := cardinality(taken_ids);
-                        is_dry := v_seen < v_step;
-                        EXIT WHEN is_dry OR v_count >= least(v_most, 32);
+                        is_short := v_seen < v_step;
+                        EXIT WHEN is_short OR v_count >= least(v_most, 32);
                         v_step := greatest((v_most - v_count) * v_seen / greatest(v_count, 1), 1);
                     END LOOP;
                     -- Nobody else's hands are on the line of a queue with a limit.
-                    IF is_dry AND v_count < v_most AND NOT more THEN
+                    IF is_short AND v_count < v_most AND NOT more THEN
                         more := EXISTS (SELECT FROM goflow.waiting h WHERE h.queue = v_queue AND h.lane = v_lane AND h.turn >= v_floor);
                     END IF;
                     EXIT WHEN v_count = 0;
@@ -362,7 +362,7 @@ BEGIN
                     v_have := v_have + v_leased;
                     IF v_leased < v_count THEN
                         INSERT INTO goflow.delta (n, queue, place) VALUES (v_count - v_leased, v_queue, 'b');
-                    ELSIF is_dry AND v_count < v_most THEN
+                    ELSIF is_short AND v_count < v_most THEN
                         EXIT;
                     END IF;
                     EXIT WHEN v_have >= c_want;
